@@ -1,0 +1,127 @@
+"""Small parts shared by the streams: RMSNorm, rotary embedding, grouped attention, embeddings."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm, computed in fp32, cast back, then scaled (bagel.md section 3)."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., size) -> (..., size), dtype kept."""
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
+        return self.weight.to(x.dtype) * wide.to(x.dtype)
+
+
+def rotary_tables(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosine and sine (tokens, head_dim) in fp32 for integer ``positions`` (tokens,)."""
+    frequencies = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions.device) / head_dim)
+    angles = positions.float()[:, None] * frequencies
+    return torch.cat([angles, angles], -1).cos(), torch.cat([angles, angles], -1).sin()
+
+
+def rotate(x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
+    """Apply rotary embedding to ``x`` (tokens, heads, head_dim), half-split pairs (i, i + d/2)."""
+    cos, sin = (table[:, None, :].to(x.dtype) for table in tables)
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """Grouped-query attention over padded rows.
+
+    query (rows, L, heads, d); key, value (rows, K, kv_heads, d); bias (rows, L, K) additive in the query's dtype.
+    Returns (rows, L, heads, d). Query head h reads key head h // (heads / kv_heads).
+    """
+    rows, length, heads, size = query.shape
+    kv_heads = key.shape[2]
+    if query.device.type != "cpu":
+        out = F.scaled_dot_product_attention(
+            query.transpose(1, 2),
+            key.transpose(1, 2),
+            value.transpose(1, 2),
+            attn_mask=bias[:, None].to(query.dtype),
+            enable_gqa=heads != kv_heads,
+        )
+        return out.transpose(1, 2)
+    # On CPUs the backward of the fused bf16 kernel is three times slower than plain products with the query
+    # heads of one key head folded into the length axis (mini-feasibility.md, "Throughput").
+    group = heads // kv_heads
+    folded = query.view(rows, length, kv_heads, group, size).permute(0, 2, 3, 1, 4)
+    folded = folded.reshape(rows * kv_heads, group * length, size)
+    keys = key.transpose(1, 2).reshape(rows * kv_heads, -1, size)
+    values = value.transpose(1, 2).reshape(rows * kv_heads, -1, size)
+    scores = torch.bmm(folded, keys.transpose(1, 2)) * size**-0.5
+    scores = scores.view(rows, kv_heads, group, length, -1) + bias[:, None, None]
+    weights = scores.float().softmax(-1).to(values.dtype).view(rows * kv_heads, group * length, -1)
+    out = torch.bmm(weights, values).view(rows, kv_heads, group, length, size)
+    return out.permute(0, 3, 1, 2, 4).reshape(rows, length, heads, size)
+
+
+class TimestepEmbedder(nn.Module):
+    """Sinusoid of an unscaled t in [0, 1] through a two-layer MLP (bagel.md section 3)."""
+
+    FREQUENCIES = 256
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(self.FREQUENCIES, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size)
+        )
+
+    def forward(self, t: Tensor) -> Tensor:
+        """(n,) -> (n, hidden_size)."""
+        return self.mlp(timestep_sinusoid(t, self.FREQUENCIES).to(self.mlp[0].weight.dtype))
+
+
+def timestep_sinusoid(t: Tensor, size: int) -> Tensor:
+    """[cos(t f), sin(t f)] with f_k = 10000^(-k / (size/2)); (n,) -> (n, size) in fp32."""
+    half = size // 2
+    frequencies = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32, device=t.device) / half)
+    angles = t.float()[:, None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class PositionTable(nn.Module):
+    """A fixed sin-cos table that is nevertheless stored: the published one is BF16-rounded (bagel.md section 8.1)."""
+
+    def __init__(self, side: int, hidden_size: int) -> None:
+        super().__init__()
+        self.pos_embed = nn.Parameter(sincos_table(side, hidden_size), requires_grad=False)
+
+    def forward(self, position_ids: Tensor) -> Tensor:
+        """(n,) row indices -> (n, hidden_size)."""
+        return self.pos_embed[position_ids]
+
+
+def sincos_table(side: int, hidden_size: int) -> Tensor:
+    """(side*side, hidden_size): [sin(c w), cos(c w), sin(r w), cos(r w)], column first, computed in float64."""
+    quarter = hidden_size // 4
+    frequencies = 10000.0 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
+    grid = torch.arange(side, dtype=torch.float64)[:, None] * frequencies
+    half = torch.cat([grid.sin(), grid.cos()], dim=-1)
+    columns = half[None].expand(side, side, -1)
+    rows = half[:, None].expand(side, side, -1)
+    return torch.cat([columns, rows], dim=-1).reshape(side * side, hidden_size).float()
+
+
+def grid_position_ids(rows: int, columns: int, side: int, interpolate: bool = False) -> Tensor:
+    """Row-major table indices of a rows x columns grid in a side x side table (bagel.md section 3)."""
+    if interpolate:
+        boundaries = torch.arange(1, side, dtype=torch.float32) / side
+        r = torch.bucketize(torch.arange(rows, dtype=torch.float32) / rows, boundaries, right=True)
+        c = torch.bucketize(torch.arange(columns, dtype=torch.float32) / columns, boundaries, right=True)
+    else:
+        r, c = torch.arange(rows), torch.arange(columns)
+    return (r[:, None] * side + c[None, :]).flatten()
