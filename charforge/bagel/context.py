@@ -1,0 +1,180 @@
+"""Inference: a context that grows by text and pictures, text decoding, and one denoising velocity (bagel.md section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from charforge.bagel.config import BagelConfig
+from charforge.bagel.decoder import Grid, KeyValue, Layout
+from charforge.bagel.model import BagelModel
+from charforge.bagel.packing import FORBIDDEN, LatentSplit, Pack, Split, TextSplit, pack, with_noise
+
+
+@dataclass(frozen=True)
+class Context:
+    """Cached keys and values of a batch of conversations.
+
+    ``cache``: per layer keys and values (rows, cached, kv_heads, head_dim). ``valid`` (rows, cached) marks real
+    entries of layers with both experts, ``understanding_valid`` those of the others. ``positions``: next rotary
+    position of each row; it counts differently from the cache because a picture advances it by one.
+    """
+
+    cache: list[KeyValue] | None
+    valid: Tensor
+    understanding_valid: Tensor
+    positions: tuple[int, ...]
+
+    @property
+    def rows(self) -> int:
+        return len(self.positions)
+
+
+def empty_context(rows: int = 1) -> Context:
+    """A conversation that has not begun."""
+    nothing = torch.zeros(rows, 0, dtype=torch.bool)
+    return Context(None, nothing, nothing, (0,) * rows)
+
+
+def repeat_context(context: Context, count: int) -> Context:
+    """A one-row context for ``count`` pictures drawn side by side. No memory is copied until it is used."""
+    cache = context.cache
+    if cache is not None:
+        cache = [(k.expand(count, -1, -1, -1), v.expand(count, -1, -1, -1)) for k, v in cache]
+    return Context(
+        cache,
+        context.valid.expand(count, -1),
+        context.understanding_valid.expand(count, -1),
+        context.positions * count,
+    )
+
+
+def _advance(split: Split) -> int:
+    return len(split.ids) + 2 if isinstance(split, TextSplit) else 1
+
+
+def _block(config: BagelConfig, context: Context, splits: Sequence[Split]) -> Pack:
+    past = (context.valid, context.understanding_valid) if context.cache is not None else None
+    return pack([[split] for split in splits], config, past, context.positions)
+
+
+def _grow(context: Context, batch: Pack, fresh: list[KeyValue], positions: tuple[int, ...]) -> Context:
+    joint, lonely = batch.layout.joint, batch.layout.understanding_only
+    filled = torch.zeros(joint.rows * joint.length, dtype=torch.bool)
+    filled[joint.understanding_slots.cpu()] = True
+    filled[joint.generation_slots.cpu()] = True
+    valid = torch.cat([context.valid, filled.view(joint.rows, -1)], dim=1)
+    understanding_valid = valid
+    if lonely is not None:
+        filled = torch.zeros(lonely.rows * lonely.length, dtype=torch.bool)
+        filled[lonely.understanding_slots.cpu()] = True
+        understanding_valid = torch.cat([context.understanding_valid, filled.view(lonely.rows, -1)], dim=1)
+    if context.cache is None:
+        cache = fresh
+    else:
+        cache = [
+            (torch.cat([k, new_k], dim=1), torch.cat([v, new_v], dim=1))
+            for (k, v), (new_k, new_v) in zip(context.cache, fresh, strict=True)
+        ]
+    return Context(cache, valid, understanding_valid, positions)
+
+
+def extend_context(model: BagelModel, context: Context, splits: Sequence[Split]) -> Context:
+    """Append one split (text, picture to look at, clean latents) to each row.
+
+    Raises ValueError when the number of splits is not the number of rows.
+    """
+    if len(splits) != context.rows:
+        raise ValueError(f"{len(splits)} splits for {context.rows} rows")
+    batch = _block(model.config, context, splits).to(model.device)
+    fresh = model(batch, context.cache).cache
+    positions = tuple(p + _advance(split) for p, split in zip(context.positions, splits, strict=True))
+    return _grow(context, batch, fresh, positions)
+
+
+def _one_token(model: BagelModel, context: Context, tokens: Sequence[int]) -> Pack:
+    """A pack of one bare text token per row."""
+    rows = context.rows
+    empty = torch.zeros(0, dtype=torch.long)
+    def grid(valid: Tensor) -> Grid:
+        visible = torch.cat([valid, torch.ones(rows, 1, dtype=torch.bool)], dim=1)[:, None, :]
+        bias = torch.zeros(visible.shape).masked_fill_(~visible, FORBIDDEN)
+        return Grid(rows, 1, torch.arange(rows), empty, bias)
+
+    layout = Layout(
+        torch.tensor(context.positions), empty, grid(context.valid), grid(context.understanding_valid)
+    )
+    return Pack(
+        text_ids=torch.tensor(tokens), text_rows=torch.arange(rows), patches=torch.zeros(0, 1),
+        patch_position_ids=empty, patch_lengths=[], patch_rows=empty, latents=torch.zeros(0, model.config.latent_token_size),
+        latent_position_ids=empty, timesteps=torch.zeros(0), noised_rows=empty,
+        loss_rows=torch.arange(rows), labels=empty, layout=layout,
+    ).to(model.device)  # fmt: skip
+
+
+def generate_text(
+    model: BagelModel,
+    context: Context,
+    choose: Callable[[Tensor], Tensor],
+    max_tokens: int,
+    prefix: Sequence[int] = (),
+    stop: int | None = None,
+) -> tuple[list[list[int]], list[Tensor]]:
+    """Decode after ``context``: bos (and ``prefix``) are fed first, then one token at a time.
+
+    ``choose`` maps logits (rows, vocabulary) to token ids (rows,). Returns the generated ids of each row up to, not
+    including, the end token (``stop``, by default eos), and the logits of every step.
+    """
+    tokens = model.config.special_tokens
+    end = tokens.eos if stop is None else stop
+    rows = context.rows
+    fed: list[list[int]] = [[] for _ in range(rows)]
+    history: list[Tensor] = []
+    done = [False] * rows
+    for token in (tokens.bos, *prefix):
+        logits, context = _step(model, context, [token] * rows)
+    for _ in range(max_tokens):
+        history.append(logits)
+        chosen = choose(logits).tolist()
+        for row, token in enumerate(chosen):
+            done[row] = done[row] or token == end
+            if not done[row]:
+                fed[row].append(token)
+        if all(done):
+            break
+        logits, context = _step(model, context, chosen)
+    return fed, history
+
+
+def _step(model: BagelModel, context: Context, token_ids: Sequence[int]) -> tuple[Tensor, Context]:
+    batch = _one_token(model, context, token_ids)
+    output = model(batch, context.cache)
+    positions = tuple(p + 1 for p in context.positions)
+    return output.logits, _grow(context, batch, output.cache, positions)
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """A prepared denoising block: the same layout is used at every step, only values and time change."""
+
+    batch: Pack
+    context: Context
+
+
+def prepare_canvas(model: BagelModel, context: Context, position_ids: Tensor) -> Canvas:
+    """Lay out one noised picture (latent positions (n,)) per row after ``context``."""
+    blank = torch.zeros(position_ids.shape[0], model.config.latent_token_size)
+    splits = [LatentSplit(blank, position_ids, 1.0)] * context.rows
+    return Canvas(_block(model.config, context, splits).to(model.device), context)
+
+
+def velocity(model: BagelModel, canvas: Canvas, latents: Tensor, timesteps: Tensor) -> Tensor:
+    """Predicted velocity (rows, n, values) of ``latents`` (rows, n, values) at ``timesteps`` (rows,)."""
+    rows, n, values = latents.shape
+    batch = with_noise(canvas.batch, latents.reshape(rows * n, values), timesteps.repeat_interleave(n))
+    # nothing in the block is supervised text; drop the output head
+    batch = replace(batch, loss_rows=batch.loss_rows[:0])
+    return model(batch, canvas.context.cache).velocity.view(rows, n, values)

@@ -1,0 +1,70 @@
+"""BagelModel: the unified model as one module with the published parameter names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from charforge.bagel.config import BagelConfig
+from charforge.bagel.decoder import KeyValue, LanguageModel
+from charforge.bagel.layers import PositionTable, TimestepEmbedder
+from charforge.bagel.packing import Pack
+from charforge.bagel.vision import Connector, VisionTower
+
+
+@dataclass(frozen=True)
+class Output:
+    """``logits`` (supervised positions, vocabulary), ``velocity`` (latent tokens, values), new keys and values."""
+
+    logits: Tensor
+    velocity: Tensor
+    cache: list[KeyValue]
+
+
+class BagelModel(nn.Module):
+    """Text, vision tokens and latent tokens through one decoder (bagel.md section 3). The autoencoder stands apart."""
+
+    def __init__(self, config: BagelConfig) -> None:
+        super().__init__()
+        self.config = config
+        hidden, generation = config.understanding.hidden_size, config.generation.hidden_size
+        self.language_model = LanguageModel(config)
+        self.vit_model = VisionTower(config.vision)
+        self.connector = Connector(config.vision.hidden_size, hidden)
+        self.vit_pos_embed = PositionTable(config.vision.patches_per_side, hidden)
+        self.time_embedder = TimestepEmbedder(generation)
+        self.latent_pos_embed = PositionTable(config.max_latent_size, generation)
+        self.vae2llm = nn.Linear(config.latent_token_size, generation)
+        self.llm2vae = nn.Linear(generation, config.latent_token_size)
+
+    @property
+    def device(self) -> torch.device:
+        return self.vae2llm.weight.device
+
+    def forward(self, batch: Pack, cache: list[KeyValue] | None = None) -> Output:
+        """One pass over ``batch``; with ``cache`` its tokens also look back at the cached keys and values."""
+        und, gen, fresh = self.language_model.model(
+            self.embed_understanding(batch), self.embed_latents(batch), batch.layout, cache
+        )
+        logits = self.language_model.logits(und[batch.loss_rows])
+        velocity = self.llm2vae(gen.to(self.llm2vae.weight.dtype))
+        return Output(logits, velocity, fresh)
+
+    def embed_understanding(self, batch: Pack) -> Tensor:
+        """(understanding tokens, H_u): text and markers from the table, patches through tower and connector."""
+        text = self.language_model.model.embed_tokens(batch.text_ids)
+        total = batch.text_rows.shape[0] + batch.patch_rows.shape[0]
+        und = text.new_zeros(total, text.shape[1]).index_copy(0, batch.text_rows, text)
+        if batch.patch_lengths:
+            features = self.vit_model(batch.patches, batch.patch_position_ids, batch.patch_lengths)
+            look = self.connector(features) + self.vit_pos_embed(batch.patch_position_ids)
+            und = und.index_copy(0, batch.patch_rows, look.to(und.dtype))
+        return und
+
+    def embed_latents(self, batch: Pack) -> Tensor:
+        """(latent tokens, H_g): projected values + time embedding + position; time is 0 for clean latents."""
+        values = self.vae2llm(batch.latents.to(self.vae2llm.weight.dtype))
+        time = self.time_embedder(batch.timesteps)
+        return values + time + self.latent_pos_embed(batch.latent_position_ids)

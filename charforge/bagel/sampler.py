@@ -1,0 +1,94 @@
+"""Drawing: Euler steps of the flow with text and image guidance and three renormalisations (bagel.md section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from charforge.bagel.config import SamplingConfig
+from charforge.bagel.context import Canvas, Context, prepare_canvas, velocity
+from charforge.bagel.model import BagelModel
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """The three contexts of guidance: everything, without the last text, without pictures."""
+
+    full: Context
+    without_text: Context
+    without_images: Context
+
+
+def timestep_schedule(steps: int, shift: float) -> Tensor:
+    """Shifted times from 1 (noise) to 0, ``steps`` values, hence ``steps - 1`` Euler steps."""
+    t = torch.linspace(1, 0, steps)
+    return shift * t / (1 + (shift - 1) * t)
+
+
+def guided(
+    cond: Tensor, without_text: Tensor, without_images: Tensor | None, settings: SamplingConfig
+) -> Tensor:
+    """Combine velocities (rows, n, values): text guidance, then image guidance, then renormalisation.
+
+    ``global`` uses one norm per picture, ``channel`` one per token after both guidances, ``text_channel`` one per
+    token between them. Image guidance does nothing unless text guidance is on.
+    """
+    out = without_text + settings.cfg_text_scale * (cond - without_text)
+    kind, minimum = settings.cfg_renorm_type, settings.cfg_renorm_min
+    if kind == "text_channel":
+        out = _renormalise(out, cond, (-1,), minimum)
+    if without_images is not None:
+        out = without_images + settings.cfg_img_scale * (out - without_images)
+    if kind == "global":
+        out = _renormalise(out, cond, (-2, -1), minimum)
+    elif kind == "channel":
+        out = _renormalise(out, cond, (-1,), minimum)
+    return out
+
+
+def _renormalise(guided_velocity: Tensor, cond: Tensor, dims: tuple[int, ...], minimum: float) -> Tensor:
+    wanted = cond.norm(dim=dims, keepdim=True)
+    factor = wanted / (guided_velocity.norm(dim=dims, keepdim=True) + 1e-8)
+    return guided_velocity * factor.clamp(min=minimum, max=1.0)
+
+
+@torch.no_grad()
+def draw(
+    model: BagelModel,
+    guidance: Guidance,
+    noise: Tensor,
+    position_ids: Tensor,
+    settings: SamplingConfig,
+    on_step: Callable[[int, Tensor, Tensor], None] | None = None,
+) -> Tensor:
+    """Latent tokens (rows, n, values) from ``noise`` of the same shape, kept in fp32 throughout.
+
+    ``on_step(index, x_t, velocity)`` sees every step (progress bars, tests).
+    """
+    full = prepare_canvas(model, guidance.full, position_ids)
+    no_text = prepare_canvas(model, guidance.without_text, position_ids)
+    no_images = prepare_canvas(model, guidance.without_images, position_ids)
+    times = timestep_schedule(settings.steps, settings.timestep_shift)
+    x = noise.float()
+    for index, (now, after) in enumerate(zip(times[:-1], times[1:], strict=True)):
+        step_velocity = _velocity_at(model, (full, no_text, no_images), x, float(now), settings)
+        if on_step is not None:
+            on_step(index, x, step_velocity)
+        x = x - step_velocity * (now - after)
+    return x
+
+
+def _velocity_at(
+    model: BagelModel, canvases: tuple[Canvas, Canvas, Canvas], x: Tensor, now: float, settings: SamplingConfig
+) -> Tensor:
+    t = torch.full((x.shape[0],), now, device=x.device)
+    cond = velocity(model, canvases[0], x, t).float()
+    low, high = settings.cfg_interval
+    if not (low < now <= high and settings.cfg_text_scale > 1.0):
+        return cond
+    text = velocity(model, canvases[1], x, t).float()
+    images = velocity(model, canvases[2], x, t).float() if settings.cfg_img_scale > 1.0 else None
+    return guided(cond, text, images, settings)
