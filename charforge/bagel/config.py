@@ -108,6 +108,9 @@ class BagelConfig(_Strict):
     interpolate_positions: bool = False
     image_max_size: int = 1024
     image_min_size: int = 512
+    square_images: bool = Field(
+        default=False, description="crop training pictures to their middle square: the base only draws squares"
+    )
     special_tokens: SpecialTokens
     chat_roles: bool = False
     sampling: SamplingConfig = SamplingConfig()

@@ -1,0 +1,226 @@
+"""Pretraining of the generation expert: flow matching on rendered characters, the understanding expert frozen.
+
+The text in front of a picture is run once without gradients and shared by ``draws`` noisy versions of the picture:
+that is exact, because text never sees the latents that follow it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from charforge.bagel.checkpoint import build_empty, set_tensor
+from charforge.bagel.context import Context, empty_context, extend_context, prepare_canvas, velocity
+from charforge.bagel.layers import grid_position_ids, sincos_table
+from charforge.bagel.model import BagelModel
+from charforge.bagel.packing import TextSplit
+from charforge.files import write_atomic_with
+from charforge.flow import interpolate, logit_normal_timesteps, stratified_normal, target_velocity
+
+
+@dataclass(frozen=True)
+class GenerationRecipe:
+    """Settings of the pretraining run; the shipped weights name the values they were trained with."""
+
+    steps: int = 6000
+    captions: int = 20
+    draws: int = 2
+    learning_rate: float = 1.2e-3
+    warmup: int = 100
+    decay_from: float = 0.5
+    caption_dropout: float = 0.1
+    ema: float = 0.998
+    shift: float = 1.5
+    seed: int = 0
+    save_every: int = 250
+
+
+def trainable(name: str) -> bool:
+    """Whether a parameter belongs to the generation side."""
+    return "_moe_gen" in name or name.startswith(("vae2llm", "llm2vae", "time_embedder"))
+
+
+def build_for_pretraining(
+    config, language_file: Path, seed: int, device: str = "cpu"
+) -> BagelModel:  # fmt: skip
+    """Frozen SmolLM2 in bf16, a fresh generation expert in fp32, no vision weights yet (zeros)."""
+    model = build_empty(config)
+    language = load_file(language_file)
+    generator = torch.Generator().manual_seed(seed)
+    hidden = config.generation.hidden_size
+    for name, meta in list(model.state_dict().items()):
+        if name in language:
+            set_tensor(model, name, language[name].to(torch.bfloat16))
+        elif name == "latent_pos_embed.pos_embed":
+            set_tensor(model, name, sincos_table(config.max_latent_size, hidden))
+        elif not trainable(name):
+            set_tensor(model, name, torch.zeros(meta.shape, dtype=torch.bfloat16))
+        elif name.endswith("bias") or name.startswith("llm2vae"):
+            set_tensor(model, name, torch.zeros(meta.shape))
+        elif meta.ndim == 1:
+            set_tensor(model, name, torch.ones(meta.shape))
+        else:
+            weight = torch.randn(meta.shape, generator=generator) / math.sqrt(meta.shape[1])
+            if "o_proj" in name or "down_proj" in name:
+                weight = weight / math.sqrt(2 * len(config.generation_layers))
+            set_tensor(model, name, weight)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(trainable(name))
+    return model.to(device)
+
+
+@torch.no_grad()
+def match_text_scale(model: BagelModel, texts: list[TextSplit]) -> None:
+    """Start the generation expert's keys and values at the scale of the text's, layer by layer.
+
+    SmolLM2's values grow from rms 0.05 to 2 over its depth; a fresh expert with unit values would be deaf to the
+    first layers and drowned in the last (mini-feasibility.md normalised them instead).
+    """
+    context = extend_context(model, empty_context(len(texts)), texts)
+    assert context.cache is not None
+    for index, (key, value) in enumerate(context.cache):
+        if not model.config.has_generation(index):
+            continue
+        real = context.valid.clone()
+        real[:, 0] = False  # the first token is an attention sink with extreme values
+        key_rms = key[real].float().pow(2).mean().sqrt()
+        value_rms = value[real].float().pow(2).mean().sqrt()
+        attention = model.language_model.model.layers[index].get_submodule("self_attn")
+        attention.get_submodule("k_norm_moe_gen").get_parameter("weight").mul_(key_rms)
+        attention.get_submodule("q_norm_moe_gen").get_parameter("weight").div_(key_rms)
+        attention.get_submodule("v_proj_moe_gen").get_parameter("weight").mul_(value_rms)
+        attention.get_submodule("o_proj_moe_gen").get_parameter("weight").div_(value_rms)
+
+
+def dropped(context: Context, drop: Tensor) -> Context:
+    """The context with the text of the rows in ``drop`` (rows,) hidden, as if it had never been there."""
+    keep = ~drop[:, None]
+    positions = tuple(0 if gone else p for p, gone in zip(context.positions, drop.tolist(), strict=True))
+    return Context(context.cache, context.valid & keep, context.understanding_valid & keep, positions)
+
+
+def repeat_rows(context: Context, times: int) -> Context:
+    """Every row ``times`` times in a row."""
+    assert context.cache is not None
+    cache = [(k.repeat_interleave(times, 0), v.repeat_interleave(times, 0)) for k, v in context.cache]
+    positions = tuple(p for p in context.positions for _ in range(times))
+    return Context(
+        cache,
+        context.valid.repeat_interleave(times, 0),
+        context.understanding_valid.repeat_interleave(times, 0),
+        positions,
+    )
+
+
+def flow_loss(
+    model: BagelModel, texts: list[TextSplit], x0: Tensor, drop: Tensor, draws: int, shift: float,
+    generator: torch.Generator,
+) -> Tensor:  # fmt: skip
+    """Mean squared velocity error. x0: latent tokens (captions, tokens, values) standardised."""
+    side = int(math.sqrt(x0.shape[1]))
+    with torch.no_grad():
+        context = extend_context(model, empty_context(len(texts)), texts)
+        context = repeat_rows(dropped(context, drop), draws)
+    canvas = prepare_canvas(model, context, grid_position_ids(side, side, model.config.max_latent_size))
+    x0 = x0.repeat_interleave(draws, 0)
+    noise = torch.randn(x0.shape, generator=generator)
+    t = logit_normal_timesteps(stratified_normal(x0.shape[0], generator), shift)
+    x_t = interpolate(x0, noise, t[:, None].expand(-1, x0.shape[1]))
+    predicted = velocity(model, canvas, x_t.to(model.device), t.to(model.device))
+    return (predicted.float() - target_velocity(x0, noise).to(model.device)).pow(2).mean()
+
+
+def learning_rate_at(step: int, recipe: GenerationRecipe) -> float:
+    """Linear warm-up, constant, then linear decay to 1 %."""
+    if step < recipe.warmup:
+        return recipe.learning_rate * (step + 1) / recipe.warmup
+    start = recipe.decay_from * recipe.steps
+    if step < start:
+        return recipe.learning_rate
+    return recipe.learning_rate * max(0.01, 1 - (step - start) / (recipe.steps - start))
+
+
+@dataclass(frozen=True)
+class CaptionedLatents:
+    """Latent tokens (n, tokens, values) as float16 on disk and several tokenised captions of each."""
+
+    tokens: np.ndarray
+    captions: list[list[TextSplit]]
+
+
+def train_generation(model: BagelModel, data: CaptionedLatents, recipe: GenerationRecipe, out: Path) -> None:
+    """Run to ``recipe.steps``, resuming from ``out``; writes checkpoints, the EMA weights and ``log.jsonl``."""
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(
+        parameters.values(), lr=0.0, betas=(0.9, 0.95), weight_decay=0.01, fused=True
+    )
+    ema = {name: p.detach().clone() for name, p in parameters.items()}
+    step = _resume(out, parameters, ema, optimizer)
+    began, seen, average = time.time(), 0, 0.0
+    while step < recipe.steps:
+        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
+        picked = torch.randint(len(data.captions), (recipe.captions,), generator=generator).tolist()
+        variants = torch.randint(1 << 30, (recipe.captions,), generator=generator).tolist()
+        texts = [data.captions[i][v % len(data.captions[i])] for i, v in zip(picked, variants, strict=True)]
+        x0 = torch.from_numpy(data.tokens[sorted(set(picked))].astype(np.float32))
+        order = {index: row for row, index in enumerate(sorted(set(picked)))}
+        x0 = x0[[order[index] for index in picked]]
+        drop = torch.rand(recipe.captions, generator=generator) < recipe.caption_dropout
+        with torch.autocast(model.device.type, torch.bfloat16):
+            loss = flow_loss(model, texts, x0, drop, recipe.draws, recipe.shift, generator)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate_at(step, recipe)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        decay = min(recipe.ema, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(ema.values()), [p.detach() for p in parameters.values()], 1 - decay)
+        step += 1
+        seen += recipe.captions * recipe.draws
+        average = float(loss) if average == 0 else 0.98 * average + 0.02 * float(loss)
+        if step % 25 == 0:
+            line = {"step": step, "loss": round(average, 4), "grad": round(float(norm), 3), "lr": learning_rate_at(step, recipe),
+                    "samples_per_s": round(seen / (time.time() - began), 1)}  # fmt: skip
+            with (out / "log.jsonl").open("a") as log:
+                log.write(json.dumps(line) + "\n")
+        if step % recipe.save_every == 0 or step == recipe.steps:
+            _save(out, parameters, ema, optimizer, step)
+
+
+def _save(
+    out: Path, parameters: dict[str, Tensor], ema: dict[str, Tensor], optimizer: torch.optim.Optimizer, step: int
+) -> None:
+    state = {f"now.{name}": p.detach().contiguous() for name, p in parameters.items()}
+    state |= {f"ema.{name}": p.contiguous() for name, p in ema.items()}
+    for name, p in parameters.items():
+        for key in ("exp_avg", "exp_avg_sq", "step"):
+            state[f"{key}.{name}"] = optimizer.state[p][key].contiguous()
+    write_atomic_with(out / "checkpoint.safetensors", lambda path: save_file(state, path, {"step": str(step)}))
+
+
+def _resume(
+    out: Path, parameters: dict[str, Tensor], ema: dict[str, Tensor], optimizer: torch.optim.Optimizer
+) -> int:
+    file = out / "checkpoint.safetensors"
+    out.mkdir(parents=True, exist_ok=True)
+    if not file.exists():
+        return 0
+    from safetensors import safe_open
+
+    state = load_file(file)
+    with torch.no_grad():
+        for name, p in parameters.items():
+            p.copy_(state[f"now.{name}"])
+            ema[name].copy_(state[f"ema.{name}"])
+            optimizer.state[p] = {key: state[f"{key}.{name}"] for key in ("exp_avg", "exp_avg_sq", "step")}
+    with safe_open(file, framework="pt") as opened:
+        return int(opened.metadata()["step"])
