@@ -1,0 +1,229 @@
+"""character.md, facts.md and free profiles -> named pieces of prose."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass, field
+
+from charforge.errors import Problem
+
+FRONT_KEYS = (
+    "name", "class", "author", "license", "opening", "persona", "voice", "appearance", "breed", "species",
+)  # fmt: skip
+_SECTIONS = {
+    "persona": ("persona", "personality", "description", "about", "character", "who"),
+    "voice": ("voice", "speech", "style", "linguistic habits", "speaking style", "how it speaks"),
+    "appearance": ("appearance", "looks", "physical characteristics", "physical description"),
+    "opening": ("opening", "greeting", "first message"),
+    "facts": ("facts", "knowledge"),
+}
+_HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*\s*$")
+_BULLET = re.compile(r"^\s*(?:[-*+•]|\d{1,3}[.)])\s+(.*)$")
+
+ANIMALS = {
+    "dog": ("dog", "puppy", "pup", "doggo", "hound"), "cat": ("cat", "kitty", "kitten", "feline", "tomcat"),
+    "rabbit": ("rabbit", "bunny"), "horse": ("horse", "pony"), "fox": ("fox",), "bear": ("bear",), "wolf": ("wolf",),
+    "bird": ("bird",), "parrot": ("parrot",), "owl": ("owl",), "hamster": ("hamster",), "mouse": ("mouse",),
+    "turtle": ("turtle", "tortoise"), "dragon": ("dragon",), "duck": ("duck",), "pig": ("pig",), "cow": ("cow",),
+    "monkey": ("monkey",), "lizard": ("lizard",), "frog": ("frog",), "penguin": ("penguin",),
+}  # fmt: skip
+BEINGS = (
+    *ANIMALS, "robot", "android", "wizard", "witch", "knight", "princess", "prince", "elf", "dwarf", "goblin", "ghost",
+    "vampire", "pirate", "fairy", "monster", "creature", "critter", "plant", "sprout", "doll", "girl", "boy", "woman",
+    "man", "person",
+)  # fmt: skip
+
+
+@dataclass
+class Profile:
+    """What character.md or a profile says; empty strings where it says nothing."""
+
+    name: str = ""
+    class_noun: str = ""
+    breed: str = ""
+    author: str = ""
+    license: str = ""
+    opening: str = ""
+    persona: str = ""
+    voice: str = ""
+    appearance: str = ""
+    facts: list[str] = field(default_factory=list)
+
+
+def parse_character_md(text: str, file: str, problems: list[Problem]) -> Profile:
+    """Front matter between two ``---`` lines, then prose under headings; unknown keys are errors."""
+    profile = Profile()
+    front, body, offset = _split_front_matter(text, file, problems)
+    values = _front_values(front, file, problems)
+    profile.name, profile.author = values.get("name", ""), values.get("author", "")
+    profile.license, profile.opening = values.get("license", ""), values.get("opening", "")
+    profile.persona, profile.voice = values.get("persona", ""), values.get("voice", "")
+    profile.appearance = values.get("appearance", "")
+    profile.class_noun = values.get("class", "")
+    profile.breed = values.get("breed", "") or values.get("species", "")
+    section: str | None = "persona"
+    collected: dict[str, list[str]] = {}
+    for number, line in enumerate(body.split("\n"), start=offset):
+        heading = _HEADING.match(line)
+        if not heading:
+            if section is not None:
+                collected.setdefault(section, []).append(line)
+            continue
+        title = heading[1].strip("*_ :")
+        known = _section(title)
+        if known is None and line.startswith("# ") and (not profile.name or title == profile.name):
+            # a title line: the character's name; the prose under it is about the character
+            profile.name, section = profile.name or title, "persona"
+        else:
+            section = known
+            if known is None:
+                problems.append(
+                    Problem(
+                        f"{file}:{number}",
+                        "warning",
+                        f"has a section that is not read: {title!r}",
+                        "use Persona, Voice, Appearance or Opening; facts go into facts.md",
+                    )  # fmt: skip
+                )
+    for key in ("persona", "voice", "appearance", "opening"):
+        prose = _prose(collected.get(key, []))
+        if prose and not getattr(profile, key):
+            setattr(profile, key, prose)
+    profile.facts = parse_facts("\n".join(collected.get("facts", [])))
+    return profile
+
+
+def _split_front_matter(text: str, file: str, problems: list[Problem]) -> tuple[str, str, int]:
+    """Front matter, body, and the line number on which the body starts."""
+    lines = text.split("\n")
+    first = next((i for i, line in enumerate(lines) if line.strip()), 0)
+    if not lines or lines[first].strip() != "---":
+        return "", text, 1
+    for i in range(first + 1, len(lines)):
+        if lines[i].strip() in ("---", "..."):
+            return "\n".join(lines[first + 1 : i]), "\n".join(lines[i + 1 :]), i + 2
+    problems.append(
+        Problem(file, "error", "opens with --- but the front matter never ends", "add a second --- line")
+    )
+    return "", text, 1
+
+
+def _front_values(front: str, file: str, problems: list[Problem]) -> dict[str, str]:
+    import yaml
+
+    try:
+        # BaseLoader: every value stays the text that was written ("No" is a name, not False)
+        loaded = yaml.load(front, Loader=yaml.BaseLoader) if front.strip() else {}
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{file}:{mark.line + 2}" if mark is not None else file
+        problems.append(
+            Problem(
+                where, "error", "has front matter that is not YAML", 'write lines of the form key: "value"'
+            )
+        )
+        return {}
+    if not isinstance(loaded, dict):
+        problems.append(
+            Problem(file, "error", "has front matter without keys", "write lines of the form key: value")
+        )
+        return {}
+    values: dict[str, str] = {}
+    for raw, value in loaded.items():
+        key = str(raw).strip().lower()
+        if key not in FRONT_KEYS:
+            near = difflib.get_close_matches(key, FRONT_KEYS, 1)
+            remedy = (
+                f"did you mean {near[0]!r}?"
+                if near
+                else f"known keys: {', '.join(FRONT_KEYS)}; facts go into facts.md"
+            )
+            problems.append(Problem(file, "error", f"has the unknown key {str(raw)!r}", remedy))
+        elif not isinstance(value, str):
+            problems.append(Problem(file, "error", f"has a list or table under {key!r}", "write plain text"))
+        else:
+            values[key] = " ".join(value.split())
+    return values
+
+
+def _section(title: str) -> str | None:
+    lowered = title.lower()
+    return next((key for key, titles in _SECTIONS.items() if lowered in titles), None)
+
+
+def _prose(lines: list[str]) -> str:
+    """Lines as one run of text, Markdown marks and bullets removed."""
+    words = [plain(bullet[1] if (bullet := _BULLET.match(line)) else line) for line in lines]
+    return " ".join(" ".join(words).split())
+
+
+def plain(line: str) -> str:
+    """A line without Markdown emphasis."""
+    return re.sub(r"(\*\*|__|(?<!\w)[*_](?=\S)|(?<=\S)[*_](?!\w)|`)", "", line).strip()
+
+
+def parse_facts(text: str) -> list[str]:
+    """One fact a bullet (continued on indented lines); lines without a bullet count too when no line has one."""
+    lines = [line for line in text.split("\n") if line.strip() and not _HEADING.match(line)]
+    has_bullets = any(_BULLET.match(line) for line in lines)
+    facts: list[str] = []
+    for line in lines:
+        bullet = _BULLET.match(line)
+        if bullet:
+            facts.append(plain(bullet[1]))
+        elif not has_bullets:
+            facts.append(plain(line))
+        elif facts and line[0] in " \t":
+            facts[-1] = f"{facts[-1]} {plain(line)}"
+    return [fact for fact in dict.fromkeys(facts) if fact]
+
+
+def key_values(text: str) -> list[tuple[str, str]]:
+    """ "* **Breed (Apparent):** Shiba Inu" lines of a profile as ("Breed", "Shiba Inu")."""
+    pairs: list[tuple[str, str]] = []
+    for line in text.split("\n"):
+        bullet = _BULLET.match(line)
+        words = plain(bullet[1] if bullet else line.lstrip("# "))
+        match = re.match(r"^([A-Za-z][\w /&'-]{0,40}?)(?:\s*\([^)]*\))?\s*:\s+(\S.*)$", words)
+        if match and len(match[1].split()) <= 4:
+            pairs.append((match[1].strip(), match[2].strip()))
+    return pairs
+
+
+def sentences(text: str) -> list[str]:
+    """Sentences of running text; abbreviations such as "Dr." do not end one."""
+    guarded = re.sub(r"\b(Mr|Mrs|Ms|Dr|St|Jr|Sr|vs|etc|e\.g|i\.e)\.", lambda m: m[0].replace(".", "\0"), text)
+    parts = re.split(r"(?<=[.!?])[\"'”’)]*\s+(?=[\"'“‘(]?[A-Z0-9])", guarded)
+    cut: list[str] = []
+    position = 0
+    for part in parts:
+        # re.split drops the closing quote with the space: take the text back from the source
+        start = guarded.index(part, position)
+        if cut:
+            cut[-1] += guarded[position:start].rstrip()
+        position = start + len(part)
+        cut.append(part)
+    return [part.replace("\0", ".").strip() for part in cut if part.strip()]
+
+
+def guess_class_noun(breed: str, about: str) -> str:
+    """What the character is: the breed with its animal ("Shiba Inu dog"), else a being named in ``about``."""
+    words = re.findall(r"[a-z]+", about.lower())
+    counts = {
+        animal: sum(words.count(form) + words.count(form + "s") for form in forms)
+        for animal, forms in ANIMALS.items()
+    }
+    animal = max(counts, key=lambda key: counts[key])
+    breed = re.split(r"[,;(/]", breed)[0].strip()
+    if breed:
+        known = any(re.search(rf"\b{being}\b", breed.lower()) for being in BEINGS)
+        return breed if known or not counts[animal] else f"{breed} {animal}"
+    match = re.search(
+        rf"\b(?:is|was|am|are)\s+an?\s+((?:[\w-]+\s+){{0,3}}?)({'|'.join(BEINGS)})\b", about, re.I
+    )
+    if match:
+        # the last adjective only: "a small, brave clay robot" -> "clay robot"
+        adjectives = match[1].split()[-1:]
+        return " ".join([*adjectives, match[2]]).lower()
+    return animal if counts[animal] >= 2 else "character"

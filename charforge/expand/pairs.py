@@ -1,0 +1,208 @@
+"""Training pairs: plain JSONL, one pair a line, that a person can read, edit and train again."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+
+from charforge.errors import InputError, Problem
+from charforge.files import write_atomic
+
+Task = Literal["roleplay_text", "roleplay_picture", "text_to_image", "vqa", "knowledge"]
+Split = Literal["train", "held_out"]
+
+
+class TextPart(BaseModel):
+    """One text item. ``role`` None is a bare text such as a caption; only the assistant's words carry loss."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Literal["system", "user", "assistant"] | None
+    text: str = Field(min_length=1)
+    loss: bool = False
+
+    @model_validator(mode="after")
+    def _only_replies_are_learned(self) -> TextPart:
+        if self.loss and self.role != "assistant":
+            raise ValueError("only a part with the role assistant can have loss")
+        return self
+
+
+class ImagePart(BaseModel):
+    """A picture of the character by name: "look" goes to the vision tower, "draw" is what is learned to draw."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image: str = Field(min_length=1)
+    use: Literal["look", "draw"]
+    loss: bool = False
+
+    @model_validator(mode="after")
+    def _drawn_pictures_are_learned(self) -> ImagePart:
+        if self.loss != (self.use == "draw"):
+            raise ValueError('loss is true for "draw" and false for "look"')
+        return self
+
+
+def _kind(value: Any) -> str:
+    has_image = "image" in value if isinstance(value, dict) else isinstance(value, ImagePart)
+    return "image" if has_image else "text"
+
+
+Part = Annotated[
+    Annotated[TextPart, Tag("text")] | Annotated[ImagePart, Tag("image")], Discriminator(_kind)
+]  # fmt: skip
+
+
+class Pair(BaseModel):
+    """One training example. ``origin`` says what it was made from and by which rule."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(min_length=1)
+    task: Task
+    split: Split
+    origin: str
+    parts: tuple[Part, ...]
+
+    @model_validator(mode="after")
+    def _something_is_learned(self) -> Pair:
+        if not any(part.loss for part in self.parts):
+            raise ValueError("no part of the pair has loss: nothing would be learned from it")
+        return self
+
+    def texts(self, role: str | None) -> list[str]:
+        """The texts of one role, in order (None: bare texts)."""
+        return [part.text for part in self.parts if isinstance(part, TextPart) and part.role == role]
+
+    def images(self, use: str) -> list[str]:
+        """The names of the pictures that are looked at, or drawn."""
+        return [part.image for part in self.parts if isinstance(part, ImagePart) and part.use == use]
+
+
+def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
+    """Write pairs as UTF-8 JSON Lines, atomically."""
+    lines = (json.dumps(pair.model_dump(), ensure_ascii=False) for pair in pairs)
+    write_atomic(path, "".join(f"{line}\n" for line in lines))
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """Read pairs back; every bad line is a problem with its number (InputError). Empty lines are skipped."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}): name a file that charforge expand wrote."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text: save the file as UTF-8.") from error
+    problems: list[Problem] = []
+    pairs: list[Pair] = []
+    seen: dict[str, int] = {}
+    # split("\n"), not splitlines(): a reply may hold U+2028, which JSON leaves as it is
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{path.name}:{number}"
+        try:
+            pair = Pair.model_validate_json(line)
+        except ValidationError as error:
+            problems += [
+                Problem(where, "error", _told(detail), "mend or remove the line") for detail in error.errors()
+            ]
+            continue
+        if pair.id in seen:
+            problems.append(
+                Problem(
+                    where, "error", f"has the id {pair.id!r} of line {seen[pair.id]}", "give it another id"
+                )
+            )
+        seen.setdefault(pair.id, number)
+        pairs.append(pair)
+    if problems:
+        raise InputError(f"{path} has {len(problems)} bad entries.", problems)
+    return pairs
+
+
+def _told(detail: Any) -> str:
+    place = ".".join(
+        str(step) for step in detail["loc"] if step not in ("text", "image") or detail["loc"][-1] == step
+    )
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "extra_forbidden":
+        return f"has an unknown key {place}"
+    return f"{place}: {message}" if place else message
+
+
+# prompts, to keep held-out ones out of training
+
+_CONTRACTIONS = {
+    "what's": "what is", "who's": "who is", "where's": "where is", "how's": "how is", "that's": "that is", "it's": "it is",
+    "i'm": "i am", "you're": "you are", "we're": "we are", "they're": "they are", "can't": "cannot", "won't": "will not",
+    "don't": "do not", "doesn't": "does not", "didn't": "did not", "isn't": "is not", "aren't": "are not",
+    "you've": "you have", "i've": "i have", "i'd": "i would", "you'd": "you would", "i'll": "i will", "you'll": "you will",
+    "let's": "let us", "there's": "there is", "wasn't": "was not", "haven't": "have not", "couldn't": "could not",
+}  # fmt: skip
+_FILLERS = {"hey", "hi", "hello", "so", "well", "please", "tell", "me", "oh", "can", "you", "say"}
+
+
+def prompt_key(text: str, name: str = "") -> str:
+    """What a prompt asks, without case, marks, contractions, greetings and the name: rewordings share it."""
+    words = re.findall(r"[^\W_]+(?:'[^\W_]+)?", text.lower().replace("’", "'"))
+    spelled = " ".join(_CONTRACTIONS.get(word, word) for word in words).split()
+    own = {part for part in re.findall(r"\w+", name.lower())}
+    kept = [word for word in spelled if word not in own]
+    while kept and kept[0] in _FILLERS and len(kept) > 1:
+        kept = kept[1:]
+    return " ".join(kept or spelled)
+
+
+def prompts(pair: Pair) -> list[tuple[str, str]]:
+    """(family, text) of everything in the pair that asks for something learned.
+
+    Conversations share one family; a question about a picture counts together with the picture; what a picture
+    is drawn from is a family of its own.
+    """
+    if pair.task in ("text_to_image", "roleplay_picture"):
+        return [("draw", text) for text in pair.texts(None)]
+    family = f"look:{','.join(pair.images('look'))}" if pair.task == "vqa" else "talk"
+    asked: list[tuple[str, str]] = []
+    last: str | None = None
+    for part in pair.parts:
+        if isinstance(part, TextPart) and part.role == "user":
+            last = part.text
+        elif isinstance(part, TextPart) and part.loss and last is not None:
+            asked.append((family, last))
+    return asked
+
+
+def similar(first: str, second: str) -> bool:
+    """Whether two prompt keys ask the same thing: equal, or nearly the same words (Jaccard 0.8 of 4 or more)."""
+    if first == second:
+        return True
+    one, other = set(first.split()), set(second.split())
+    return min(len(one), len(other)) >= 4 and len(one & other) >= 0.8 * len(one | other)
+
+
+def leaked(pairs: Iterable[Pair], name: str = "") -> list[Pair]:
+    """Training pairs that ask what a held-out pair asks, or that draw or look at a picture held out for drawing."""
+    pairs = list(pairs)
+    held = [pair for pair in pairs if pair.split == "held_out"]
+    keys: dict[str, list[str]] = {}
+    for pair in held:
+        for family, text in prompts(pair):
+            keys.setdefault(family, []).append(prompt_key(text, name))
+    drawn = {image for pair in held for image in pair.images("draw")}
+
+    def asks_held_out(pair: Pair) -> Iterator[bool]:
+        for family, text in prompts(pair):
+            key = prompt_key(text, name)
+            yield any(similar(key, other) for other in keys.get(family, ()))
+        yield bool(drawn & {*pair.images("draw"), *pair.images("look")})
+
+    return [pair for pair in pairs if pair.split == "train" and any(asks_held_out(pair))]

@@ -1,0 +1,216 @@
+"""A caption taken apart: what it says about place, clothes, things held, pose and face."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from charforge import grammar
+from charforge.character import Character
+
+Kind = Literal["place", "clothes", "held", "pose", "action", "thing"]
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """One checkable detail. ``text`` fits after "is" ("in a forest", "wearing a hat", "lying down") for every kind
+    but "thing", where it is a noun phrase ("a happy expression")."""
+
+    kind: Kind
+    text: str
+
+
+POSES = {
+    "sitting": "sitting", "standing": "standing", "lying": "lying down", "walking": "walking", "running": "running",
+    "jumping": "jumping", "sleeping": "sleeping", "resting": "resting", "kneeling": "kneeling", "dancing": "dancing",
+    "flying": "flying", "swimming": "swimming", "smiling": "smiling", "laughing": "laughing", "crying": "crying",
+    "frowning": "frowning", "winking": "winking", "grinning": "grinning", "reading": "reading", "waving": "waving",
+}  # fmt: skip
+_NOT_ACTIONS = {"ceiling", "morning", "evening", "clothing", "string", "spring", "king", "ring", "wing", "living", "flooring",
+                "building", "painting", "nothing", "something", "interesting", "lightning", "amazing", "charming"}  # fmt: skip
+_NOT_OF_A_BEING = {"resembling", "featuring", "showing", "depicting", "casting", "creating", "evoking"}
+_PLACE = r"in front of|next to|on top of|in|on|at|under|inside|near|by|beside|behind|among|outside"
+_CLOTHES = {"shirt", "coat", "jacket", "dress", "suit", "hat", "scarf", "apron", "sweater", "hoodie", "uniform", "robe", "cape",
+            "armor", "armour", "pyjamas", "pajamas", "overalls", "costume", "cloak", "vest", "kimono", "raincoat"}  # fmt: skip
+_MASS = {"grass", "snow", "sand", "water", "space", "rain", "mist", "fog", "bed", "air", "light", "front", "mud", "ice",
+         "town", "school", "work", "home", "leaves", "darkness", "moonlight", "outdoors", "indoors", "sunshine"}  # fmt: skip
+_DETERMINER = re.compile(
+    r"^(?:an?|the|my|your|his|her|its|their|some|two|three|four|many|several|front|top)\b", re.I
+)
+_FACE = {"expression", "smile", "face", "gaze", "frown", "grin", "look", "eyes"}
+
+# words that say the same thing for the purpose of a false question; each line is one meaning
+_SAME = [
+    {"carpet", "carpeted", "rug", "mat"}, {"grey", "gray", "silver"}, {"happy", "happily", "smile", "smiling", "joyful", "joy",
+    "grinning", "grin", "cheerful", "laughing", "tongue", "playful"}, {"resting", "lying", "sleeping", "relaxed", "sitting"},
+    {"standing", "walking", "running", "jumping"}, {"shirt", "sweater", "hoodie", "jacket", "coat", "top"},
+    {"sea", "ocean", "beach", "seaside", "shore"}, {"forest", "woods", "trees"}, {"garden", "yard", "lawn", "grass", "grassy", "park",
+    "meadow", "field"}, {"sad", "crying", "frowning", "unhappy"}, {"couch", "sofa"}, {"street", "city", "town", "road", "path"},
+    {"curious", "attentive", "alert", "focused", "inquisitive", "wide-eyed"}, {"counter", "countertop", "kitchen"},
+    {"snow", "snowy"}, {"night", "moon", "moonlight", "stars", "starry"}, {"bed", "bedroom", "bedspread", "cushion", "blanket"},
+]  # fmt: skip
+_INSIDE = {"indoors", "indoor", "inside", "room", "home", "house", "bedroom", "kitchen", "floor", "wooden", "carpet", "rug", "bed",
+           "couch", "sofa", "counter", "countertop", "workshop", "library", "office", "shop", "cafe", "bedspread", "blanket"}  # fmt: skip
+_OUTSIDE = {"outdoors", "outdoor", "outside", "grass", "grassy", "park", "path", "garden", "forest", "beach", "leaves", "street",
+            "meadow", "field", "snow", "snowy", "mountain", "mountains", "desert", "sea", "space", "night"}  # fmt: skip
+_WIDE_INSIDE = {"indoors", "indoor", "inside", "room", "home", "house"}
+_WIDE_OUTSIDE = {"outdoors", "outdoor", "outside"}
+_EMPTY = {"a", "an", "the", "in", "on", "at", "of", "and", "with", "to", "is", "wearing", "holding", "by", "near", "its", "his",
+          "her", "their", "under", "next", "front", "background", "setting", "cozy", "soft", "down", "expression", "very",
+          "pose", "posture", "behind", "beside", "inside", "some"}  # fmt: skip
+
+
+def phrases(character: Character, caption: str) -> list[Phrase]:
+    """The checkable details of a caption, in its order; light, mood, style and traits of the character are left out."""
+    found: list[Phrase] = []
+    for detail in grammar.caption_details(character, caption):
+        if not grammar.is_noise(detail):
+            found.extend(_of_detail(detail))
+    return list(dict.fromkeys(found))
+
+
+def _of_detail(detail: str) -> list[Phrase]:
+    words = detail.split()
+    first = words[0].lower()
+    setting = re.match(
+        r"^(?:in\s+)?(?:an?\s+|the\s+)?(.+?)\s+(?:setting|backdrop|environment|background)\b", detail, re.I
+    )
+    if setting and not re.match(r".*\bin$", setting[1]):
+        inner = setting[1].lower()
+        if "outdoor" in inner or "indoor" in inner:
+            return [Phrase("place", "outdoors" if "outdoor" in inner else "indoors")]
+        if len(words) > 1 and words[-1].lower() != "background":
+            return [Phrase("place", f"in {grammar.with_article(setting[1])}")]
+        return []
+    if first in ("indoors", "outdoors"):
+        return [Phrase("place", first), *_places(words_after(detail))]
+    if first == "wearing":
+        cut, rest = _cut_place(detail)
+        return [Phrase("clothes", re.sub(r"\s+with\s.*$", "", cut)), *rest]
+    if first in ("holding", "carrying"):
+        cut, rest = _cut_place(detail)
+        return [Phrase("held", f"holding {cut.split(' ', 1)[1]}"), *rest] if " " in cut else rest
+    if first.endswith("ing") and first not in _NOT_ACTIONS:
+        return _of_action(detail, first)
+    if re.match(rf"^(?:{_PLACE})\b", detail, re.I):
+        if set(re.findall(r"\w+", detail.lower())) & _CLOTHES and first == "in":
+            return [Phrase("clothes", f"wearing {words_after(detail)}")]
+        return _places(detail)
+    if first == "with":
+        thing = detail.split(" ", 1)[1] if " " in detail else ""
+        cut, rest = _cut_place(thing)
+        return [*([Phrase("thing", _noun(cut))] if cut else []), *rest]
+    if words[-1].lower() in _FACE or first in ("tongue", "mouth", "ears"):
+        return (
+            [Phrase("thing", _noun(detail.replace(" with ", " and ")))] if words[-1].lower() != "eyes" else []
+        )
+    return []
+
+
+def _of_action(detail: str, first: str) -> list[Phrase]:
+    cut, rest = _cut_place(detail)
+    if first in _NOT_OF_A_BEING:
+        return []
+    if first in POSES:
+        return [Phrase("pose", POSES[first]), *rest]
+    return [Phrase("action", detail)]
+
+
+def _cut_place(text: str) -> tuple[str, list[Phrase]]:
+    """ "sitting on a bed" -> "sitting" and the place "on a bed"."""
+    match = re.search(rf"\s(?:{_PLACE})\s", text)
+    if not match:
+        return text, []
+    return text[: match.start()].strip(), _places(text[match.start() :].strip())
+
+
+def _places(text: str) -> list[Phrase]:
+    """ "on a path next to a wall" is two places."""
+    parts = re.split(r"\s(?=(?:next to|beside|near|behind|in front of|under)\s)", text)
+    return [place for part in parts if (place := _place(part))]
+
+
+def _place(text: str) -> Phrase | None:
+    """A place phrase as far as its noun, with an article where one is missing; None for manners ("in playful pose")."""
+    text = re.split(r"\s(?:with|while|and looking|wearing|holding)\s", text)[0]
+    match = re.match(rf"^({_PLACE})\s+(.+)$", text, re.I)
+    if not match or not match[2]:
+        return None
+    last = match[2].split()[-1].lower()
+    if last in (
+        "pose",
+        "posture",
+        "background",
+        "mood",
+        "style",
+        "way",
+        "manner",
+        "person",
+        "side",
+        "color",
+        "colour",
+    ):
+        return None
+    if not _DETERMINER.match(match[2]) and not last.endswith("s") and last not in _MASS:
+        return Phrase("place", f"{match[1].lower()} {grammar.with_article(match[2])}")
+    return Phrase("place", f"{match[1].lower()} {match[2]}")
+
+
+def _noun(text: str) -> str:
+    """A noun phrase with an article where a singular one lacks it: "happy expression" -> "a happy expression"."""
+    last = text.split()[-1].lower() if text else ""
+    return grammar.with_article(text) if last in _FACE - {"eyes"} and not _DETERMINER.match(text) else text
+
+
+def words_after(text: str) -> str:
+    """Everything after the first word."""
+    return text.split(" ", 1)[1] if " " in text else ""
+
+
+def meanings(text: str) -> set[str]:
+    """The content of a phrase as a set in which words of one meaning are one: for finding what is surely not there."""
+    found: set[str] = set()
+    for word in re.findall(r"[a-z]+(?:-[a-z]+)*", text.lower()):
+        if word in _EMPTY:
+            continue
+        same = next((index for index, group in enumerate(_SAME) if word in group), None)
+        # five letters stand for the word: "carpeted" meets "carpet", "wooden" meets "wood"
+        found.add(f"={same}" if same is not None else word[:5].rstrip("s"))
+    return found
+
+
+def surely_absent(phrase: Phrase, caption: str, own: list[Phrase]) -> bool:
+    """Whether a phrase of another picture may be asked here with the answer no.
+
+    The caption must speak of the same kind of thing (a picture whose place is not told may be anywhere), share no
+    meaning with the phrase, and not merely be a narrower word for it (a bed is indoors).
+    """
+    if not any(mine.kind == phrase.kind for mine in own) or meanings(phrase.text) & meanings(caption):
+        return False
+    words, here = set(re.findall(r"[a-z]+", phrase.text.lower())), set(re.findall(r"[a-z]+", caption.lower()))
+    if words & _WIDE_INSIDE:
+        return bool(here & _OUTSIDE) and not here & _INSIDE
+    if words & _WIDE_OUTSIDE:
+        return bool(here & _INSIDE) and not here & _OUTSIDE
+    places = {mine.text for mine in own if mine.kind == "place"}
+    if phrase.kind == "place" and places <= {"indoors", "outdoors"}:
+        # only the side is told: a place on the other side is the only one that is surely not it
+        return bool(words & (_OUTSIDE if places == {"indoors"} else _INSIDE))
+    if phrase.kind == "pose" and phrase.text not in _FACES_OF_POSE:
+        # two poses exclude each other only where both are of the body
+        return any(mine.kind == "pose" and mine.text not in _FACES_OF_POSE for mine in own)
+    if phrase.kind == "pose":
+        return any(mine.text in _FACES_OF_POSE for mine in own) or any(
+            "expression" in mine.text for mine in own
+        )
+    if phrase.kind == "thing":
+        return _is_face(phrase) == any(_is_face(mine) for mine in own if mine.kind == "thing")
+    return True
+
+
+_FACES_OF_POSE = {"smiling", "laughing", "crying", "frowning", "winking", "grinning"}
+
+
+def _is_face(phrase: Phrase) -> bool:
+    return phrase.text.split()[-1].lower() in _FACE

@@ -1,0 +1,133 @@
+"""Questions about the character's own pictures, with as many false ones as true ones."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+from charforge import grammar
+from charforge.character import Character, Picture
+from charforge.expand.phrases import Phrase, phrases, surely_absent, words_after
+
+YES_NO = 4
+"""True questions a picture at most, and as many false ones."""
+
+_STRANGERS = ("Milo", "Tessa", "Juniper", "Otto", "Nadia", "Felix")
+_OTHER_THINGS = ("robot", "tree", "house", "car", "fish", "bird", "cake", "book")
+
+Question = tuple[str, str]
+
+
+def questions(character: Character, chooser: random.Random) -> dict[str, list[Question]]:
+    """Question and answer pairs per picture name. Yes and no answers are equally many over all pictures."""
+    described = [(picture, phrases(character, picture.caption or "")) for picture in character.pictures]
+    # how often a phrase was false so far, less how often it is true: the least used up is asked next, so that the
+    # wording of a question does not give its answer away
+    used = Counter[Phrase]()
+    for _, own in described:
+        used.subtract(own)
+    asked: dict[str, list[Question]] = {}
+    for number, (picture, own) in enumerate(described):
+        others = [phrase for other, theirs in described if other is not picture for phrase in theirs]
+        others += [Phrase("place", "indoors"), Phrase("place", "outdoors")]
+        true = [_true(character, phrase) for phrase in chooser.sample(own, len(own))]
+        false = _false_questions(character, picture, own, others, used, chooser)
+        # one to one: whichever runs out first ends both
+        count = min(len(true), len(false), YES_NO)
+        asked[picture.name] = [
+            *_identity(character, number),
+            *_open(character, picture, own),
+            *true[:count],
+            *false[:count],
+        ]
+    return asked
+
+
+def _identity(character: Character, number: int) -> list[Question]:
+    """Who it is: open, and once yes and once no."""
+    name, who = character.name, grammar.who(character)
+    strangers = [stranger for stranger in _STRANGERS if stranger.lower() not in name.lower()]
+    things = [thing for thing in _OTHER_THINGS if thing not in character.class_noun.lower().split()]
+    asked = [(grammar.WHO_IS_THIS if number % 2 == 0 else grammar.WHO_IS_IN_THE_PICTURE, f"{who}.")]
+    if number % 2 == 0:
+        stranger = strangers[number // 2 % len(strangers)]
+        return [
+            *asked,
+            (grammar.is_this(name), grammar.yes(f"this is {who}")),
+            (grammar.is_this(stranger), grammar.no(f"this is {who}")),
+        ]
+    thing, noun = things[number // 2 % len(things)], grammar.with_article(character.class_noun)
+    return [
+        *asked,
+        (grammar.is_this(noun), grammar.yes(f"this is {who}")),
+        (grammar.is_this(grammar.with_article(thing)), grammar.no(f"this is {who}")),
+    ]
+
+
+def _open(character: Character, picture: Picture, own: list[Phrase]) -> list[Question]:
+    """Where, what worn, what held, what done, and the whole picture."""
+    name = character.name
+    asked: list[Question] = []
+    kinds: dict[str, str] = {}
+    for phrase in own:
+        kinds.setdefault(phrase.kind, _told(own, phrase.kind) or phrase.text)
+    if "place" in kinds:
+        asked.append((grammar.where_is(name), _sentence(kinds["place"])))
+    for kind, doing in (("clothes", "wearing"), ("held", "holding")):
+        if kind in kinds:
+            asked.append((grammar.what_is_doing(name, doing), _sentence(words_after(kinds[kind]))))
+    doing_phrase = kinds.get("action") or kinds.get("pose")
+    if doing_phrase:
+        asked.append((grammar.what_is_doing(name, "doing"), _sentence(doing_phrase)))
+    if picture.caption:
+        asked.append((grammar.DESCRIBE, f"{grammar.short_caption(character, picture.caption)}."))
+    return asked
+
+
+def _true(character: Character, phrase: Phrase) -> Question:
+    name = character.name
+    if phrase.kind == "thing":
+        text = f"{name} with {phrase.text}"
+        return grammar.shows(text), grammar.yes(f"it shows {text}")
+    return grammar.is_it(name, phrase.text), grammar.yes(f"{name} is {phrase.text}")
+
+
+def _false_questions(
+    character: Character,
+    picture: Picture,
+    own: list[Phrase],
+    others: list[Phrase],
+    used: Counter[Phrase],
+    chooser: random.Random,
+) -> list[Question]:
+    name = character.name
+    candidates = [
+        phrase for phrase in dict.fromkeys(others) if surely_absent(phrase, picture.caption or "", own)
+    ]
+    chooser.shuffle(candidates)
+    asked: list[Question] = []
+    kinds: Counter[str] = Counter()
+    while candidates and len(asked) < YES_NO:
+        # kinds in turn, so that not all false questions are about the place
+        phrase = min(candidates, key=lambda phrase: (kinds[phrase.kind], used[phrase]))
+        candidates.remove(phrase)
+        kinds[phrase.kind] += 1
+        used[phrase] += 1
+        true = _told(own, phrase.kind)
+        if phrase.kind == "thing" or true is None:
+            text = f"{name} with {phrase.text}"
+            instead = f"it shows {name} with {true}" if true else f"it does not show {text}"
+            asked.append((grammar.shows(text), grammar.no(instead)))
+        else:
+            asked.append((grammar.is_it(name, phrase.text), grammar.no(f"{name} is {true}")))
+    return asked
+
+
+def _told(own: list[Phrase], kind: str) -> str | None:
+    """What a caption says of one kind; of places the narrowest: "on a bed" rather than "indoors"."""
+    told = [phrase.text for phrase in own if phrase.kind == kind]
+    return next((text for text in told if text not in ("indoors", "outdoors")), told[0] if told else None)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}." if text else ""

@@ -1,0 +1,278 @@
+"""The one prompt grammar: every text that training, replay, chat and evaluation put before the model.
+
+Strings only. Two places that word the same thing differently teach the model a prompt that nobody asks later,
+so nothing outside this module composes a prompt. ``tests/test_grammar.py`` pins the exact strings.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from charforge.character import Character, Picture
+
+PERSONA_WORDS = 34
+VOICE_WORDS = 16
+QUOTE_WORDS = 25
+PLAN_WORDS = 20
+"""Budgets in words: the base is small and reads the system prompt with every sample."""
+
+_PLAN = re.compile(r"\s*\[picture:\s*(?P<plan>[^\[\]\n]*)\]?", re.IGNORECASE)
+_NOISE = {
+    "lighting", "light", "lit", "daylight", "sunlight", "mood", "atmosphere", "style", "tones", "tone", "color", "colors", "colour",
+    "colours", "texture", "textured", "shadows", "photography", "photo", "shot", "close-up", "perspective", "vibe", "realistic",
+    "detailed", "quality", "art", "ambience", "aesthetic", "4k", "8k", "resolution", "focus", "bokeh",
+}  # fmt: skip
+_IDENTITY = {
+    "fur",
+    "furry",
+    "coat",
+    "hair",
+    "haired",
+    "skin",
+    "stripes",
+    "eyes",
+    "eyed",
+    "whiskers",
+    "tail",
+    "adorable",
+}
+_NEW_PHRASE = re.compile(r"^(?:\w+ing|with|in|on|at|an?|the|under|near|by|beside|behind|next)\b", re.I)
+_PLACE_START = re.compile(
+    r"^(?:\w+ing\s.*?\b)?(?:in|on|at|under|inside|outside|near|by|beside|behind|next|among|indoors|outdoors|underwater)\b",
+    re.I,
+)
+
+
+def with_article(noun: str) -> str:
+    """ "voxel person" -> "a voxel person", "old robot" -> "an old robot"; kept as it is when it has an article."""
+    if re.match(r"^(?:an?|the|my|your|his|her|its|their|some|one|two|three)\b", noun, re.I):
+        return noun
+    silent_h = re.match(r"^(?:hour|honest|honou?r|heir)", noun, re.I)
+    vowel = re.match(r"^[aeiou]", noun, re.I) and not re.match(r"^(?:uni[a-z]|use|user|one\b|eu)", noun, re.I)
+    return f"{'an' if vowel or silent_h else 'a'} {noun}"
+
+
+def shortened(text: str, words: int) -> str:
+    """At most ``words`` words of ``text``: whole sentences if one fits, else up to a comma, else cut.
+
+    A text that is short enough is kept to the letter (whitespace collapsed).
+    """
+    tokens = text.split()
+    if len(tokens) <= words:
+        return " ".join(tokens)
+    head = tokens[:words]
+    for ends in (_ends_sentence, _ends_clause):
+        # a clause shorter than a third of the budget says too little
+        least = 1 if ends is _ends_sentence else max(1, words // 3)
+        for count in range(words, least - 1, -1):
+            if ends(head[count - 1]):
+                cut = " ".join(head[:count])
+                return cut if ends is _ends_sentence else cut.rstrip(",;:—-") + "."
+    return " ".join(head).rstrip(",;:—-") + "."
+
+
+def _ends_sentence(token: str) -> bool:
+    return re.search(r"[.!?…][\"'”’)*]*$", token) is not None and token not in (
+        "Mr.",
+        "Mrs.",
+        "Ms.",
+        "Dr.",
+        "St.",
+    )
+
+
+def _ends_clause(token: str) -> bool:
+    return re.search(r"[,;:—]$", token) is not None
+
+
+def who(character: Character) -> str:
+    """ "Wren, a voxel person": the name with its anchor, as every caption begins."""
+    return f"{character.name}, {with_article(character.class_noun)}"
+
+
+def system_prompt(character: Character) -> str:
+    """The persona before every conversation: the same words in training, chat, serving and evaluation."""
+    parts = [
+        f"You are {who(character)}.",
+        shortened(character.persona, PERSONA_WORDS),
+        shortened(character.voice, VOICE_WORDS),
+    ]
+    return " ".join(part for part in parts if part)
+
+
+# pictures
+
+
+def caption_with_name(character: Character, caption: str) -> str:
+    """The caption with name and class noun in front: "smiling, in a forest" -> "Wren, a voxel person, smiling, ...".
+
+    What the caption already says about who it is ("Bo the Shiba Inu", "a voxel person") is not said twice.
+    Applying it again changes nothing.
+    """
+    caption = _one_line(caption).rstrip(".")
+    name, noun, lead = character.name, character.class_noun, who(character)
+    if not caption:
+        return lead
+    if re.search(rf"\b{re.escape(lead)}(?!\w)", caption):
+        return caption
+    at = re.search(rf"(?<!\w){re.escape(name)}(?!\w)(?!'s)", caption)
+    if at is None:
+        opening = re.match(rf"^(?:an?|the)\s+{re.escape(noun)}\b,?\s*", caption, re.I)
+        return _joined(lead, caption[opening.end() :] if opening else caption)
+    before, after = caption[: at.start()], caption[at.end() :]
+    return before + _joined(lead, _without_apposition(after, noun))
+
+
+def _joined(lead: str, rest: str) -> str:
+    rest = rest.lstrip(" ,")
+    return f"{lead}, {rest}" if rest else lead
+
+
+def _without_apposition(after: str, noun: str) -> str:
+    """Drop ", a fluffy Shiba Inu" / " the Shiba Inu" / " as a gray cat" when it names the class."""
+    match = re.match(r"^(?:,\s*(?:an?|the)|\s+(?:the|as\s+(?:an?|the)))\s+", after)
+    if not match:
+        return after
+    class_words = {word.lower() for word in noun.split()}
+    end = match.end()
+    for _ in range(2):  # the noun may follow one more adjective: "a large-eyed, grey tabby cat"
+        stop = re.search(r",|\s(?:with|in|on|at|wearing|holding|who|and)\s|$", after[end:])
+        assert stop is not None
+        segment = after[match.end() : end + stop.start()]
+        if class_words & {word.lower() for word in re.findall(r"[\w-]+", segment)}:
+            return after[end + stop.start() :]
+        if not stop[0].startswith(","):
+            break
+        end += stop.end()
+    return after
+
+
+def picture_caption(character: Character, picture: Picture) -> str:
+    """The full caption of one of the character's own pictures, or the plain one when it has none."""
+    if picture.caption:
+        return caption_with_name(character, picture.caption)
+    return f"a picture of {who(character)}"
+
+
+def caption_details(character: Character, caption: str) -> list[str]:
+    """The caption's phrases after the name, split at commas: ["smiling", "in a forest"]."""
+    full, lead = caption_with_name(character, caption), who(character)
+    before, _, after = full.partition(lead)
+    details: list[str] = []
+    for part in (part.strip() for part in f"{before},{after}".split(",")):
+        # a comma between two adjectives does not end a phrase: "with wide, curious eyes"
+        if (
+            details
+            and part
+            and re.match(r"^(?:with|an?) [\w-]*[^\Ws]$", details[-1])
+            and not _NEW_PHRASE.match(part)
+        ):
+            details[-1] = f"{details[-1]}, {part}"
+        elif part:
+            details.append(part)
+    return details
+
+
+def short_caption(character: Character, caption: str) -> str:
+    """Name, class noun and what varies (pose, clothes, place), within ``PLAN_WORDS``: what a plan says.
+
+    Light, mood and style are left out, and so are traits that every picture shares, unless nothing else is there.
+    """
+    details = caption_details(character, caption)
+    told = [part for part in details if not is_noise(part)]
+    kept: list[str] = []
+    room = PLAN_WORDS - len(who(character).split())
+    # a place says most about a picture: keep room for the first one
+    place = next((part for part in told if _PLACE_START.match(part)), None)
+    for part in told or details:
+        reserved = len(place.split()) if place and place not in kept and part != place else 0
+        if len(" ".join([*kept, part]).split()) + reserved <= room or not kept:
+            kept.append(part)
+    return ", ".join([who(character), *kept])
+
+
+def is_noise(detail: str) -> bool:
+    """Whether a caption's phrase tells light, mood, style or a lasting trait rather than what varies."""
+    return bool(_words(detail) & (_NOISE | _IDENTITY))
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"[\w]+(?:-[\w]+)*", text.lower())) | set(re.findall(r"\w+", text.lower()))
+
+
+def plan_line(caption: str) -> str:
+    """The line that ends a reply which comes with a picture: "[picture: Wren, a voxel person, smiling]"."""
+    return f"[picture: {_plan_text(caption)}]"
+
+
+def with_plan(reply: str, caption: str) -> str:
+    """A reply followed by its plan."""
+    return f"{reply}\n{plan_line(caption)}"
+
+
+def split_plan(reply: str) -> tuple[str, str | None]:
+    """A model's reply -> (what is shown, plan or None). A plan cut off before its bracket still counts."""
+    match = _PLAN.search(reply)
+    if match is None:
+        return reply.strip(), None
+    return reply[: match.start()].strip(), _one_line(match["plan"]) or None
+
+
+def _plan_text(caption: str) -> str:
+    return _one_line(caption.replace("[", "(").replace("]", ")"))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def picture_prompt(character: Character, plan: str, reply: str) -> str:
+    """What a role-play picture is drawn from: the plan, then the reply's first words in quotes."""
+    scene = caption_with_name(character, _plan_text(plan))
+    quote = shortened(split_plan(reply)[0].replace('"', "'"), QUOTE_WORDS)
+    return f'{scene}. "{quote}"' if quote else f"{scene}."
+
+
+# questions about pictures, asked in training and in evaluation
+
+
+def is_this(noun: str) -> str:
+    """ "Is this Wren?"."""
+    return f"Is this {noun}?"
+
+
+WHO_IS_THIS = "Who is this?"
+WHO_IS_IN_THE_PICTURE = "Who is in the picture?"
+DESCRIBE = "What does the picture show?"
+
+
+def where_is(name: str) -> str:
+    """ "Where is Wren?"."""
+    return f"Where is {name}?"
+
+
+def what_is_doing(name: str, doing: str) -> str:
+    """ "What is Wren wearing?", for doing "wearing", "holding" or "doing"."""
+    return f"What is {name} {doing}?"
+
+
+def is_it(name: str, phrase: str) -> str:
+    """A yes/no question from a phrase that fits after "is": "in a forest" -> "Is Wren in a forest?"."""
+    return f"Is {name} {phrase}?"
+
+
+def shows(thing: str) -> str:
+    """A yes/no question from a noun phrase: "Does the picture show a red kite?"."""
+    return f"Does the picture show {thing}?"
+
+
+def yes(statement: str) -> str:
+    """ "Yes, Wren is in a forest."."""
+    return f"Yes, {statement}."
+
+
+def no(statement: str) -> str:
+    """ "No, Wren is in a workshop."."""
+    return f"No, {statement}."
