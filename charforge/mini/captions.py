@@ -1,0 +1,173 @@
+"""A look in words: captions in varied natural language and short questions with true answers."""
+
+from __future__ import annotations
+
+import random
+import re
+
+from charforge.mini import world
+from charforge.mini.world import Look
+
+
+def article(noun: str) -> str:
+    """ "old robot" -> "an old robot"."""
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
+
+
+def _with_color(phrase: str, color: str) -> str:
+    """Fill a colour word in and mend the article before it: "a {} shirt", orange -> "an orange shirt"."""
+    filled = phrase.format(color)
+    if phrase.startswith("a {}") and color[0] in "aeiou":
+        filled = "an" + filled[1:]
+    return re.sub(r"\ba (orange|olive)\b", r"an \1", filled)
+
+
+def identity_phrases(look: Look) -> list[str]:
+    """What stays when the same character appears elsewhere."""
+    if look.kind == "person":
+        phrases = []
+        if look.hair in world.HATS:
+            phrases.append(_with_color(world.HATS[look.hair], look.hair_color))
+        else:
+            phrases.append(_with_color(world.HAIR_STYLES[look.hair], look.hair_color))
+        phrases.append(f"{look.skin} skin")
+        if look.glasses:
+            phrases.append(world.GLASSES[look.glasses])
+        if look.beard:
+            phrases.append(world.BEARDS[look.beard])
+        return phrases
+    if look.kind == "robot":
+        phrases = [f"{look.accent} lights", f"{world.CHESTS[look.body]} on the chest"]
+    else:
+        phrases = []
+    if look.top:
+        top = world.CREATURE_TOPS[look.kind][look.top]
+        if look.kind == "critter":
+            head, _, noun = top.rpartition(" ")
+            top = f"{head} {look.accent} {noun}".strip() if head != "an" else _with_color("a {} " + noun, look.accent)
+        elif look.kind == "sprout":
+            top = f"{top} on top"
+        phrases.append(top)
+    return phrases
+
+
+def mood_phrase(look: Look) -> tuple[str, str]:
+    """Expression: mouth ("smiling") and eyes ("happy eyes")."""
+    if look.kind == "person":
+        return world.PERSON_MOUTHS[look.mouth], world.PERSON_EYES[look.eyes]
+    return world.CREATURE_MOUTHS[look.kind][look.mouth], world.CREATURE_EYES[look.kind][look.eyes]
+
+
+def clothes_phrase(look: Look) -> str:
+    """ "a blue hoodie"; empty for those who wear nothing."""
+    return _with_color(world.OUTFITS[look.outfit][1], look.outfit_color) if look.outfit else ""
+
+
+def place_phrase(look: Look) -> str:
+    """ "in a forest" or "on a red background"."""
+    if look.place:
+        return world.PLACES[look.place]
+    return f"on {article(look.background)} background"
+
+
+def thing_phrase(look: Look) -> str:
+    """ "holding a book", "with a cat beside", or nothing."""
+    if not look.thing:
+        return ""
+    thing = world.THINGS[look.thing]
+    return f"holding {thing}" if look.side == "holding" else f"next to {thing}"
+
+
+def noun_phrase(look: Look) -> str:
+    """ "voxel person", "blobby purple critter"."""
+    noun = world.KIND_NOUN[look.kind]
+    if look.kind == "person":
+        return noun
+    if look.kind == "robot":
+        return f"{look.body_color} {noun}"
+    if look.kind == "sprout":
+        return f"{noun} in {article(world.BODIES['sprout'][look.body])} {look.body_color} pot"
+    return f"{world.BODIES[look.kind][look.body]} {look.body_color} {noun}"
+
+
+def caption(look: Look, rng: random.Random, completeness: float = 0.85) -> str:
+    """One caption. Each attribute is mentioned with probability ``completeness``; the kind always is."""
+
+    def said(phrase: str) -> bool:
+        return bool(phrase) and rng.random() < completeness
+
+    identity = [phrase for phrase in identity_phrases(look) if said(phrase)]
+    mouth, eyes = mood_phrase(look)
+    moods = [phrase for phrase in ((mouth, f"with {eyes}") if rng.random() < 0.5 else (f"with {eyes}", mouth)) if said(phrase)]
+    rng.shuffle(identity)
+    clothes = clothes_phrase(look)
+    extras = []
+    if said(clothes):
+        wearing = f"wearing {clothes}"
+        if rng.random() < 0.35:
+            wearing += f", {look.pants} pants and {look.shoes} shoes"
+        extras.append(wearing)
+    if said(thing_phrase(look)):
+        extras.append(thing_phrase(look))
+    subject = article(noun_phrase(look))
+    if identity:
+        subject += " with " + (", ".join(identity[:-1]) + " and " + identity[-1] if len(identity) > 1 else identity[0])
+    # places are the easiest to paint and the most wanted: almost always said
+    place = place_phrase(look) if rng.random() < 0.95 else ""
+    middle = moods + extras if rng.random() < 0.7 else extras + moods
+    order = rng.random()
+    if order < 0.12:
+        parts = [f"A picture of {subject}", *middle, place]
+    elif order < 0.7:
+        parts = [subject, *middle, place]
+    elif order < 0.85:
+        parts = [subject, place, *middle]
+    else:
+        parts = [place[:1].upper() + place[1:], subject, *middle]
+    return ", ".join(part for part in parts if part)
+
+
+def named_caption(look: Look, name: str) -> str:
+    """Caption of a known character: name, kind, and only what varies."""
+    mouth, eyes = mood_phrase(look)
+    clothes = clothes_phrase(look)
+    parts = [f"{name}, {article(world.KIND_NOUN[look.kind])}", f"{mouth}", f"with {eyes}"]
+    parts += [f"wearing {clothes}"] if clothes else []
+    parts += [thing_phrase(look)] if look.thing else []
+    return ", ".join([*parts, place_phrase(look)])
+
+
+def questions(look: Look, rng: random.Random) -> list[tuple[str, str]]:
+    """About ten short questions with true answers; yes and no balanced, colours, places, things, expression."""
+    other = world.random_look(rng)
+    noun = world.KIND_NOUN[look.kind]
+    out: list[tuple[str, str]] = [("What kind of character is this?", f"A {noun}.")]
+    place = place_phrase(look)
+    out.append(("Where is it?", f"{place[0].upper()}{place[1:]}."))
+    wrong_place = place_phrase(other)
+    yes = rng.random() < 0.5 or wrong_place == place
+    out.append((f"Is the character {place if yes else wrong_place}?", "Yes." if yes else "No."))
+    if look.kind == "person":
+        if look.hair in world.HAIR_STYLES:
+            out.append(("What colour is the hair?", f"{look.hair_color.capitalize()}."))
+        out.append(("What colour are the clothes?", f"{look.outfit_color.capitalize()}."))
+        # three in ten wear glasses: ask fewer of the others, so that yes and no stay balanced
+        if look.glasses or rng.random() < 0.43:
+            out.append(("Does the character wear glasses?", "Yes." if look.glasses else "No."))
+    else:
+        out.append((f"What colour is the {'pot' if look.kind == 'sprout' else 'body'}?", f"{look.body_color.capitalize()}."))
+    if look.thing and look.side:
+        out.append((f"What is {'it holding' if look.side == 'holding' else 'next to it'}?",
+                    f"{world.THINGS[look.thing].capitalize()}."))  # fmt: skip
+    if not look.place:
+        out.append(("What colour is the background?", f"{look.background.capitalize()}."))
+    mouth = mood_phrase(look)[0]
+    known = ("smiling", "laughing", "frowning", "grinning")
+    if mouth in known:
+        yes = rng.random() < 0.5
+        asked = mouth if yes else rng.choice([m for m in known if m != mouth])
+        out.append((f"Is the character {asked}?", "Yes." if yes else "No."))
+    wrong_kind = rng.choice([n for n in world.KIND_NOUN.values() if n != noun])
+    yes = rng.random() < 0.5
+    out.append((f"Is this a {noun if yes else wrong_kind}?", "Yes." if yes else "No."))
+    return out
