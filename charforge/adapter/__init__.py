@@ -1,0 +1,1 @@
+"""LoRA on both experts: add, save, load, and prove that it acts."""

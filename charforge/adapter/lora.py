@@ -1,0 +1,122 @@
+"""LoRA through peft on all seven linears of both experts; fp32 masters on a frozen base.
+
+fp32 is not a luxury: bf16 masters lose updates of 1e-4 to rounding (ecosystem reports of reward collapse).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from charforge.bagel.model import BagelModel
+from charforge.errors import InputError
+from charforge.files import write_atomic, write_atomic_with
+
+LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+# PEFT files name parameters as seen from a PeftModel; stock peft strips this again
+PREFIX = "base_model.model."
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+
+def lora_config(rank: int, alpha: int, dropout: float = 0.0) -> LoraConfig:
+    """All seven linears of the understanding and of the generation expert."""
+    attention = r"self_attn\.(q|k|v|o)_proj(_moe_gen)?"
+    mlp = r"mlp(_moe_gen)?\.(gate|up|down)_proj"
+    pattern = rf"language_model\.model\.layers\.\d+\.({attention}|{mlp})"
+    return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=pattern, bias="none")
+
+
+def add_adapter(model: BagelModel, config: LoraConfig, seed: int) -> dict[str, nn.Parameter]:
+    """Insert a fresh adapter (it does nothing yet: B is zero) and return its trainable parameters by name."""
+    # peft draws A from the global generator; fork it so that nobody else's numbers move
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model.requires_grad_(False)
+        inject_adapter_in_model(config, model)
+    parameters = {name: p for name, p in model.named_parameters() if "lora_" in name}
+    for parameter in parameters.values():
+        parameter.data = parameter.data.float()
+        parameter.requires_grad_(True)
+    return parameters
+
+
+def lora_layers(model: nn.Module) -> list[LoraLayer]:
+    """All layers that carry an adapter."""
+    return [module for module in model.modules() if isinstance(module, LoraLayer)]
+
+
+@contextmanager
+def adapter_off(model: nn.Module) -> Iterator[None]:
+    """The bare base inside the block. Trainability of the parameters is untouched."""
+    layers = lora_layers(model)
+    for layer in layers:
+        layer._disable_adapters = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._disable_adapters = False
+
+
+def adapter_state(model: BagelModel) -> dict[str, Tensor]:
+    """The adapter's tensors (fp32, CPU) under PEFT file names."""
+    state = get_peft_model_state_dict(model)
+    return {PREFIX + name: tensor.detach().float().cpu().contiguous() for name, tensor in state.items()}
+
+
+def save_adapter(model: BagelModel, config: LoraConfig, folder: Path, base_name: str) -> None:
+    """Write ``adapter_model.safetensors`` and ``adapter_config.json`` as stock peft reads them."""
+    state = adapter_state(model)
+    write_atomic_with(folder / WEIGHTS, lambda path: save_file(state, path, {"format": "pt"}))
+    plain = {key: value for key, value in config.to_dict().items() if _is_plain(value)}
+    plain["base_model_name_or_path"] = base_name
+    write_atomic(folder / CONFIG, json.dumps(plain, indent=2, sort_keys=True, default=str))
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, str | int | float | bool | list | dict)
+
+
+def load_adapter(model: BagelModel, folder: Path) -> LoraConfig:
+    """Insert the adapter of ``folder`` into a bare model, for use, not for training.
+
+    Raises InputError when tensors are missing, unexpected or misshapen for this base.
+    """
+    raw = json.loads((folder / CONFIG).read_text("utf-8"))
+    config = lora_config(int(raw["r"]), int(raw["lora_alpha"]))
+    add_adapter(model, config, seed=0)
+    load_adapter_state(model, load_file(folder / WEIGHTS))
+    for layer in lora_layers(model):
+        layer.requires_grad_(False)
+    return config
+
+
+def load_adapter_state(model: BagelModel, state: dict[str, Tensor]) -> None:
+    """Fill the inserted adapter; every tensor must be expected and every expected one present."""
+    expected = adapter_shapes(model)
+    wrong = sorted(set(expected) ^ set(state))
+    wrong += [name for name in set(expected) & set(state) if tuple(state[name].shape) != expected[name]]
+    if wrong:
+        raise InputError(f"the adapter does not fit this base ({len(wrong)} tensors differ, first: {wrong[0]})")
+    set_peft_model_state_dict(model, {name.removeprefix(PREFIX): tensor for name, tensor in state.items()})
+
+
+def adapter_shapes(model: BagelModel) -> dict[str, tuple[int, ...]]:
+    """Names and shapes that an adapter file for ``model`` (adapter inserted) has to hold."""
+    return {PREFIX + name: tuple(tensor.shape) for name, tensor in get_peft_model_state_dict(model).items()}
+
+
+def read_adapter_rank(folder: Path) -> int:
+    """Rank of the adapter in ``folder`` as its tensors say."""
+    with safe_open(folder / WEIGHTS, framework="pt") as tensors:
+        name = next(n for n in tensors.keys() if "lora_A" in n)  # noqa: SIM118
+        return int(tensors.get_slice(name).get_shape()[0])

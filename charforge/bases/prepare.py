@@ -1,0 +1,91 @@
+"""Pictures for a base: cached latents and patches, and drawing from a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from charforge.bagel import images
+from charforge.bagel.context import empty_context, extend_context, repeat_context
+from charforge.bagel.layers import grid_position_ids
+from charforge.bagel.packing import TextSplit
+from charforge.bagel.sampler import Guidance, draw
+from charforge.bases.base import Base
+from charforge.sample import Picture, Target
+from charforge.train.losses import computes_in_bf16
+
+
+def middle_square(image: Image.Image) -> Image.Image:
+    """The largest square around the middle."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+@torch.no_grad()
+def prepare_picture(base: Base, image: Image.Image) -> Picture:
+    """Encode a picture once: the posterior mean as drawing target, patches for looking."""
+    config = base.config
+    image = images.to_rgb(image)
+    if config.square_images:
+        image = middle_square(image)
+    latent = base.autoencoder.encode(images.vae_pixels(image, config)[None].to(base.model.device))[0].cpu()
+    split = images.latent_split(latent, config)
+    return Picture(Target(split.tokens, split.position_ids), images.look_split(image, config))
+
+
+def initial_noise(base: Base, count: int, seed: int) -> Tensor:
+    """(count, tokens, values) standard normal from the CPU generator, picture n from seed + n."""
+    config = base.config
+    sampling = config.sampling
+    tokens = (sampling.height // config.latent_stride) * (sampling.width // config.latent_stride)
+    draws = [
+        torch.randn(tokens, config.latent_token_size, generator=torch.Generator().manual_seed(seed + index))
+        for index in range(count)
+    ]
+    return torch.stack(draws)
+
+
+@torch.no_grad()
+def draw_prompts(
+    base: Base, prompts: list[str], seeds: list[int], on_step: Callable[[int], None] | None = None
+) -> list[Image.Image]:
+    """One picture a prompt with the base's own sampling settings; the adapter in the model acts if it is on."""
+    config, sampling = base.config, base.config.sampling
+    pictures: list[Image.Image] = []
+    rows, columns = sampling.height // config.latent_stride, sampling.width // config.latent_stride
+    ids = grid_position_ids(rows, columns, config.max_latent_size, config.interpolate_positions)
+    noise = torch.cat([initial_noise(base, 1, seed) for seed in seeds]).to(base.model.device)
+    with torch.autocast(base.model.device.type, torch.bfloat16, enabled=computes_in_bf16(base.model)):
+        splits = [base.tokenizer.text(prompt) for prompt in prompts]
+        empty = empty_context(len(prompts))
+        full = extend_context(base.model, empty, list[TextSplit | object](splits))  # type: ignore[arg-type]
+        guidance = Guidance(full, empty, full)
+        tokens = draw(
+            base.model, guidance, noise, ids, sampling, (lambda index, x, v: on_step(index)) if on_step else None
+        )
+    for token in tokens:
+        latent = images.unpatchify_latent(token, rows, columns, config.latent_patch_size)
+        pictures.append(images.to_image(base.autoencoder.decode(latent[None])[0]))
+    return pictures
+
+
+def draw_many(base: Base, prompt: str, seed: int, count: int) -> list[Image.Image]:
+    """``count`` pictures of one prompt, seeds seed, seed + 1, ...: each the same as if it were drawn alone."""
+    return draw_prompts(base, [prompt] * count, [seed + index for index in range(count)])
+
+
+def contact_sheet(pictures: list[Image.Image], columns: int, cell: int = 128) -> Image.Image:
+    """Pictures in rows on white."""
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * cell, rows * cell), (255, 255, 255))
+    for index, picture in enumerate(pictures):
+        sheet.paste(picture.resize((cell, cell)), ((index % columns) * cell, (index // columns) * cell))
+    return sheet
+
+
+__all__ = ["Path", "contact_sheet", "draw_many", "draw_prompts", "prepare_picture", "repeat_context"]

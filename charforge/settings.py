@@ -1,0 +1,127 @@
+"""Presets: what a run is made of. Unknown keys are errors; the resolved copy is saved with the run."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from charforge.errors import InputError
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AdapterSettings(_Strict):
+    """Size of the LoRA adapter."""
+
+    rank: int = Field(16, ge=1, le=512)
+    alpha: int = Field(32, ge=1)
+
+
+class SftSettings(_Strict):
+    """Unified-SFT; ``presets/mini.toml`` says what each value does."""
+
+    steps: int = Field(200, ge=1)
+    texts: int = Field(4, ge=0)
+    pictures: int = Field(4, ge=0)
+    replay_pictures: int = Field(4, ge=0)
+    replay_texts: int = Field(1, ge=0)
+    draws: int = Field(1, ge=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    warmup: int = Field(10, ge=0)
+    timestep_shift: float = Field(3.0, gt=0)
+    caption_dropout: float = Field(0.1, ge=0, le=1)
+    ce_weight: float = Field(0.25, ge=0)
+    mse_weight: float = Field(1.0, ge=0)
+    clip: float = Field(1.0, gt=0)
+    context_gradients: bool = True
+    evaluate_every: int = Field(50, ge=1)
+    preview_every: int = Field(100, ge=1)
+    checkpoint_every: int = Field(25, ge=1)
+
+
+class ChatSettings(_Strict):
+    """How the character speaks."""
+
+    temperature: float = Field(0.7, ge=0)
+    top_p: float = Field(0.9, gt=0, le=1)
+    max_tokens: int = Field(120, ge=1)
+
+
+class Settings(_Strict):
+    """Everything that decides the result of a run beside the folder itself."""
+
+    base: str = "mini"
+    quantize: str | None = None
+    seed: int = 0
+    adapter: AdapterSettings = AdapterSettings()
+    sft: SftSettings = SftSettings()
+    chat: ChatSettings = ChatSettings()
+
+
+def read_settings(
+    preset: Path, folder_overrides: Path | None, assignments: list[str], **explicit: object
+) -> Settings:
+    """Preset file, then the character folder's ``charforge.toml``, then ``key=value`` assignments, then options.
+
+    Raises InputError naming the file or the assignment that is wrong.
+    """
+    data = _read_toml(preset)
+    if folder_overrides is not None and folder_overrides.exists():
+        _merge(data, _read_toml(folder_overrides))
+    for assignment in assignments:
+        _merge(data, _parse_assignment(assignment))
+    _merge(data, {key: value for key, value in explicit.items() if value is not None})
+    try:
+        return Settings.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"setting {key}: {first['msg'].lower()}. See {preset.name} for the settings there are.") from error
+
+
+def settings_toml(settings: Settings) -> str:
+    """The resolved settings as TOML."""
+    lines: list[str] = []
+    data = settings.model_dump()
+    for key, value in data.items():
+        if not isinstance(value, dict) and value is not None:
+            lines.append(f"{key} = {json.dumps(value)}")
+    for key, value in data.items():
+        if isinstance(value, dict):
+            lines += ["", f"[{key}]", *(f"{name} = {json.dumps(item)}" for name, item in value.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path} is not valid TOML: {error}") from error
+
+
+def _parse_assignment(assignment: str) -> dict[str, Any]:
+    key, found, value = assignment.partition("=")
+    if not found or not key.strip():
+        raise InputError(f"--set {assignment}: write it as key=value, for example sft.steps=300")
+    try:
+        parsed: object = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    for part in reversed(key.strip().split(".")):
+        parsed = {part: parsed}
+    assert isinstance(parsed, dict)
+    return parsed
+
+
+def _merge(into: dict[str, Any], other: dict[str, Any]) -> None:
+    for key, value in other.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value

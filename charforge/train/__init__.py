@@ -1,0 +1,1 @@
+"""Training: Unified-SFT, checkpoints, previews, and the run that strings them together."""

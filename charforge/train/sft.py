@@ -1,0 +1,185 @@
+"""Unified-SFT: the loop. Everything random in step n comes from a generator seeded by (seed, n): a run that was
+interrupted continues as if it had not been.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from charforge.bagel.model import BagelModel
+from charforge.sample import Sample
+from charforge.settings import SftSettings
+from charforge.train.checkpoints import load_checkpoint, save_checkpoint
+from charforge.train.losses import Noise, draw_noise, drop_captions, picture_loss, text_loss, unified_loss
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a run trains and judges on. Texts include VQA; pictures are samples with a target to draw."""
+
+    texts: list[Sample]
+    pictures: list[Sample]
+    replay_texts: list[Sample]
+    replay_pictures: list[Sample]
+    held_out_texts: list[Sample]
+    held_out_pictures: list[Sample]
+
+
+@dataclass(frozen=True)
+class StepLog:
+    """One line of ``metrics.jsonl``."""
+
+    step: int
+    ce: float
+    mse: float
+    gradient_norm: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out losses at fixed noise and times. ``score`` is relative to the untrained adapter: lower is better."""
+
+    step: int
+    ce: float
+    mse: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the run does beside the loop: log a step, judge, preview. Called at the top of the loop's own pace."""
+
+    on_step: Callable[[StepLog], None]
+    on_held_out: Callable[[HeldOut, bool], None]
+    on_preview: Callable[[int], None]
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """The source of all randomness of one step."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + step)
+
+
+def choose(samples: Sequence[Sample], count: int, step: int, seed: int) -> list[Sample]:
+    """The ``count`` samples of ``step``: epoch after epoch, each epoch in its own random order."""
+    chosen = []
+    for position in range(step * count, (step + 1) * count) if samples else ():
+        epoch, index = divmod(position, len(samples))
+        order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed * 7919 + epoch))
+        chosen.append(samples[int(order[index])])
+    return chosen
+
+
+def learning_rate(step: int, settings: SftSettings) -> float:
+    """Linear warm-up, then a cosine to a tenth."""
+    if step < settings.warmup:
+        return settings.learning_rate * (step + 1) / settings.warmup
+    progress = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    return settings.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def step_batch(data: Dataset, settings: SftSettings, seed: int, step: int) -> tuple[list[Sample], list[Sample], Noise]:
+    """Texts, pictures (each ``draws`` times, some without caption) and their noise for one step."""
+    generator = step_generator(seed, step)
+    texts = choose(data.texts, settings.texts, step, seed) + choose(data.replay_texts, settings.replay_texts, step, seed)
+    pictures = choose(data.pictures, settings.pictures, step, seed)
+    pictures += choose(data.replay_pictures, settings.replay_pictures, step, seed)
+    pictures = drop_captions(pictures, settings.caption_dropout, generator)
+    pictures = [picture for picture in pictures for _ in range(settings.draws)]
+    return texts, pictures, draw_noise(pictures, settings.timestep_shift, generator)
+
+
+def train_step(
+    model: BagelModel, parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer, data: Dataset,
+    settings: SftSettings, seed: int, step: int,
+) -> StepLog:  # fmt: skip
+    """One optimiser step."""
+    began = time.perf_counter()
+    texts, pictures, noise = step_batch(data, settings, seed, step)
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=computes_in_bf16(model)):
+        losses = unified_loss(model, texts, pictures, noise, settings.context_gradients)
+        loss = settings.ce_weight * losses.ce + settings.mse_weight * losses.mse
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(parameters, settings.clip)
+    rate = learning_rate(step, settings)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    seconds = time.perf_counter() - began
+    return StepLog(step + 1, losses.ce.item(), losses.mse.item(), norm.item(), rate, seconds)
+
+
+def computes_in_bf16(model: BagelModel) -> bool:
+    """Whether the frozen base is held in bf16; tests and old CPUs use fp32."""
+    return model.vae2llm.weight.dtype == torch.bfloat16
+
+
+@torch.no_grad()
+def held_out(model: BagelModel, data: Dataset, settings: SftSettings) -> tuple[float, float]:
+    """Cross-entropy per token and flow error at fixed noise and eight fixed times per picture; nan where empty."""
+    ce = mse = math.nan
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=computes_in_bf16(model)):
+        if data.held_out_texts:
+            total, count = text_loss(model, data.held_out_texts)
+            ce = total.item() / count
+        if data.held_out_pictures:
+            repeated = [sample for sample in data.held_out_pictures for _ in range(8)]
+            noise = draw_noise(repeated, settings.timestep_shift, torch.Generator().manual_seed(20_061))
+            total, count = picture_loss(model, repeated, noise, context_gradients=False)
+            mse = total.item() / count
+    return ce, mse
+
+
+def relative_score(ce: float, mse: float, start: tuple[float, float]) -> float:
+    """Mean of the losses relative to their start, over those that exist."""
+    ratios = [now / before for now, before in zip((ce, mse), start, strict=True) if not math.isnan(now)]
+    return sum(ratios) / len(ratios) if ratios else math.nan
+
+
+def train_sft(
+    model: BagelModel, parameters: dict[str, nn.Parameter], data: Dataset, settings: SftSettings, seed: int,
+    folder: Path, hooks: Hooks,
+) -> HeldOut:  # fmt: skip
+    """Train to ``settings.steps``, resuming from ``folder/last.safetensors``; returns the best held-out result.
+
+    ``folder/best.safetensors`` holds the adapter of the best held-out score.
+    """
+    optimizer = torch.optim.AdamW(parameters.values(), lr=0.0, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+    last, best_file = folder / "last.safetensors", folder / "best.safetensors"
+    step = 0
+    if last.exists():
+        step, notes = load_checkpoint(last, parameters, optimizer)
+        start = (float(notes["start_ce"]), float(notes["start_mse"]))  # type: ignore[arg-type]
+        best = HeldOut(**notes["best"])  # type: ignore[arg-type]
+    else:
+        start = held_out(model, data, settings)
+        best = HeldOut(0, *start, relative_score(*start, start))
+        hooks.on_held_out(best, True)
+    while step < settings.steps:
+        log = train_step(model, list(parameters.values()), optimizer, data, settings, seed, step)
+        step += 1
+        hooks.on_step(log)
+        if step % settings.evaluate_every == 0 or step == settings.steps:
+            losses = held_out(model, data, settings)
+            result = HeldOut(step, *losses, relative_score(*losses, start))
+            # without held-out pairs every score is nan: then the last step is the best there is
+            is_best = math.isnan(result.score) or result.score < best.score
+            hooks.on_held_out(result, is_best)
+            if is_best:
+                best = result
+                save_checkpoint(best_file, parameters, optimizer, step, {})
+        if step % settings.preview_every == 0:
+            hooks.on_preview(step)
+        if step % settings.checkpoint_every == 0 or step == settings.steps:
+            notes = {"start_ce": start[0], "start_mse": start[1], "best": asdict(best)}
+            save_checkpoint(last, parameters, optimizer, step, notes)
+    return best
