@@ -19,25 +19,18 @@ PLAN_WORDS = 20
 """Budgets in words: the base is small and reads the system prompt with every sample."""
 
 _PLAN = re.compile(r"\s*\[picture:\s*(?P<plan>[^\[\]\n]*)\]?", re.IGNORECASE)
-_NOISE = {
-    "lighting", "light", "lit", "daylight", "sunlight", "mood", "atmosphere", "style", "tones", "tone", "color", "colors", "colour",
-    "colours", "texture", "textured", "shadows", "photography", "photo", "shot", "close-up", "perspective", "vibe", "realistic",
-    "detailed", "quality", "art", "ambience", "aesthetic", "4k", "8k", "resolution", "focus", "bokeh",
-}  # fmt: skip
-_IDENTITY = {
-    "fur",
-    "furry",
-    "coat",
-    "hair",
-    "haired",
-    "skin",
-    "stripes",
-    "eyes",
-    "eyed",
-    "whiskers",
-    "tail",
-    "adorable",
-}
+_NOISE = frozenset(
+    """
+    lighting light lit daylight sunlight mood atmosphere style tones tone color colors colour colours
+    texture textured shadows photography photo shot close-up perspective vibe realistic detailed quality
+    art ambience aesthetic 4k 8k resolution focus bokeh
+    """.split()
+)
+_IDENTITY = frozenset(
+    """
+    fur furry coat hair haired skin stripes eyes eyed whiskers tail adorable
+    """.split()
+)
 _NEW_PHRASE = re.compile(r"^(?:\w+ing|with|in|on|at|an?|the|under|near|by|beside|behind|next)\b", re.I)
 _PLACE_START = re.compile(
     r"^(?:\w+ing\s.*?\b)?(?:in|on|at|under|inside|outside|near|by|beside|behind|next|among|indoors|outdoors|underwater)\b",
@@ -46,7 +39,9 @@ _PLACE_START = re.compile(
 
 
 def with_article(noun: str) -> str:
-    """ "voxel person" -> "a voxel person", "old robot" -> "an old robot"; kept as it is when it has an article."""
+    """ "voxel person" -> "a voxel person", "old robot" -> "an old robot"; kept as it is when it has an
+    article.
+    """
     if re.match(r"^(?:an?|the|my|your|his|her|its|their|some|one|two|three)\b", noun, re.I):
         return noun
     silent_h = re.match(r"^(?:hour|honest|honou?r|heir)", noun, re.I)
@@ -106,7 +101,7 @@ def system_prompt(character: Character) -> str:
 
 
 def caption_with_name(character: Character, caption: str) -> str:
-    """The caption with name and class noun in front: "smiling, in a forest" -> "Wren, a voxel person, smiling, ...".
+    """The caption with name and class noun in front: "smiling" -> "Wren, a voxel person, smiling".
 
     What the caption already says about who it is ("Bo the Shiba Inu", "a voxel person") is not said twice.
     Applying it again changes nothing.
@@ -178,7 +173,8 @@ def caption_details(character: Character, caption: str) -> list[str]:
 def short_caption(character: Character, caption: str) -> str:
     """Name, class noun and what varies (pose, clothes, place), within ``PLAN_WORDS``: what a plan says.
 
-    Light, mood and style are left out, and so are traits that every picture shares, unless nothing else is there.
+    Light, mood and style are left out, and so are traits that every picture shares, unless nothing else is
+    there.
     """
     details = caption_details(character, caption)
     told = [part for part in details if not is_noise(part)]

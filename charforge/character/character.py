@@ -29,7 +29,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Dialogue:
-    """Turns that alternate between user and character; ``origin`` says where they stand ("dialogues.jsonl:3")."""
+    """Turns that alternate between user and character; ``origin`` is their place ("dialogues.jsonl:3")."""
 
     turns: tuple[Turn, ...]
     origin: str

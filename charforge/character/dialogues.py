@@ -77,7 +77,9 @@ def parse_jsonl(text: str, file: str, name: str, problems: list[Problem]) -> lis
 def dialogue_from_records(
     records: list[Any], origin: str, name: str, problems: list[Problem]
 ) -> Dialogue | None:
-    """Turns from a list of ``{"role", "text" or "content", "image"?}``; None after adding the reason to problems."""
+    """Turns from a list of ``{"role", "text" or "content", "image"?}``; None after adding the reason to
+    problems.
+    """
     turns: list[Turn] = []
     for position, record in enumerate(records, start=1):
         where = f"turn {position}"
@@ -106,7 +108,7 @@ def dialogue_from_records(
                     "warning",
                     f"{where} has keys that are not read: {', '.join(unknown)}",
                     "a turn has role, text and image",
-                )  # fmt: skip
+                )
             )
         text, image = _content(record)
         if text is None:
@@ -181,7 +183,7 @@ def parse_text(text: str, file: str, name: str, problems: list[Problem]) -> list
                     "warning",
                     "stands before the first speaker and is not read",
                     f'start the line with "User:" or "{name or "NAME"}:"',
-                )  # fmt: skip
+                )
             )
         after_empty = False
     close()
@@ -234,7 +236,9 @@ def _finished(turns: list[Turn], origin: str, problems: list[Problem]) -> Dialog
 def check_images(
     dialogues: Iterable[Dialogue], names: list[str], strict: bool, problems: list[Problem]
 ) -> list[Dialogue]:
-    """Turns that name a picture nobody sent: an error when ``strict``, else dropped from the turn with a warning."""
+    """Turns that name a picture nobody sent: an error when ``strict``, else dropped from the turn with a
+    warning.
+    """
     known = set(names)
     checked: list[Dialogue] = []
     for dialogue in dialogues:
@@ -267,7 +271,7 @@ def check_images(
                             "warning",
                             f"names the picture {image!r}, which nobody sent: the words are kept without it",
                             "add the picture, or remove its name",
-                        )  # fmt: skip
+                        )
                     )
                 image = None
             turns.append(Turn(turn.role, turn.text, image))

@@ -62,9 +62,9 @@ def read_own(folder: Path, problems: list[Problem]) -> Found:
         for path in found.pictures:
             beside = path.with_suffix(".txt")
             if _exists(beside):
-                caption = " ".join((read_text(folder, beside, problems) or "").split())
-                found.captions[path.stem] = caption
-                if not caption:
+                text = read_text(folder, beside, problems)
+                found.captions[path.stem] = caption = " ".join((text or "").split())
+                if text is not None and not caption:
                     problems.append(
                         Problem(
                             shown(folder, beside), "warning", "is empty", "write what varies in the picture"

@@ -106,7 +106,7 @@ def _upright_rgb(image: Image) -> Image:
 
 
 def load_picture(path: Path) -> Image:
-    """The picture as an upright RGB image: EXIF rotation applied, transparency on white, 16 bit and CMYK converted.
+    """The picture as an upright RGB image, transparency on white, 16 bit and CMYK converted.
 
     Raises InputError when it cannot be read or promises too many pixels.
     """

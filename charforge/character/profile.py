@@ -9,8 +9,17 @@ from dataclasses import dataclass, field
 from charforge.errors import Problem
 
 FRONT_KEYS = (
-    "name", "class", "author", "license", "opening", "persona", "voice", "appearance", "breed", "species",
-)  # fmt: skip
+    "name",
+    "class",
+    "author",
+    "license",
+    "opening",
+    "persona",
+    "voice",
+    "appearance",
+    "breed",
+    "species",
+)
 _SECTIONS = {
     "persona": ("persona", "personality", "description", "about", "character", "who"),
     "voice": ("voice", "speech", "style", "linguistic habits", "speaking style", "how it speaks"),
@@ -22,17 +31,56 @@ _HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*\s*$")
 _BULLET = re.compile(r"^\s*(?:[-*+•]|\d{1,3}[.)])\s+(.*)$")
 
 ANIMALS = {
-    "dog": ("dog", "puppy", "pup", "doggo", "hound"), "cat": ("cat", "kitty", "kitten", "feline", "tomcat"),
-    "rabbit": ("rabbit", "bunny"), "horse": ("horse", "pony"), "fox": ("fox",), "bear": ("bear",), "wolf": ("wolf",),
-    "bird": ("bird",), "parrot": ("parrot",), "owl": ("owl",), "hamster": ("hamster",), "mouse": ("mouse",),
-    "turtle": ("turtle", "tortoise"), "dragon": ("dragon",), "duck": ("duck",), "pig": ("pig",), "cow": ("cow",),
-    "monkey": ("monkey",), "lizard": ("lizard",), "frog": ("frog",), "penguin": ("penguin",),
-}  # fmt: skip
+    "dog": ("dog", "puppy", "pup", "doggo", "hound"),
+    "cat": ("cat", "kitty", "kitten", "feline", "tomcat"),
+    "rabbit": ("rabbit", "bunny"),
+    "horse": ("horse", "pony"),
+    "fox": ("fox",),
+    "bear": ("bear",),
+    "wolf": ("wolf",),
+    "bird": ("bird",),
+    "parrot": ("parrot",),
+    "owl": ("owl",),
+    "hamster": ("hamster",),
+    "mouse": ("mouse",),
+    "turtle": ("turtle", "tortoise"),
+    "dragon": ("dragon",),
+    "duck": ("duck",),
+    "pig": ("pig",),
+    "cow": ("cow",),
+    "monkey": ("monkey",),
+    "lizard": ("lizard",),
+    "frog": ("frog",),
+    "penguin": ("penguin",),
+}
 BEINGS = (
-    *ANIMALS, "robot", "android", "wizard", "witch", "knight", "princess", "prince", "elf", "dwarf", "goblin", "ghost",
-    "vampire", "pirate", "fairy", "monster", "creature", "critter", "plant", "sprout", "doll", "girl", "boy", "woman",
-    "man", "person",
-)  # fmt: skip
+    *ANIMALS,
+    "robot",
+    "android",
+    "wizard",
+    "witch",
+    "knight",
+    "princess",
+    "prince",
+    "elf",
+    "dwarf",
+    "goblin",
+    "ghost",
+    "vampire",
+    "pirate",
+    "fairy",
+    "monster",
+    "creature",
+    "critter",
+    "plant",
+    "sprout",
+    "doll",
+    "girl",
+    "boy",
+    "woman",
+    "man",
+    "person",
+)
 
 
 @dataclass
@@ -72,7 +120,7 @@ def parse_character_md(text: str, file: str, problems: list[Problem]) -> Profile
             continue
         title = heading[1].strip("*_ :")
         known = _section(title)
-        if known is None and line.startswith("# ") and (not profile.name or title == profile.name):
+        if known is None and line.startswith("# "):
             # a title line: the character's name; the prose under it is about the character
             profile.name, section = profile.name or title, "persona"
         else:
@@ -84,7 +132,7 @@ def parse_character_md(text: str, file: str, problems: list[Problem]) -> Profile
                         "warning",
                         f"has a section that is not read: {title!r}",
                         "use Persona, Voice, Appearance or Opening; facts go into facts.md",
-                    )  # fmt: skip
+                    )
                 )
     for key in ("persona", "voice", "appearance", "opening"):
         prose = _prose(collected.get(key, []))
@@ -164,7 +212,9 @@ def plain(line: str) -> str:
 
 
 def parse_facts(text: str) -> list[str]:
-    """One fact a bullet (continued on indented lines); lines without a bullet count too when no line has one."""
+    """One fact a bullet (continued on indented lines); lines without a bullet count too when no line has
+    one.
+    """
     lines = [line for line in text.split("\n") if line.strip() and not _HEADING.match(line)]
     has_bullets = any(_BULLET.match(line) for line in lines)
     facts: list[str] = []

@@ -54,7 +54,7 @@ def _read(folder: Path) -> tuple[Character | None, list[Problem]]:
                 "error",
                 "has no character.md and no annotation.json",
                 "write character.md (charforge new DIR makes a folder with an example of every file)",
-            )  # fmt: skip
+            )
         ]
     problems.extend(check_pictures(folder, found.pictures))
     names = [path.stem for path in found.pictures]
@@ -97,8 +97,12 @@ def _check_whole(found: Found, dialogues: list[Dialogue], problems: list[Problem
         add("images", "warning", f"has {count} pictures", f"{GOOD_NUMBER_OF_PICTURES} pictures teach more")
     bare = [path.name for path in found.pictures if not found.captions.get(path.stem)]
     if bare:
-        add("images", "warning", f"{len(bare)} of {count} pictures have no caption ({', '.join(bare[:4])}...)",
-            "write what varies in each picture into a .txt of the same name")  # fmt: skip
+        add(
+            "images",
+            "warning",
+            f"{len(bare)} of {count} pictures have no caption (the first: {bare[0]})",
+            "write what varies in each picture into a .txt of the same name",
+        )
     if not dialogues and not any(
         "dialogue" in p.file or "annotation" in p.file for p in problems if p.level == "error"
     ):
@@ -123,5 +127,9 @@ def _check_whole(found: Found, dialogues: list[Dialogue], problems: list[Problem
     ]
     texts += [turn.text for dialogue in dialogues for turn in dialogue.turns]
     if profile.name.casefold() not in " ".join(texts).casefold():
-        add("character.md", "warning", f"the name {profile.name!r} never occurs in dialogues, captions or prose",
-            "is it spelt as it is there? use it in a few lines")  # fmt: skip
+        add(
+            "character.md",
+            "warning",
+            f"the name {profile.name!r} never occurs in dialogues, captions or prose",
+            "is it spelt as it is there? use it in a few lines",
+        )

@@ -1,59 +1,34 @@
 """What the character knows: questions from facts and profile, answered by the fact itself.
 
-Answers are the user's own sentences, put into the first person where a rule can do it surely and left as written
+Answers are the user's own sentences, put into the first person where a rule can do it surely and left as
+written
 where not: an invented or mangled sentence would be learned as the character's voice.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from charforge import grammar
 from charforge.character import Character
 from charforge.character.profile import sentences
+from charforge.expand.persons import ADVERBS, PLAIN_VERBS, ended, first_person
 
 Question = tuple[str, str, str]
 """Question, answer, origin."""
 
-_BE = {
-    "is": "am",
-    "isn't": "am not",
-    "was": "was",
-    "has": "have",
-    "does": "do",
-    "doesn't": "don't",
-    "hasn't": "haven't",
-}
-_PLAIN_VERBS = {"can", "cannot", "can't", "will", "would", "could", "must", "should", "may", "might", "won't", "had", "did", "didn't",
-                "was", "wasn't", "grew", "came", "built", "found", "made", "won", "lost", "learned", "learnt", "met", "left",
-                "became", "began", "went", "gave", "got", "took", "wrote", "fell", "kept", "spent", "used", "once"}  # fmt: skip
-_ADVERBS = {
-    "often",
-    "always",
-    "never",
-    "sometimes",
-    "usually",
-    "still",
-    "also",
-    "secretly",
-    "once",
-    "rarely",
-    "only",
-    "really",
-}
-_PLACE_PREPOSITIONS = {
-    "in",
-    "on",
-    "at",
-    "above",
-    "under",
-    "near",
-    "behind",
-    "inside",
-    "by",
-    "below",
-    "beside",
-}
+_NAMED_THINGS = frozenset(
+    """
+    favourite favorite name job breed age birthday home colour color motto dream secret hobby dish food drink
+    number wish instrument nickname occupation species
+    """.split()
+)
+_PLACE_PREPOSITIONS = frozenset(
+    """
+    in on at above under near behind inside by below beside
+    """.split()
+)
 _PREPOSITIONS = {
     *_PLACE_PREPOSITIONS,
     "of",
@@ -67,20 +42,48 @@ _PREPOSITIONS = {
     "around",
     "against",
 }
-_PEOPLE = {"friend", "brother", "sister", "mother", "father", "owner", "boss", "teacher", "master", "rival", "enemy", "partner",
-           "uncle", "aunt", "neighbour", "neighbor", "grandmother", "grandfather", "mentor", "apprentice", "maker", "creator"}  # fmt: skip
+_PEOPLE = frozenset(
+    """
+    friend brother sister mother father owner boss teacher master rival enemy partner uncle aunt
+    neighbour neighbor grandmother grandfather mentor apprentice maker creator
+    """.split()
+)
+_SEASONS = (
+    "January|February|March|April|May|June|July|August|September|October|November|December|"
+    "spring|summer|autumn|winter"
+)
+_STATES = (
+    "afraid of|scared of|proud of|good at|bad at|fond of|allergic to|made of|known for|famous for|tired of"
+)
+_SUBJECT_VERBS = (
+    "is|are|was|were|has|have|can|lives?|sleeps?|hums?|likes?|eats?|stands?|comes?|keeps?|never|always|often"
+)
 _ABOUT_ME = (
-    "Tell me something about yourself.", "What should I know about you?", "Tell me a fact about you.",
-    "What else should I know about you?", "Tell me one more thing about you.", "What do people say about you?",
-    "Share something about yourself.", "Is there something special about you?", "Tell me something I do not know about you.",
+    "Tell me something about yourself.",
+    "What should I know about you?",
+    "Tell me a fact about you.",
+    "What else should I know about you?",
+    "Tell me one more thing about you.",
+    "What do people say about you?",
+    "Share something about yourself.",
+    "Is there something special about you?",
+    "Tell me something I do not know about you.",
     "What else can you tell me about yourself?",
-)  # fmt: skip
+)
 _KEYS = {
-    "age": "How old are you?", "home": "Where do you live?", "job": "What is your job?", "occupation": "What is your job?",
-    "born": "When were you born?", "birthplace": "Where were you born?", "species": "What species are you?",
-    "breed": "What breed are you?", "likes": "What do you like?", "dislikes": "What do you dislike?",
-    "hobbies": "What are your hobbies?", "fears": "What are you afraid of?",
-}  # fmt: skip
+    "age": "How old are you?",
+    "home": "Where do you live?",
+    "job": "What is your job?",
+    "occupation": "What is your job?",
+    "born": "When were you born?",
+    "birthplace": "Where were you born?",
+    "species": "What species are you?",
+    "breed": "What breed are you?",
+    "likes": "What do you like?",
+    "dislikes": "What do you dislike?",
+    "hobbies": "What are your hobbies?",
+    "fears": "What are you afraid of?",
+}
 
 
 def questions(character: Character) -> list[Question]:
@@ -100,29 +103,29 @@ def questions(character: Character) -> list[Question]:
         made = False
         for question, answer in _of_fact(character, fact):
             made = ask(question, answer, origin) or made
-        about_me = _first_person(fact, character.name)
+        about_me = first_person(fact, character.name)
         if about_me and (form := next(general, None)):
             ask(form, about_me, origin)
         elif not made:
-            ask(f"Tell me something about {character.name}.", _ended(fact), origin)
+            ask(f"Tell me something about {character.name}.", ended(fact), origin)
     return list(asked.values())
 
 
-def _about_self(character: Character, ask: object) -> None:
-    assert callable(ask)
+def _about_self(character: Character, ask: Callable[[str, str, str], bool]) -> None:
     name, noun = character.name, grammar.with_article(character.class_noun)
     ask("Who are you?", f"I am {name}, {noun}.", "name")
     ask("What is your name?", f"My name is {name}.", "name")
     ask("What are you?", f"I am {noun}.", "class")
     ask(f"Who is {name}?", f"{name} is {noun}.", "class")
     persona = [s for s in sentences(character.persona) if len(s.split()) <= 30]
-    own = [first for s in persona if (first := _first_person(s, name))]
+    own = [first for s in persona if (first := first_person(s, name))]
     if own:
         ask("Tell me about yourself.", own[0], "persona")
         ask(f"What kind of {character.class_noun.split()[-1]} are you?", own[0], "persona")
     look = " ".join(sentences(character.appearance)[:2])
     if look:
-        ask("What do you look like?", _first_person(look, name) or _looks(look), "appearance")
+        told = [first_person(sentence, name) or _looks(sentence) for sentence in sentences(look)]
+        ask("What do you look like?", " ".join(told), "appearance")
         ask(f"What does {name} look like?", look, "appearance")
 
 
@@ -144,15 +147,19 @@ def _of_fact(character: Character, fact: str) -> list[tuple[str, str]]:
         rf"^(?:My|{re.escape(name)}'s)\s+((?:[\w-]+\s+){{0,3}}?[\w-]+)\s+(is|are|was|were)\s+(.+)$", fact
     )
     if mine:
-        person = mine[1].split()[-1].lower() in _PEOPLE
-        asking = "Who" if person else "What"
-        answer = _first_person(fact, name) or _ended(fact)
-        third = re.sub(r"^My\b", f"{name}'s", _ended(fact))
-        return [
-            (f"{asking} {mine[2]} your {mine[1]}?", answer),
-            (f"{asking} {mine[2]} {name}'s {mine[1]}?", third),
-        ]
+        return _of_possession(name, fact, mine[1], mine[2], mine[3])
     return [*_of_deed(name, fact), *_about_topic(name, fact)]
+
+
+def _of_possession(name: str, fact: str, thing: str, be: str, rest: str) -> list[tuple[str, str]]:
+    """ "Bo's tail is curly" -> "What is your tail like?"; "Bo's owner is Ann" -> "Who is your owner?"."""
+    asking = "Who" if thing.split()[-1].lower() in _PEOPLE else "What"
+    named = re.match(r"^(?:an?|the|my|his|her|its|their|called|named|to|that|\d|[A-Z\"'“])", rest)
+    plain = named or asking == "Who" or set(thing.lower().split()) & _NAMED_THINGS
+    like = "" if plain else " like"
+    answer = first_person(fact, name) or ended(fact)
+    third = re.sub(r"^My\b", f"{name}'s", ended(fact))
+    return [(f"{asking} {be} your {thing}{like}?", answer), (f"{asking} {be} {name}'s {thing}{like}?", third)]
 
 
 def _of_key(name: str, key: str, value: str) -> list[tuple[str, str]]:
@@ -162,10 +169,13 @@ def _of_key(name: str, key: str, value: str) -> list[tuple[str, str]]:
     asked = [(f"What {be} your {lowered}?", f"My {lowered} {be} {value}.")]
     if lowered in _KEYS:
         value_sentence = {
-            "breed": f"I am {grammar.with_article(value)}.", "species": f"I am {grammar.with_article(value)}.",
-            "age": f"I am {value}.", "likes": f"I like {value}.", "dislikes": f"I dislike {value}.",
+            "breed": f"I am {grammar.with_article(value)}.",
+            "species": f"I am {grammar.with_article(value)}.",
+            "age": f"I am {value}{' old' if value.endswith(('year', 'years')) else ''}.",
+            "likes": f"I like {value}.",
+            "dislikes": f"I dislike {value}.",
             "fears": f"I am afraid of {value}.",
-        }  # fmt: skip
+        }
         asked.insert(0, (_KEYS[lowered], value_sentence.get(lowered, f"My {lowered} {be} {value}.")))
     if lowered in ("breed", "species"):
         asked.append((f"What {lowered} is {name}?", f"{name} is {grammar.with_article(value)}."))
@@ -176,15 +186,15 @@ def _of_key(name: str, key: str, value: str) -> list[tuple[str, str]]:
 
 def _of_deed(name: str, fact: str) -> list[tuple[str, str]]:
     """Questions about "NAME verb rest", or "I verb rest"."""
-    first = _first_person(fact, name)
+    first = first_person(fact, name)
     if first is None or not first.startswith("I "):
         return []
     words = first[2:].rstrip(".!").split()
-    adverb = words.pop(0) if words and words[0] in _ADVERBS else ""
+    adverb = words.pop(0) if words and words[0] in ADVERBS else ""
     if len(words) < 2:
         return []
     verb, rest = words[0], words[1:]
-    third = _ended(fact)
+    third = ended(fact)
     third_is = third.startswith(name)
     asked: list[tuple[str, str]] = []
 
@@ -198,14 +208,13 @@ def _of_deed(name: str, fact: str) -> list[tuple[str, str]]:
         if re.match(r"^[\w -]{1,20}\byears? old\b", text):
             both("How old are you?", f"How old is {name}?")
         elif match := re.match(
-            r"^(?:\w+ )?(afraid of|scared of|proud of|good at|bad at|fond of|allergic to|made of|known for|famous for)\b",
+            rf"^(?:\w+ )?({_STATES})\b",
             text,
         ):
             both(f"What are you {match[1]}?", f"What is {name} {match[1]}?")
     elif verb == "was":
         if match := re.match(r"^born (in|on|at)\b", text):
-            when = re.match(r"^born (?:in|on) (?:the year )?(?:\d|January|February|March|April|May|June|July|August|"
-                            r"September|October|November|December|spring|summer|autumn|winter)", text)  # fmt: skip
+            when = re.match(rf"^born (?:in|on) (?:the year )?(?:\d|{_SEASONS})", text)
             asking = "When" if when else "Where"
             both(f"{asking} were you born?", f"{asking} was {name} born?")
         elif match := re.match(r"^(built|made|raised|found|created|taught|rescued) by\b", text):
@@ -214,13 +223,21 @@ def _of_deed(name: str, fact: str) -> list[tuple[str, str]]:
         both("Where did you grow up?", f"Where did {name} grow up?")
     elif verb == "came" or (verb == "come" and rest[0] == "from"):
         both("Where do you come from?", f"Where does {name} come from?")
-    elif verb == "can" and not adverb:
+    elif verb == "can" and not adverb and rest[0] not in {*ADVERBS, "be"}:
         both(f"Can you {_clause(text)}?", f"Can {name} {_clause(text)}?")
         asked[0] = (asked[0][0], f"Yes, {first[0]}{first[1:]}")
-    elif verb == "have" and re.match(r"^(?:an?|the|two|three|no)\s", text):
-        both(f"Do you have {_clause(re.sub(r'^no ', 'any ', text))}?", f"What does {name} have?")
+    elif (
+        verb == "have"
+        and re.match(r"^(?:an?|the|two|three|no)\s", text)
+        and not re.match(r"^\w+ \w+, \w+ \w+", text)
+    ):
+        # the last test: "a stocky, cobby body" must not become "Do you have a stocky?"
+        both(
+            f"Do you have {_clause(re.sub(r'^no ', 'any ', text))}?",
+            f"Does {name} have {_clause(re.sub(r'^no ', 'any ', text))}?",
+        )
         asked[0] = (asked[0][0], f"{'No' if text.startswith('no ') else 'Yes'}, {first}")
-    elif verb in _PLAIN_VERBS or verb in ("have", "do", "don't", "am") or verb.endswith("ed"):
+    elif verb in PLAIN_VERBS or verb in ("have", "do", "don't", "am") or verb.endswith("ed"):
         return []
     else:
         before = f"{adverb} " if adverb in ("never", "always", "often", "usually", "sometimes") else ""
@@ -256,14 +273,15 @@ def _clause(text: str) -> str:
 
 def _about_topic(name: str, fact: str) -> list[tuple[str, str]]:
     """ "Tell me about X" for names in the fact, or for its subject when that is not the character."""
-    answer = _first_person(fact, name) or _ended(fact)
+    answer = first_person(fact, name) or ended(fact)
     own = set(name.split())
     topics: list[str] = []
     for match in re.finditer(r"(?<![.!?]\s)(?<!^)(?<![\"“‘(])\b([A-Z][a-z]+(?:\s+[A-Z][a-z]+)*)\b", fact):
         if not own & set(match[1].split()) and match[1] not in ("I", "My"):
             topics.append(match[1])
-    subject = re.match(r"^(The|An?|Her|His|Their)\s+((?:[\w'-]+\s+){0,2}?[\w'-]+)\s+(?:is|are|was|were|has|have|can|lives?|sleeps?|"
-                       r"hums?|likes?|eats?|stands?|comes?|keeps?|never|always|often)\b", fact)  # fmt: skip
+    subject = re.match(
+        rf"^(The|An?|Her|His|Their)\s+((?:[\w'-]+\s+){{0,2}}?[\w'-]+)\s+(?:{_SUBJECT_VERBS})\b", fact
+    )
     if subject:
         article = {"An": "the", "A": "the", "The": "the"}.get(subject[1], "your")
         topics.insert(0, f"{article} {subject[2]}")
@@ -275,60 +293,3 @@ def _about_topic(name: str, fact: str) -> list[tuple[str, str]]:
         asked.append((f"Tell me about {topic}.", answer))
         asked.append((f"What do you know about {topic}?", answer))
     return asked
-
-
-def _ended(text: str) -> str:
-    return text if re.search(r"[.!?][\"'”’)]*$", text) else f"{text}."
-
-
-def _first_person(text: str, name: str) -> str | None:
-    """ "Bo often refers to his owner" -> "I often refer to my owner"; None where the rules are not sure."""
-    text = _ended(text)
-    if re.match(r"^(?:I|My|I'm|I've)\b", text):
-        return text
-    possessive = re.match(rf"^{re.escape(name)}'s\s+(.+)$", text)
-    if possessive:
-        rest = _pronouns(possessive[1])
-        return f"My {rest}" if rest else None
-    match = re.match(rf"^{re.escape(name)}\s+(.+)$", text)
-    if not match:
-        return None
-    rest = _pronouns(match[1])
-    # a second verb ("and approaches life") would stay in the third person
-    if rest is None or re.search(
-        r"\b(?:and|but|or|who|then)\s+(?:\w+ly\s+|\w+times\s+|often\s+|never\s+)?\w+s\s+\w", rest
-    ):
-        return None
-    if re.search(r"(?:and|but|yet|,)\s+(?:is|has|does)\b", rest):
-        return None
-    words = rest.split()
-    lead: list[str] = []
-    while words and words[0].lower() in _ADVERBS and len(words) > 1:
-        lead.append(words.pop(0))
-    verb = _base(words[0]) if words else None
-    if verb is None:
-        return None
-    return " ".join(["I", *lead, verb, *words[1:]])
-
-
-def _pronouns(text: str) -> str | None:
-    """Possessives of the character become "my"; None when he, she or they act in the sentence, or others are named."""
-    if re.search(r"\b(?:he|she|him|they|them|hers|theirs|himself and|it's)\b", text, re.I):
-        return None
-    text = re.sub(r"\b(?:his|her)\b(?=\s+[\w\"'])", "my", text)
-    return re.sub(r"\b(?:himself|herself)\b", "myself", text)
-
-
-def _base(verb: str) -> str | None:
-    """The first-person form of a third-person verb; None for what does not look like one."""
-    if verb in _BE:
-        return _BE[verb]
-    if verb in _PLAIN_VERBS or verb.endswith("ed"):
-        return verb
-    if not re.match(r"^[a-z]+s$", verb) or verb.endswith("ss"):
-        return None
-    if verb.endswith("ies") and len(verb) > 4:
-        return f"{verb[:-3]}y"
-    if re.search(r"(?:ss|sh|ch|x|zz|o)es$", verb):
-        return verb[:-2]
-    return verb[:-1]

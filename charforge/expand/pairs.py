@@ -8,7 +8,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from charforge.errors import InputError, Problem
 from charforge.files import write_atomic
@@ -18,7 +26,9 @@ Split = Literal["train", "held_out"]
 
 
 class TextPart(BaseModel):
-    """One text item. ``role`` None is a bare text such as a caption; only the assistant's words carry loss."""
+    """One text item. ``role`` None is a bare text such as a caption; only the assistant's words carry
+    loss.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,7 +44,9 @@ class TextPart(BaseModel):
 
 
 class ImagePart(BaseModel):
-    """A picture of the character by name: "look" goes to the vision tower, "draw" is what is learned to draw."""
+    """A picture of the character by name: "look" goes to the vision tower, "draw" is what is learned to
+    draw.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,9 +66,7 @@ def _kind(value: Any) -> str:
     return "image" if has_image else "text"
 
 
-Part = Annotated[
-    Annotated[TextPart, Tag("text")] | Annotated[ImagePart, Tag("image")], Discriminator(_kind)
-]  # fmt: skip
+Part = Annotated[Annotated[TextPart, Tag("text")] | Annotated[ImagePart, Tag("image")], Discriminator(_kind)]
 
 
 class Pair(BaseModel):
@@ -142,12 +152,35 @@ def _told(detail: Any) -> str:
 # prompts, to keep held-out ones out of training
 
 _CONTRACTIONS = {
-    "what's": "what is", "who's": "who is", "where's": "where is", "how's": "how is", "that's": "that is", "it's": "it is",
-    "i'm": "i am", "you're": "you are", "we're": "we are", "they're": "they are", "can't": "cannot", "won't": "will not",
-    "don't": "do not", "doesn't": "does not", "didn't": "did not", "isn't": "is not", "aren't": "are not",
-    "you've": "you have", "i've": "i have", "i'd": "i would", "you'd": "you would", "i'll": "i will", "you'll": "you will",
-    "let's": "let us", "there's": "there is", "wasn't": "was not", "haven't": "have not", "couldn't": "could not",
-}  # fmt: skip
+    "what's": "what is",
+    "who's": "who is",
+    "where's": "where is",
+    "how's": "how is",
+    "that's": "that is",
+    "it's": "it is",
+    "i'm": "i am",
+    "you're": "you are",
+    "we're": "we are",
+    "they're": "they are",
+    "can't": "cannot",
+    "won't": "will not",
+    "don't": "do not",
+    "doesn't": "does not",
+    "didn't": "did not",
+    "isn't": "is not",
+    "aren't": "are not",
+    "you've": "you have",
+    "i've": "i have",
+    "i'd": "i would",
+    "you'd": "you would",
+    "i'll": "i will",
+    "you'll": "you will",
+    "let's": "let us",
+    "there's": "there is",
+    "wasn't": "was not",
+    "haven't": "have not",
+    "couldn't": "could not",
+}
 _FILLERS = {"hey", "hi", "hello", "so", "well", "please", "tell", "me", "oh", "can", "you", "say"}
 
 
@@ -165,7 +198,8 @@ def prompt_key(text: str, name: str = "") -> str:
 def prompts(pair: Pair) -> list[tuple[str, str]]:
     """(family, text) of everything in the pair that asks for something learned.
 
-    Conversations share one family; a question about a picture counts together with the picture; what a picture
+    Conversations share one family; a question about a picture counts together with the picture; what a
+    picture
     is drawn from is a family of its own.
     """
     if pair.task in ("text_to_image", "roleplay_picture"):
@@ -182,7 +216,9 @@ def prompts(pair: Pair) -> list[tuple[str, str]]:
 
 
 def similar(first: str, second: str) -> bool:
-    """Whether two prompt keys ask the same thing: equal, or nearly the same words (Jaccard 0.8 of 4 or more)."""
+    """Whether two prompt keys ask the same thing: equal, or nearly the same words (Jaccard 0.8 of 4 or
+    more).
+    """
     if first == second:
         return True
     one, other = set(first.split()), set(second.split())
@@ -190,7 +226,9 @@ def similar(first: str, second: str) -> bool:
 
 
 def leaked(pairs: Iterable[Pair], name: str = "") -> list[Pair]:
-    """Training pairs that ask what a held-out pair asks, or that draw or look at a picture held out for drawing."""
+    """Training pairs that ask what a held-out pair asks, or that draw or look at a picture held out for
+    drawing.
+    """
     pairs = list(pairs)
     held = [pair for pair in pairs if pair.split == "held_out"]
     keys: dict[str, list[str]] = {}

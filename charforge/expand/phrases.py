@@ -14,27 +14,48 @@ Kind = Literal["place", "clothes", "held", "pose", "action", "thing"]
 
 @dataclass(frozen=True)
 class Phrase:
-    """One checkable detail. ``text`` fits after "is" ("in a forest", "wearing a hat", "lying down") for every kind
-    but "thing", where it is a noun phrase ("a happy expression")."""
+    """One checkable detail.
+
+    ``text`` fits after "is" ("in a forest", "wearing a hat", "lying down"); for the kind "thing" it is a noun
+    phrase ("a happy expression").
+    """
 
     kind: Kind
     text: str
 
 
-POSES = {
-    "sitting": "sitting", "standing": "standing", "lying": "lying down", "walking": "walking", "running": "running",
-    "jumping": "jumping", "sleeping": "sleeping", "resting": "resting", "kneeling": "kneeling", "dancing": "dancing",
-    "flying": "flying", "swimming": "swimming", "smiling": "smiling", "laughing": "laughing", "crying": "crying",
-    "frowning": "frowning", "winking": "winking", "grinning": "grinning", "reading": "reading", "waving": "waving",
-}  # fmt: skip
-_NOT_ACTIONS = {"ceiling", "morning", "evening", "clothing", "string", "spring", "king", "ring", "wing", "living", "flooring",
-                "building", "painting", "nothing", "something", "interesting", "lightning", "amazing", "charming"}  # fmt: skip
+_POSES = frozenset(
+    """
+    sitting standing lying walking running jumping sleeping resting kneeling dancing flying swimming
+    smiling laughing crying frowning winking grinning reading waving
+    """.split()
+)
+_NOT_ACTIONS = frozenset(
+    """
+    ceiling morning evening clothing string spring king ring wing living flooring building painting
+    nothing something interesting lightning amazing charming
+    """.split()
+)
+_MOODS = frozenset(
+    """
+    happy sad angry surprised curious proud shy excited sleepy tired calm worried scared confused bored
+    grumpy shocked nervous cheerful puzzled
+    """.split()
+)
 _NOT_OF_A_BEING = {"resembling", "featuring", "showing", "depicting", "casting", "creating", "evoking"}
 _PLACE = r"in front of|next to|on top of|in|on|at|under|inside|near|by|beside|behind|among|outside"
-_CLOTHES = {"shirt", "coat", "jacket", "dress", "suit", "hat", "scarf", "apron", "sweater", "hoodie", "uniform", "robe", "cape",
-            "armor", "armour", "pyjamas", "pajamas", "overalls", "costume", "cloak", "vest", "kimono", "raincoat"}  # fmt: skip
-_MASS = {"grass", "snow", "sand", "water", "space", "rain", "mist", "fog", "bed", "air", "light", "front", "mud", "ice",
-         "town", "school", "work", "home", "leaves", "darkness", "moonlight", "outdoors", "indoors", "sunshine"}  # fmt: skip
+_CLOTHES = frozenset(
+    """
+    shirt coat jacket dress suit hat scarf apron sweater hoodie uniform robe cape armor armour pyjamas
+    pajamas overalls costume cloak vest kimono raincoat
+    """.split()
+)
+_MASS = frozenset(
+    """
+    grass snow sand water space rain mist fog bed air light front mud ice town school work home leaves
+    darkness moonlight outdoors indoors sunshine
+    """.split()
+)
 _DETERMINER = re.compile(
     r"^(?:an?|the|my|your|his|her|its|their|some|two|three|four|many|several|front|top)\b", re.I
 )
@@ -42,27 +63,55 @@ _FACE = {"expression", "smile", "face", "gaze", "frown", "grin", "look", "eyes"}
 
 # words that say the same thing for the purpose of a false question; each line is one meaning
 _SAME = [
-    {"carpet", "carpeted", "rug", "mat"}, {"grey", "gray", "silver"}, {"happy", "happily", "smile", "smiling", "joyful", "joy",
-    "grinning", "grin", "cheerful", "laughing", "tongue", "playful"}, {"resting", "lying", "sleeping", "relaxed", "sitting"},
-    {"standing", "walking", "running", "jumping"}, {"shirt", "sweater", "hoodie", "jacket", "coat", "top"},
-    {"sea", "ocean", "beach", "seaside", "shore"}, {"forest", "woods", "trees"}, {"garden", "yard", "lawn", "grass", "grassy", "park",
-    "meadow", "field"}, {"sad", "crying", "frowning", "unhappy"}, {"couch", "sofa"}, {"street", "city", "town", "road", "path"},
-    {"curious", "attentive", "alert", "focused", "inquisitive", "wide-eyed"}, {"counter", "countertop", "kitchen"},
-    {"snow", "snowy"}, {"night", "moon", "moonlight", "stars", "starry"}, {"bed", "bedroom", "bedspread", "cushion", "blanket"},
-]  # fmt: skip
-_INSIDE = {"indoors", "indoor", "inside", "room", "home", "house", "bedroom", "kitchen", "floor", "wooden", "carpet", "rug", "bed",
-           "couch", "sofa", "counter", "countertop", "workshop", "library", "office", "shop", "cafe", "bedspread", "blanket"}  # fmt: skip
-_OUTSIDE = {"outdoors", "outdoor", "outside", "grass", "grassy", "park", "path", "garden", "forest", "beach", "leaves", "street",
-            "meadow", "field", "snow", "snowy", "mountain", "mountains", "desert", "sea", "space", "night"}  # fmt: skip
+    frozenset(line.split())
+    for line in """
+        carpet carpeted rug mat
+        grey gray silver
+        happy happily smile smiling joyful joy grinning grin cheerful laughing tongue playful
+        resting lying sleeping relaxed sitting
+        standing walking running jumping
+        shirt sweater hoodie jacket coat top
+        sea ocean beach seaside shore
+        forest woods trees
+        garden yard lawn grass grassy park meadow field
+        sad crying frowning unhappy
+        surprised shocked scared
+        sleepy sleeping tired
+        couch sofa
+        street city town road path
+        curious attentive alert focused inquisitive wide-eyed
+        counter countertop kitchen
+        snow snowy
+        night moon moonlight stars starry
+        bed bedroom bedspread cushion blanket
+    """.strip().split("\n")
+]
+_INSIDE = frozenset(
+    """
+    indoors indoor inside room home house bedroom kitchen floor wooden carpet rug bed couch sofa counter
+    countertop workshop library office shop cafe bedspread blanket
+    """.split()
+)
+_OUTSIDE = frozenset(
+    """
+    outdoors outdoor outside grass grassy park path garden forest beach leaves street meadow field snow
+    snowy mountain mountains desert sea space night
+    """.split()
+)
 _WIDE_INSIDE = {"indoors", "indoor", "inside", "room", "home", "house"}
 _WIDE_OUTSIDE = {"outdoors", "outdoor", "outside"}
-_EMPTY = {"a", "an", "the", "in", "on", "at", "of", "and", "with", "to", "is", "wearing", "holding", "by", "near", "its", "his",
-          "her", "their", "under", "next", "front", "background", "setting", "cozy", "soft", "down", "expression", "very",
-          "pose", "posture", "behind", "beside", "inside", "some"}  # fmt: skip
+_EMPTY = frozenset(
+    """
+    a an the in on at of and with to is wearing holding by near its his her their under next front
+    background setting cozy soft down expression very pose posture behind beside inside some
+    """.split()
+)
 
 
 def phrases(character: Character, caption: str) -> list[Phrase]:
-    """The checkable details of a caption, in its order; light, mood, style and traits of the character are left out."""
+    """The checkable details of a caption, in its order; light, mood, style and traits of the character are
+    left out.
+    """
     found: list[Phrase] = []
     for detail in grammar.caption_details(character, caption):
         if not grammar.is_noise(detail):
@@ -85,6 +134,8 @@ def _of_detail(detail: str) -> list[Phrase]:
         return []
     if first in ("indoors", "outdoors"):
         return [Phrase("place", first), *_places(words_after(detail))]
+    if len(words) == 1 and first in _MOODS:
+        return [Phrase("pose", first)]
     if first == "wearing":
         cut, rest = _cut_place(detail)
         return [Phrase("clothes", re.sub(r"\s+with\s.*$", "", cut)), *rest]
@@ -112,8 +163,8 @@ def _of_action(detail: str, first: str) -> list[Phrase]:
     cut, rest = _cut_place(detail)
     if first in _NOT_OF_A_BEING:
         return []
-    if first in POSES:
-        return [Phrase("pose", POSES[first]), *rest]
+    if first in _POSES:
+        return [Phrase("pose", "lying down" if first == "lying" else first), *rest]
     return [Phrase("action", detail)]
 
 
@@ -132,7 +183,9 @@ def _places(text: str) -> list[Phrase]:
 
 
 def _place(text: str) -> Phrase | None:
-    """A place phrase as far as its noun, with an article where one is missing; None for manners ("in playful pose")."""
+    """A place phrase as far as its noun, with an article where one is missing; None for manners ("in
+    playful pose").
+    """
     text = re.split(r"\s(?:with|while|and looking|wearing|holding)\s", text)[0]
     match = re.match(rf"^({_PLACE})\s+(.+)$", text, re.I)
     if not match or not match[2]:
@@ -158,7 +211,9 @@ def _place(text: str) -> Phrase | None:
 
 
 def _noun(text: str) -> str:
-    """A noun phrase with an article where a singular one lacks it: "happy expression" -> "a happy expression"."""
+    """A noun phrase with an article where a singular one lacks it: "happy expression" -> "a happy
+    expression".
+    """
     last = text.split()[-1].lower() if text else ""
     return grammar.with_article(text) if last in _FACE - {"eyes"} and not _DETERMINER.match(text) else text
 
@@ -169,7 +224,9 @@ def words_after(text: str) -> str:
 
 
 def meanings(text: str) -> set[str]:
-    """The content of a phrase as a set in which words of one meaning are one: for finding what is surely not there."""
+    """The content of a phrase as a set in which words of one meaning are one: for finding what is surely
+    not there.
+    """
     found: set[str] = set()
     for word in re.findall(r"[a-z]+(?:-[a-z]+)*", text.lower()):
         if word in _EMPTY:
@@ -183,7 +240,8 @@ def meanings(text: str) -> set[str]:
 def surely_absent(phrase: Phrase, caption: str, own: list[Phrase]) -> bool:
     """Whether a phrase of another picture may be asked here with the answer no.
 
-    The caption must speak of the same kind of thing (a picture whose place is not told may be anywhere), share no
+    The caption must speak of the same kind of thing (a picture whose place is not told may be anywhere),
+    share no
     meaning with the phrase, and not merely be a narrower word for it (a bed is indoors).
     """
     if not any(mine.kind == phrase.kind for mine in own) or meanings(phrase.text) & meanings(caption):
@@ -209,7 +267,7 @@ def surely_absent(phrase: Phrase, caption: str, own: list[Phrase]) -> bool:
     return True
 
 
-_FACES_OF_POSE = {"smiling", "laughing", "crying", "frowning", "winking", "grinning"}
+_FACES_OF_POSE = {"smiling", "laughing", "crying", "frowning", "winking", "grinning", *_MOODS}
 
 
 def _is_face(phrase: Phrase) -> bool:

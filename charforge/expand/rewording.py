@@ -6,20 +6,45 @@ import random
 import re
 
 _SHORT = [
-    (r"\bwhat is\b", "what's"), (r"\bwho is\b", "who's"), (r"\bwhere is\b", "where's"), (r"\bhow is\b", "how's"),
-    (r"\bthat is\b", "that's"), (r"\bit is\b", "it's"), (r"\bI am\b", "I'm"), (r"\byou are\b", "you're"),
-    (r"\bdo not\b", "don't"), (r"\bdoes not\b", "doesn't"), (r"\bdid not\b", "didn't"), (r"\bcannot\b", "can't"),
-    (r"\bis not\b", "isn't"), (r"\bI have\b(?=\s+\w+(?:ed|en)\b)", "I've"), (r"\bI would\b", "I'd"),
-]  # fmt: skip
+    (r"\bwhat is\b", "what's"),
+    (r"\bwho is\b", "who's"),
+    (r"\bwhere is\b", "where's"),
+    (r"\bhow is\b", "how's"),
+    (r"\bthat is\b", "that's"),
+    (r"\bit is\b", "it's"),
+    (r"\bI am\b", "I'm"),
+    (r"\byou are\b", "you're"),
+    (r"\bdo not\b", "don't"),
+    (r"\bdoes not\b", "doesn't"),
+    (r"\bdid not\b", "didn't"),
+    (r"\bcannot\b", "can't"),
+    (r"\bis not\b", "isn't"),
+    (r"\bI have\b(?=\s+\w+(?:ed|en)\b)", "I've"),
+    (r"\bI would\b", "I'd"),
+]
 _LONG = [
-    (r"\bwhat's\b", "what is"), (r"\bwho's\b", "who is"), (r"\bwhere's\b", "where is"), (r"\bhow's\b", "how is"),
-    (r"\bthat's\b", "that is"), (r"\bit's\b", "it is"), (r"\bI'm\b", "I am"), (r"\byou're\b", "you are"),
-    (r"\bI've\b", "I have"), (r"\byou've\b", "you have"), (r"\bI'll\b", "I will"), (r"\byou'll\b", "you will"),
+    (r"\bwhat's\b", "what is"),
+    (r"\bwho's\b", "who is"),
+    (r"\bwhere's\b", "where is"),
+    (r"\bhow's\b", "how is"),
+    (r"\bthat's\b", "that is"),
+    (r"\bit's\b", "it is"),
+    (r"\bI'm\b", "I am"),
+    (r"\byou're\b", "you are"),
+    (r"\bI've\b", "I have"),
+    (r"\byou've\b", "you have"),
+    (r"\bI'll\b", "I will"),
+    (r"\byou'll\b", "you will"),
     (r"\bcan't\b(?! you\b)", "cannot"),
-]  # fmt: skip
+]
 _QUESTION = re.compile(
     r"^(?:what|who|where|when|why|how|which|do|does|did|is|are|was|were|can|could|will|would|have|has|should|may)\b",
     re.I,
+)
+_LOWER_STARTS = frozenset(
+    """
+    you your the a an it this that there my we they he she please tell look show give let don't someone taking
+    """.split()
 )
 _INDIRECT = re.compile(r"^(?:what|who|where|when|why|how|which)\b", re.I)
 
@@ -75,6 +100,5 @@ def _replaced(text: str, table: list[tuple[str, str]]) -> str:
 def _lower_first(text: str) -> str:
     first = text.split()[0] if text.split() else ""
     keep = first in ("I", "I'm", "I've", "I'd", "I'll") or (len(first) > 1 and first.isupper())
-    common = _QUESTION.match(text) or re.match(r"^(?:you|your|the|a|an|it|this|that|there|my|we|they|he|she|please|tell|"
-                                                r"look|show|give|let|don't|someone|did|taking)\b", text, re.I)  # fmt: skip
+    common = _QUESTION.match(text) or first.lower().rstrip(",.!?") in _LOWER_STARTS
     return text[0].lower() + text[1:] if common and not keep else text

@@ -1,4 +1,6 @@
-"""The template writer: rules only, deterministic, always there. Character -> pairs, held-out ones split off first."""
+"""The template writer: rules only, deterministic, always there. Character -> pairs, held-out ones split
+off first.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,17 @@ from collections.abc import Iterable
 from charforge import grammar
 from charforge.character import Character, Dialogue
 from charforge.expand import knowledge, vqa
-from charforge.expand.pairs import ImagePart, Pair, Part, Split, Task, TextPart, leaked, prompt_key, similar
+from charforge.expand.pairs import (
+    ImagePart,
+    Pair,
+    Part,
+    Split,
+    Task,
+    TextPart,
+    leaked,
+    prompt_key,
+    similar,
+)
 from charforge.expand.rewording import rewordings
 
 HELD_OUT_SHARE = 0.15
@@ -24,7 +36,8 @@ _GREETINGS = ("Hello!", "Hi there.", "Good to meet you.")
 def expand(character: Character, seed: int = 0) -> list[Pair]:
     """Hundreds of training pairs from one character; the same character and seed give the same list.
 
-    Dialogues and one picture are held out first, together with everything that asks the same. No training pair
+    Dialogues and one picture are held out first, together with everything that asks the same. No training
+    pair
     repeats a held-out prompt or shows the held-out picture.
     """
     picture = _held_out_picture(character, seed)
@@ -45,7 +58,9 @@ Draft = tuple[Task, Split, str, tuple[Part, ...]]
 
 
 def _held_out_picture(character: Character, seed: int) -> str | None:
-    """The picture kept from training: one of ten or more, captioned unlike any other, used by few dialogues."""
+    """The picture kept from training: one of ten or more, captioned unlike any other, used by few
+    dialogues.
+    """
     if len(character.pictures) < PICTURES_TO_HOLD_ONE_OUT:
         return None
     keys = {
@@ -104,8 +119,11 @@ def _system(character: Character) -> TextPart:
 
 
 def _conversation(character: Character, dialogue: Dialogue, learn: bool, plans: bool) -> list[Part]:
-    """The turns of one dialogue. ``learn`` puts loss on the character's replies to the user (never on an unasked
-    first line); ``plans`` appends the plan line to replies that came with a picture."""
+    """The turns of one dialogue.
+
+    ``learn`` puts loss on the character's replies to the user (never on a first line that nobody asked for);
+    ``plans`` appends the plan line to replies that came with a picture.
+    """
     parts: list[Part] = []
     for position, turn in enumerate(dialogue.turns):
         if turn.role == "user":

@@ -21,7 +21,8 @@ Question = tuple[str, str]
 def questions(character: Character, chooser: random.Random) -> dict[str, list[Question]]:
     """Question and answer pairs per picture name. Yes and no answers are equally many over all pictures."""
     described = [(picture, phrases(character, picture.caption or "")) for picture in character.pictures]
-    # how often a phrase was false so far, less how often it is true: the least used up is asked next, so that the
+    # how often a phrase was false so far, less how often it is true: the least used up is asked next, so
+    # that the
     # wording of a question does not give its answer away
     used = Counter[Phrase]()
     for _, own in described:
@@ -77,7 +78,7 @@ def _open(character: Character, picture: Picture, own: list[Phrase]) -> list[Que
         if kind in kinds:
             asked.append((grammar.what_is_doing(name, doing), _sentence(words_after(kinds[kind]))))
     doing_phrase = kinds.get("action") or kinds.get("pose")
-    if doing_phrase:
+    if doing_phrase and doing_phrase.split()[0].endswith("ing"):
         asked.append((grammar.what_is_doing(name, "doing"), _sentence(doing_phrase)))
     if picture.caption:
         asked.append((grammar.DESCRIBE, f"{grammar.short_caption(character, picture.caption)}."))

@@ -1,0 +1,173 @@
+"""The exact strings that stand before the model. A change here changes what every trained adapter expects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from folders import make_folder
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charforge import grammar
+from charforge.character import Character, read_character
+
+
+def character(
+    name: str = "Wren", noun: str = "voxel person", persona: str = "", voice: str = ""
+) -> Character:
+    return Character(name, noun, persona, voice, "", (), "", "", "", (), (), Path("."))
+
+
+WREN = character()
+BO = character("Bo", "Shiba Inu dog")
+MAM = character("Mam", "British Shorthair cat")
+
+
+def test_system_prompt_is_pinned(tmp_path: Path) -> None:
+    pip = read_character(make_folder(tmp_path / "pip"))
+    assert grammar.system_prompt(pip) == (
+        "You are Pip, a clay robot. "
+        "Pip is a small clay robot who runs a tea cart at the edge of a foggy harbour. "
+        "Pip collects lost buttons and counts everything twice. "
+        'Speaks in short, warm sentences, and ends many of them with "beep".'
+    )
+
+
+def test_system_prompt_stays_short_whatever_the_persona() -> None:
+    long = character(persona="She walks, and walks. " * 80, voice="word " * 400)
+    assert len(grammar.system_prompt(long).split()) <= 60
+
+
+def test_system_prompt_without_persona_names_who_it_is() -> None:
+    assert grammar.system_prompt(WREN) == "You are Wren, a voxel person."
+
+
+@pytest.mark.parametrize(
+    ("who", "caption", "expected"),
+    [
+        (WREN, "smiling, in a forest", "Wren, a voxel person, smiling, in a forest"),
+        (WREN, "a voxel person, smiling", "Wren, a voxel person, smiling"),
+        (WREN, "A voxel person smiling.", "Wren, a voxel person, smiling"),
+        (WREN, "Wren", "Wren, a voxel person"),
+        (WREN, "", "Wren, a voxel person"),
+        (WREN, "portrait of Wren in a forest", "portrait of Wren, a voxel person, in a forest"),
+        (WREN, "Wrenfield in the rain", "Wren, a voxel person, Wrenfield in the rain"),
+        (BO, "Bo sitting on a bed", "Bo, a Shiba Inu dog, sitting on a bed"),
+        (BO, "Bo the Shiba Inu, standing", "Bo, a Shiba Inu dog, standing"),
+        (BO, "Bo, a Shiba Inu with a fluffy coat, lying", "Bo, a Shiba Inu dog, with a fluffy coat, lying"),
+        (BO, "Bo as an adorable Shiba Inu, sitting", "Bo, a Shiba Inu dog, sitting"),
+        (MAM, "Mam, a large-eyed, grey tabby cat with a bow", "Mam, a British Shorthair cat, with a bow"),
+        (MAM, "Mam the queen on a throne", "Mam, a British Shorthair cat, the queen on a throne"),
+    ],
+)
+def test_caption_with_name_is_pinned(who: Character, caption: str, expected: str) -> None:
+    assert grammar.caption_with_name(who, caption) == expected
+
+
+@given(st.text(max_size=80))
+def test_caption_with_name_names_the_character_once_and_is_stable(caption: str) -> None:
+    named = grammar.caption_with_name(WREN, caption)
+    assert "Wren, a voxel person" in named
+    assert grammar.caption_with_name(WREN, named) == named
+
+
+def test_short_caption_keeps_what_varies_and_drops_light_mood_and_lasting_traits() -> None:
+    caption = (
+        "Bo sitting on a bed, furry light brown coat, ears perked up, soft indoor lighting, cozy atmosphere"
+    )
+    assert grammar.short_caption(BO, caption) == "Bo, a Shiba Inu dog, sitting on a bed, ears perked up"
+
+
+def test_a_comma_between_adjectives_does_not_end_a_phrase() -> None:
+    assert grammar.caption_details(MAM, "Mam with wide, curious eyes, sitting") == [
+        "with wide, curious eyes",
+        "sitting",
+    ]
+
+
+def test_plan_line_is_pinned_and_splits_off_again() -> None:
+    caption = "Wren, a voxel person, smiling"
+    reply = grammar.with_plan("Hello there.", caption)
+    assert reply == "Hello there.\n[picture: Wren, a voxel person, smiling]"
+    assert grammar.split_plan(reply) == ("Hello there.", caption)
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ("Just words.", ("Just words.", None)),
+        ("Cut off.\n[picture: Wren, a voxel", ("Cut off.", "Wren, a voxel")),
+        ("Twice.\n[picture: one]\n[picture: two]", ("Twice.", "one")),
+        ("Talks on.\n[picture: one] and more", ("Talks on.", "one")),
+        ("Nothing planned.\n[picture: ]", ("Nothing planned.", None)),
+        ("[picture: only a plan]", ("", "only a plan")),
+    ],
+)
+def test_split_plan_reads_what_a_model_may_write(reply: str, expected: tuple[str, str | None]) -> None:
+    assert grammar.split_plan(reply) == expected
+
+
+@given(st.text(alphabet=st.characters(exclude_characters="[]"), max_size=60), st.text(max_size=60))
+def test_plan_round_trip(reply: str, caption: str) -> None:
+    text, plan = grammar.split_plan(grammar.with_plan(reply, caption))
+    assert text == reply.strip()
+    assert plan == (" ".join(caption.replace("[", "(").replace("]", ")").split()) or None)
+
+
+def test_picture_prompt_is_pinned() -> None:
+    reply = 'By my left spanner, "it" works! I told you so.\n[picture: smiling, in a workshop]'
+    assert grammar.picture_prompt(WREN, "smiling, in a workshop", reply) == (
+        "Wren, a voxel person, smiling, in a workshop. \"By my left spanner, 'it' works! I told you so.\""
+    )
+
+
+def test_picture_prompt_quotes_whole_sentences_of_a_long_reply() -> None:
+    reply = "First sentence of seven words is here. " + "and on " * 40
+    prompt = grammar.picture_prompt(WREN, "Wren, a voxel person, smiling", reply)
+    assert prompt == 'Wren, a voxel person, smiling. "First sentence of seven words is here."'
+
+
+def test_picture_without_caption_has_a_plain_one(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "pip")
+    (folder / "images" / "01.txt").unlink()
+    pip = read_character(folder)
+    assert grammar.picture_caption(pip, pip.pictures[0]) == "a picture of Pip, a clay robot"
+    assert (
+        grammar.picture_caption(pip, pip.pictures[1])
+        == "Pip, a clay robot, sad, wearing a red hat, on a beach"
+    )
+
+
+@pytest.mark.parametrize(
+    ("noun", "expected"),
+    [
+        ("voxel person", "a voxel person"),
+        ("old robot", "an old robot"),
+        ("unicorn", "a unicorn"),
+        ("honest fox", "an honest fox"),
+        ("the moon", "the moon"),
+    ],
+)
+def test_article(noun: str, expected: str) -> None:
+    assert grammar.with_article(noun) == expected
+
+
+@given(st.text(max_size=300), st.integers(1, 40))
+def test_shortened_never_exceeds_its_budget(text: str, words: int) -> None:
+    assert len(grammar.shortened(text, words).split()) <= words
+
+
+def test_shortened_leaves_a_short_text_alone() -> None:
+    assert grammar.shortened("Three words here", 3) == "Three words here"
+    assert grammar.shortened("One two three, four five six seven", 4) == "One two three."
+
+
+def test_question_forms_are_pinned() -> None:
+    assert grammar.is_this("Wren") == "Is this Wren?"
+    assert grammar.where_is("Wren") == "Where is Wren?"
+    assert grammar.what_is_doing("Wren", "wearing") == "What is Wren wearing?"
+    assert grammar.is_it("Wren", "in a forest") == "Is Wren in a forest?"
+    assert grammar.shows("a red kite") == "Does the picture show a red kite?"
+    assert grammar.yes("Wren is here") == "Yes, Wren is here."
+    assert grammar.no("Wren is there") == "No, Wren is there."
