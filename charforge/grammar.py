@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 PERSONA_WORDS = 34
 VOICE_WORDS = 16
 QUOTE_WORDS = 25
-PLAN_WORDS = 20
+PLAN_WORDS = 26
 """Budgets in words: the base is small and reads the system prompt with every sample."""
 
 _PLAN = re.compile(r"\s*\[picture:\s*(?P<plan>[^\[\]\n]*)\]?", re.IGNORECASE)
@@ -28,12 +28,18 @@ _NOISE = frozenset(
 )
 _IDENTITY = frozenset(
     """
-    fur furry coat hair haired skin stripes eyes eyed whiskers tail adorable
+    fur furry coat hair haired skin stripes eyed whiskers tail adorable
     """.split()
+)
+_LASTING_EYES = re.compile(
+    r"\b(?:large|big|bright|blue|green|brown|gr[ae]y|yellow|golden|amber|black|red|hazel|violet|purple)\b"
+    r".*\beye[sd]\b",
+    re.I,
 )
 _NEW_PHRASE = re.compile(r"^(?:\w+ing|with|in|on|at|an?|the|under|near|by|beside|behind|next)\b", re.I)
 _PLACE_START = re.compile(
-    r"^(?:\w+ing\s.*?\b)?(?:in|on|at|under|inside|outside|near|by|beside|behind|next|among|indoors|outdoors|underwater)\b",
+    r"^(?:(?!wearing|holding|carrying)\w+ing\s.*?\b)?"
+    r"(?:in|on|at|under|inside|outside|behind|among|indoors|outdoors|underwater)\b",
     re.I,
 )
 
@@ -191,7 +197,10 @@ def short_caption(character: Character, caption: str) -> str:
 
 def is_noise(detail: str) -> bool:
     """Whether a caption's phrase tells light, mood, style or a lasting trait rather than what varies."""
-    return bool(_words(detail) & (_NOISE | _IDENTITY))
+    if re.match(r"^(?:wearing|holding|carrying)\b", detail, re.I):
+        return False  # "wearing a blue coat" is no fur coat
+    # eyes are an expression ("sleepy eyes") unless their colour or size is told
+    return bool(_words(detail) & (_NOISE | _IDENTITY)) or _LASTING_EYES.search(detail) is not None
 
 
 def _words(text: str) -> set[str]:
@@ -241,6 +250,13 @@ def is_this(noun: str) -> str:
 
 WHO_IS_THIS = "Who is this?"
 WHO_IS_IN_THE_PICTURE = "Who is in the picture?"
+
+
+def what_is_next_to(name: str) -> str:
+    """ "What is next to Wren?"."""
+    return f"What is next to {name}?"
+
+
 DESCRIBE = "What does the picture show?"
 
 

@@ -274,8 +274,22 @@ def test_captions_are_taken_apart(pip: Character) -> None:
         Phrase("held", "holding a kite"),
         Phrase("pose", "sitting"),
         Phrase("place", "on a bench"),
-        Phrase("place", "near trees"),
+        Phrase("beside", "near trees"),
     ]
+
+
+def test_the_captions_of_the_embedded_base_are_understood(pip: Character) -> None:
+    caption = (
+        "Pip, a clay robot, smiling, with happy eyes, wearing a blue coat, next to a cat, on a red background"
+    )
+    assert phrases(pip, caption) == [
+        Phrase("pose", "smiling"),
+        Phrase("thing", "happy eyes"),
+        Phrase("clothes", "wearing a blue coat"),
+        Phrase("beside", "next to a cat"),
+        Phrase("place", "on a red background"),
+    ]
+    assert grammar.short_caption(pip, caption) == caption
 
 
 @given(st.text(max_size=100))
@@ -296,12 +310,24 @@ def test_no_caption_breaks_the_phrases(caption: str) -> None:
         ("outdoors", "sitting on a bed", True),
         ("on a cushion", "sitting, cozy indoor setting", False),
         ("on a beach", "sitting, cozy indoor setting", True),
+        ("in a kitchen", "lying on a wooden floor", False),
+        ("on a cushion", "lying on a wooden floor", True),
+        ("in a park", "lying on a wooden floor", True),
     ],
 )
 def test_a_false_question_is_asked_only_where_the_answer_is_sure(
     pip: Character, other: str, caption: str, absent: bool
 ) -> None:
     assert surely_absent(Phrase("place", other), caption, phrases(pip, caption)) is absent
+
+
+def test_eyes_are_told_apart_from_the_mouth(pip: Character) -> None:
+    own = phrases(pip, "with a straight face, with wide eyes")
+    assert surely_absent(Phrase("thing", "closed eyes"), "with a straight face, with wide eyes", own)
+    assert not surely_absent(
+        Phrase("thing", "an open mouth"), "with wide eyes", phrases(pip, "with wide eyes")
+    )
+    assert not surely_absent(Phrase("thing", "a lantern"), "with wide eyes", phrases(pip, "with wide eyes"))
 
 
 def test_yes_and_no_are_balanced_and_no_is_true(pip: Character, pairs: list[Pair]) -> None:

@@ -77,9 +77,7 @@ def parse_jsonl(text: str, file: str, name: str, problems: list[Problem]) -> lis
 def dialogue_from_records(
     records: list[Any], origin: str, name: str, problems: list[Problem]
 ) -> Dialogue | None:
-    """Turns from a list of ``{"role", "text" or "content", "image"?}``; None after adding the reason to
-    problems.
-    """
+    """A dialogue from ``{"role", "text" or "content", "image"?}`` records; None when it is a problem."""
     turns: list[Turn] = []
     for position, record in enumerate(records, start=1):
         where = f"turn {position}"
@@ -236,9 +234,7 @@ def _finished(turns: list[Turn], origin: str, problems: list[Problem]) -> Dialog
 def check_images(
     dialogues: Iterable[Dialogue], names: list[str], strict: bool, problems: list[Problem]
 ) -> list[Dialogue]:
-    """Turns that name a picture nobody sent: an error when ``strict``, else dropped from the turn with a
-    warning.
-    """
+    """Turns that name a picture nobody sent: an error when ``strict``, else dropped with a warning."""
     known = set(names)
     checked: list[Dialogue] = []
     for dialogue in dialogues:

@@ -212,9 +212,7 @@ def plain(line: str) -> str:
 
 
 def parse_facts(text: str) -> list[str]:
-    """One fact a bullet (continued on indented lines); lines without a bullet count too when no line has
-    one.
-    """
+    """One fact a bullet (continued on indented lines); without any bullet, one fact a line."""
     lines = [line for line in text.split("\n") if line.strip() and not _HEADING.match(line)]
     has_bullets = any(_BULLET.match(line) for line in lines)
     facts: list[str] = []

@@ -64,9 +64,9 @@ _ABOUT_ME = (
     "Tell me a fact about you.",
     "What else should I know about you?",
     "Tell me one more thing about you.",
-    "What do people say about you?",
+    "What is special about you?",
     "Share something about yourself.",
-    "Is there something special about you?",
+    "Tell me a little about your life.",
     "Tell me something I do not know about you.",
     "What else can you tell me about yourself?",
 )

@@ -26,9 +26,7 @@ Split = Literal["train", "held_out"]
 
 
 class TextPart(BaseModel):
-    """One text item. ``role`` None is a bare text such as a caption; only the assistant's words carry
-    loss.
-    """
+    """One text item. ``role`` None is a bare text such as a caption; only the assistant has loss."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,9 +42,7 @@ class TextPart(BaseModel):
 
 
 class ImagePart(BaseModel):
-    """A picture of the character by name: "look" goes to the vision tower, "draw" is what is learned to
-    draw.
-    """
+    """A picture of the character by name: "look" goes to the vision tower, "draw" is learned to draw."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -216,9 +212,7 @@ def prompts(pair: Pair) -> list[tuple[str, str]]:
 
 
 def similar(first: str, second: str) -> bool:
-    """Whether two prompt keys ask the same thing: equal, or nearly the same words (Jaccard 0.8 of 4 or
-    more).
-    """
+    """Whether two prompt keys ask the same: equal, or at least 4 words of which 0.8 are shared (Jaccard)."""
     if first == second:
         return True
     one, other = set(first.split()), set(second.split())
@@ -226,9 +220,7 @@ def similar(first: str, second: str) -> bool:
 
 
 def leaked(pairs: Iterable[Pair], name: str = "") -> list[Pair]:
-    """Training pairs that ask what a held-out pair asks, or that draw or look at a picture held out for
-    drawing.
-    """
+    """Training pairs that ask what a held-out pair asks, or that show a picture held out for drawing."""
     pairs = list(pairs)
     held = [pair for pair in pairs if pair.split == "held_out"]
     keys: dict[str, list[str]] = {}

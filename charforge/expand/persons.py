@@ -64,9 +64,7 @@ def first_person(text: str, name: str) -> str | None:
 
 
 def _pronouns(text: str) -> str | None:
-    """Possessives of the character become "my"; None when he, she or they act in the sentence, or others
-    are named.
-    """
+    """Possessives of the character become "my"; None when he, she or they act in the sentence."""
     if re.search(r"\b(?:he|she|him|they|them|hers|theirs|himself and|it's)\b", text, re.I):
         return None
     text = re.sub(r"\b(?:his|her)\b(?=\s+[\w\"'])", "my", text)

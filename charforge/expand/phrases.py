@@ -9,7 +9,7 @@ from typing import Literal
 from charforge import grammar
 from charforge.character import Character
 
-Kind = Literal["place", "clothes", "held", "pose", "action", "thing"]
+Kind = Literal["place", "clothes", "held", "pose", "action", "beside", "thing"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Phrase:
 _POSES = frozenset(
     """
     sitting standing lying walking running jumping sleeping resting kneeling dancing flying swimming
-    smiling laughing crying frowning winking grinning reading waving
+    smiling laughing crying frowning winking grinning smirking reading waving
     """.split()
 )
 _NOT_ACTIONS = frozenset(
@@ -44,6 +44,7 @@ _MOODS = frozenset(
 )
 _NOT_OF_A_BEING = {"resembling", "featuring", "showing", "depicting", "casting", "creating", "evoking"}
 _PLACE = r"in front of|next to|on top of|in|on|at|under|inside|near|by|beside|behind|among|outside"
+_BESIDE = {"next to", "near", "by", "beside"}
 _CLOTHES = frozenset(
     """
     shirt coat jacket dress suit hat scarf apron sweater hoodie uniform robe cape armor armour pyjamas
@@ -53,13 +54,13 @@ _CLOTHES = frozenset(
 _MASS = frozenset(
     """
     grass snow sand water space rain mist fog bed air light front mud ice town school work home leaves
-    darkness moonlight outdoors indoors sunshine
+    darkness sunset sunrise night dawn dusk noon moonlight outdoors indoors sunshine
     """.split()
 )
 _DETERMINER = re.compile(
     r"^(?:an?|the|my|your|his|her|its|their|some|two|three|four|many|several|front|top)\b", re.I
 )
-_FACE = {"expression", "smile", "face", "gaze", "frown", "grin", "look", "eyes"}
+_FACE = {"expression", "smile", "face", "gaze", "frown", "grin", "look", "eyes", "mouth", "wink", "teeth"}
 
 # words that say the same thing for the purpose of a false question; each line is one meaning
 _SAME = [
@@ -67,7 +68,7 @@ _SAME = [
     for line in """
         carpet carpeted rug mat
         grey gray silver
-        happy happily smile smiling joyful joy grinning grin cheerful laughing tongue playful
+        happy happily smile smiling joyful joy grinning grin smirking cheerful laughing tongue playful
         resting lying sleeping relaxed sitting
         standing walking running jumping
         shirt sweater hoodie jacket coat top
@@ -98,20 +99,24 @@ _OUTSIDE = frozenset(
     snowy mountain mountains desert sea space night
     """.split()
 )
+_SURFACES = frozenset(
+    """
+    floor carpet rug mat bed couch sofa chair armchair cushion counter countertop blanket bedspread table
+    bench desk stool shelf pillow windowsill
+    """.split()
+)
 _WIDE_INSIDE = {"indoors", "indoor", "inside", "room", "home", "house"}
 _WIDE_OUTSIDE = {"outdoors", "outdoor", "outside"}
 _EMPTY = frozenset(
     """
     a an the in on at of and with to is wearing holding by near its his her their under next front
-    background setting cozy soft down expression very pose posture behind beside inside some
+    background setting eyes mouth face cozy soft down expression very pose posture behind beside inside some
     """.split()
 )
 
 
 def phrases(character: Character, caption: str) -> list[Phrase]:
-    """The checkable details of a caption, in its order; light, mood, style and traits of the character are
-    left out.
-    """
+    """The checkable details of a caption, in order; light, mood, style and lasting traits are left out."""
     found: list[Phrase] = []
     for detail in grammar.caption_details(character, caption):
         if not grammar.is_noise(detail):
@@ -122,6 +127,8 @@ def phrases(character: Character, caption: str) -> list[Phrase]:
 def _of_detail(detail: str) -> list[Phrase]:
     words = detail.split()
     first = words[0].lower()
+    if re.match(r"^on (?:an? )?[\w -]+ background$", detail, re.I):
+        return [Phrase("place", detail)]
     setting = re.match(
         r"^(?:in\s+)?(?:an?\s+|the\s+)?(.+?)\s+(?:setting|backdrop|environment|background)\b", detail, re.I
     )
@@ -183,13 +190,12 @@ def _places(text: str) -> list[Phrase]:
 
 
 def _place(text: str) -> Phrase | None:
-    """A place phrase as far as its noun, with an article where one is missing; None for manners ("in
-    playful pose").
-    """
+    """A place as far as its noun, an article added where it lacks; None for manners ("in playful pose")."""
     text = re.split(r"\s(?:with|while|and looking|wearing|holding)\s", text)[0]
     match = re.match(rf"^({_PLACE})\s+(.+)$", text, re.I)
     if not match or not match[2]:
         return None
+    kind: Kind = "beside" if match[1].lower() in _BESIDE else "place"
     last = match[2].split()[-1].lower()
     if last in (
         "pose",
@@ -206,8 +212,8 @@ def _place(text: str) -> Phrase | None:
     ):
         return None
     if not _DETERMINER.match(match[2]) and not last.endswith("s") and last not in _MASS:
-        return Phrase("place", f"{match[1].lower()} {grammar.with_article(match[2])}")
-    return Phrase("place", f"{match[1].lower()} {match[2]}")
+        return Phrase(kind, f"{match[1].lower()} {grammar.with_article(match[2])}")
+    return Phrase(kind, f"{match[1].lower()} {match[2]}")
 
 
 def _noun(text: str) -> str:
@@ -224,9 +230,7 @@ def words_after(text: str) -> str:
 
 
 def meanings(text: str) -> set[str]:
-    """The content of a phrase as a set in which words of one meaning are one: for finding what is surely
-    not there.
-    """
+    """The content words of a phrase, words of one meaning made one: to find what is surely not there."""
     found: set[str] = set()
     for word in re.findall(r"[a-z]+(?:-[a-z]+)*", text.lower()):
         if word in _EMPTY:
@@ -255,6 +259,8 @@ def surely_absent(phrase: Phrase, caption: str, own: list[Phrase]) -> bool:
     if phrase.kind == "place" and places <= {"indoors", "outdoors"}:
         # only the side is told: a place on the other side is the only one that is surely not it
         return bool(words & (_OUTSIDE if places == {"indoors"} else _INSIDE))
+    if phrase.kind == "place":
+        return _excludes(phrase.text, places)
     if phrase.kind == "pose" and phrase.text not in _FACES_OF_POSE:
         # two poses exclude each other only where both are of the body
         return any(mine.kind == "pose" and mine.text not in _FACES_OF_POSE for mine in own)
@@ -263,12 +269,29 @@ def surely_absent(phrase: Phrase, caption: str, own: list[Phrase]) -> bool:
             "expression" in mine.text for mine in own
         )
     if phrase.kind == "thing":
-        return _is_face(phrase) == any(_is_face(mine) for mine in own if mine.kind == "thing")
+        return any(slot(mine) == slot(phrase) for mine in own)
     return True
 
 
-_FACES_OF_POSE = {"smiling", "laughing", "crying", "frowning", "winking", "grinning", *_MOODS}
+_FACES_OF_POSE = {"smiling", "laughing", "crying", "frowning", "winking", "grinning", "smirking", *_MOODS}
 
 
-def _is_face(phrase: Phrase) -> bool:
-    return phrase.text.split()[-1].lower() in _FACE
+def _excludes(place: str, told: set[str]) -> bool:
+    """Whether being at ``place`` is out of the question when the told places are true.
+
+    What one sits on does not say in which room: "on a wooden floor" may be in a kitchen, but not on a beach.
+    """
+    words, here = set(place.lower().split()), {word for text in told for word in text.lower().split()}
+    if (words & _OUTSIDE and here & _INSIDE) or (words & _INSIDE and here & _OUTSIDE):
+        return True
+    on_something = bool(words & _SURFACES)
+    narrow = told - {"indoors", "outdoors"}
+    return any(bool(set(text.lower().split()) & _SURFACES) == on_something for text in narrow)
+
+
+def slot(phrase: Phrase) -> str:
+    """What a phrase is an answer to: two phrases of one slot exclude each other ("wide eyes", "closed eyes")."""
+    if phrase.kind != "thing":
+        return phrase.kind
+    last = phrase.text.split()[-1].lower()
+    return last if last == "eyes" else "face" if last in _FACE else "thing"

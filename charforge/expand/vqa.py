@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 
 from charforge import grammar
 from charforge.character import Character, Picture
-from charforge.expand.phrases import Phrase, phrases, surely_absent, words_after
+from charforge.expand.phrases import Phrase, phrases, slot, surely_absent, words_after
 
 YES_NO = 4
 """True questions a picture at most, and as many false ones."""
@@ -21,9 +22,8 @@ Question = tuple[str, str]
 def questions(character: Character, chooser: random.Random) -> dict[str, list[Question]]:
     """Question and answer pairs per picture name. Yes and no answers are equally many over all pictures."""
     described = [(picture, phrases(character, picture.caption or "")) for picture in character.pictures]
-    # how often a phrase was false so far, less how often it is true: the least used up is asked next, so
-    # that the
-    # wording of a question does not give its answer away
+    # how often a phrase was false so far, less how often it is true: the least used up is asked
+    # next, so that the wording of a question does not give its answer away
     used = Counter[Phrase]()
     for _, own in described:
         used.subtract(own)
@@ -77,6 +77,10 @@ def _open(character: Character, picture: Picture, own: list[Phrase]) -> list[Que
     for kind, doing in (("clothes", "wearing"), ("held", "holding")):
         if kind in kinds:
             asked.append((grammar.what_is_doing(name, doing), _sentence(words_after(kinds[kind]))))
+    if "beside" in kinds:
+        # "next to a cat" -> "A cat."
+        thing = re.sub(r"^(?:next to|near|by|beside)\s", "", kinds["beside"])
+        asked.append((grammar.what_is_next_to(name), _sentence(thing)))
     doing_phrase = kinds.get("action") or kinds.get("pose")
     if doing_phrase and doing_phrase.split()[0].endswith("ing"):
         asked.append((grammar.what_is_doing(name, "doing"), _sentence(doing_phrase)))
@@ -114,7 +118,7 @@ def _false_questions(
         candidates.remove(phrase)
         kinds[phrase.kind] += 1
         used[phrase] += 1
-        true = _told(own, phrase.kind)
+        true = _told([mine for mine in own if slot(mine) == slot(phrase)], phrase.kind)
         if phrase.kind == "thing" or true is None:
             text = f"{name} with {phrase.text}"
             instead = f"it shows {name} with {true}" if true else f"it does not show {text}"
