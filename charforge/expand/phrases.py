@@ -290,7 +290,7 @@ def _excludes(place: str, told: set[str]) -> bool:
 
 
 def slot(phrase: Phrase) -> str:
-    """What a phrase is an answer to: two phrases of one slot exclude each other ("wide eyes", "closed eyes")."""
+    """What a phrase answers: two phrases of one slot exclude each other ("wide eyes", "closed eyes")."""
     if phrase.kind != "thing":
         return phrase.kind
     last = phrase.text.split()[-1].lower()
