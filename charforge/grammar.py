@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from charforge.words import word_set
+
 if TYPE_CHECKING:
     from charforge.character import Character, Picture
 
@@ -19,18 +21,14 @@ PLAN_WORDS = 26
 """Budgets in words: the base is small and reads the system prompt with every sample."""
 
 _PLAN = re.compile(r"\s*\[picture:\s*(?P<plan>[^\[\]\n]*)\]?", re.IGNORECASE)
-_NOISE = frozenset(
-    """
+_NOISE = word_set("""
     lighting light lit daylight sunlight mood atmosphere style tones tone color colors colour colours
     texture textured shadows photography photo shot close-up perspective vibe realistic detailed quality
     art ambience aesthetic 4k 8k resolution focus bokeh
-    """.split()
-)
-_IDENTITY = frozenset(
-    """
+""")
+_IDENTITY = word_set("""
     fur furry coat hair haired skin stripes eyed whiskers tail adorable
-    """.split()
-)
+""")
 _LASTING_EYES = re.compile(
     r"\b(?:large|big|bright|blue|green|brown|gr[ae]y|yellow|golden|amber|black|red|hazel|violet|purple)\b"
     r".*\beye[sd]\b",
@@ -164,12 +162,7 @@ def caption_details(character: Character, caption: str) -> list[str]:
     details: list[str] = []
     for part in (part.strip() for part in f"{before},{after}".split(",")):
         # a comma between two adjectives does not end a phrase: "with wide, curious eyes"
-        if (
-            details
-            and part
-            and re.match(r"^(?:with|an?) [\w-]*[^\Ws]$", details[-1])
-            and not _NEW_PHRASE.match(part)
-        ):
+        if details and part and re.match(r"^(?:with|an?) [\w-]*[^\Ws]$", details[-1]) and not _NEW_PHRASE.match(part):
             details[-1] = f"{details[-1]}, {part}"
         elif part:
             details.append(part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import struct
 import zlib
@@ -21,9 +22,7 @@ from charforge.character.profile import guess_class_noun, parse_character_md, pa
 from charforge.errors import InputError, Problem
 
 ROLESCAPE = Path(__file__).parent.parent.parent / "shared" / "rolescape"
-needs_rolescape = pytest.mark.skipif(
-    not ROLESCAPE.is_dir(), reason="the RoleScape sample is not beside the repository"
-)
+needs_rolescape = pytest.mark.skipif(not ROLESCAPE.is_dir(), reason="the RoleScape sample is not beside the repository")
 
 
 @pytest.fixture
@@ -51,9 +50,7 @@ def test_a_good_folder_has_no_problems_and_is_read_whole(folder: Path) -> None:
     assert check_character(folder) == []
     pip = read_character(folder)
     assert (pip.name, pip.class_noun, pip.author, pip.license) == ("Pip", "clay robot", "a test", "CC0-1.0")
-    assert pip.persona.startswith("Pip is a small clay robot") and pip.persona.endswith(
-        "counts everything twice."
-    )
+    assert pip.persona.startswith("Pip is a small clay robot") and pip.persona.endswith("counts everything twice.")
     assert pip.voice.startswith("Speaks in short") and pip.appearance.startswith("Pip has round")
     assert pip.opening == "Beep and good morning! Pip has the kettle on."
     assert len(pip.facts) == 7 and pip.facts[1] == "Pip lives in a tea cart by the harbour."
@@ -197,7 +194,7 @@ def test_few_pictures_are_told(tmp_path: Path, count: int, level: str) -> None:
 
 def test_two_pictures_of_one_name_are_an_error(folder: Path) -> None:
     drawing(11).save(folder / "images" / "01.jpg")
-    assert "same name" in [p for p in check_character(folder) if p.level == "error"][0].problem
+    assert "same name" in next(p for p in check_character(folder) if p.level == "error").problem
 
 
 def test_a_link_out_of_the_folder_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -222,9 +219,7 @@ def test_a_linked_images_folder_is_refused(folder: Path, tmp_path: Path) -> None
 
 def test_a_wrong_encoding_names_the_line_and_the_remedy(folder: Path) -> None:
     (folder / "facts.md").write_bytes("- one\n- caf\xe9\n".encode("latin-1"))
-    assert only(folder, "facts.md:2") == Problem(
-        "facts.md:2", "error", "is not UTF-8 text", "save the file as UTF-8"
-    )
+    assert only(folder, "facts.md:2") == Problem("facts.md:2", "error", "is not UTF-8 text", "save the file as UTF-8")
 
 
 def test_utf16_is_a_wrong_encoding_too(folder: Path) -> None:
@@ -259,7 +254,7 @@ def test_a_missing_name_is_an_error_unless_the_title_gives_it(folder: Path) -> N
     (folder / "character.md").write_text(nameless)
     assert read_character(folder).name == "Pip"
     (folder / "character.md").write_text(nameless.replace("# Pip\n", ""))
-    assert "has no name" in [p for p in check_character(folder) if p.level == "error"][0].problem
+    assert "has no name" in next(p for p in check_character(folder) if p.level == "error").problem
 
 
 def test_a_name_that_never_occurs_is_a_warning(folder: Path) -> None:
@@ -371,7 +366,7 @@ def test_no_text_breaks_the_parsers(text: str) -> None:
         for dialogue in parse(text, "file", "Pip", []):
             roles = [turn.role for turn in dialogue.turns]
             assert roles[-1] == "character" and "user" in roles
-            assert all(one != other for one, other in zip(roles, roles[1:], strict=False))
+            assert all(one != other for one, other in itertools.pairwise(roles))
             assert all(turn.text for turn in dialogue.turns)
     parse_character_md(text, "character.md", [])
     parse_facts(text)
@@ -381,9 +376,7 @@ json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["turns", "role", "text", "content", "image", "x"]), inner, max_size=4
-        )
+        | st.dictionaries(st.sampled_from(["turns", "role", "text", "content", "image", "x"]), inner, max_size=4)
     ),
     max_leaves=12,
 )
@@ -455,9 +448,7 @@ def test_a_rolescape_turn_that_names_a_missing_picture_keeps_its_words(tmp_path:
     folder.mkdir(parents=True)
     for number in range(4):
         drawing(number).save(folder / f"{number}.png")
-    (folder / "Rex_full_profile.txt").write_text(
-        "*   **Breed:** Pug\n*   **Job:** Rex is a dog. He guards.\n"
-    )
+    (folder / "Rex_full_profile.txt").write_text("*   **Breed:** Pug\n*   **Job:** Rex is a dog. He guards.\n")
     scene = [{"role": "user", "text": "Rex?"}, {"role": "machine", "text": "Woof.", "image": "41"}]
     (folder / "annotation.json").write_text(json.dumps({"description": "", "opening": "", "scenes": [scene]}))
     character = read_character(folder.parent)

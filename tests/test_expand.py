@@ -43,9 +43,7 @@ def answer(pair: Pair) -> str:
     return pair.texts("assistant")[-1]
 
 
-def test_the_same_seed_gives_the_same_pairs_and_another_seed_others(
-    pip: Character, pairs: list[Pair]
-) -> None:
+def test_the_same_seed_gives_the_same_pairs_and_another_seed_others(pip: Character, pairs: list[Pair]) -> None:
     assert expand(pip, seed=0) == pairs
     assert expand(pip, seed=1) != pairs
 
@@ -94,9 +92,7 @@ def test_held_out_comes_first_and_nothing_asks_it_again(pip: Character, pairs: l
     assert len(of_task(pairs, "roleplay_text", "held_out")) >= 3
     assert len(of_task(pairs, "text_to_image", "held_out")) == 1
     assert leaked(pairs, pip.name) == []
-    held = {
-        prompt_key(pair.texts("user")[-1], pip.name) for pair in of_task(pairs, "roleplay_text", "held_out")
-    }
+    held = {prompt_key(pair.texts("user")[-1], pip.name) for pair in of_task(pairs, "roleplay_text", "held_out")}
     for pair in pairs:
         if pair.split == "train" and pair.task in ("roleplay_text", "knowledge"):
             assert not held & {prompt_key(text, pip.name) for text in pair.texts("user")}
@@ -112,9 +108,7 @@ def test_the_held_out_picture_is_in_no_training_pair(pip: Character, seed: int) 
     drawn = {image for pair in train for image in pair.images("draw")}
     assert drawn == {picture.name for picture in pip.pictures} - {name}
     caption = grammar.short_caption(pip, pip.picture(name).caption or "")
-    assert not any(
-        caption in part.text for pair in train for part in pair.parts if isinstance(part, TextPart)
-    )
+    assert not any(caption in part.text for pair in train for part in pair.parts if isinstance(part, TextPart))
 
 
 def test_with_fewer_than_ten_pictures_none_is_held_out(tmp_path: Path) -> None:
@@ -140,9 +134,7 @@ def test_pictures_without_captions_still_teach_to_draw(pip: Character) -> None:
 def test_dialogues_that_ask_the_same_are_held_out_together(pip: Character) -> None:
     twins = [
         Dialogue((Turn("user", text), Turn("character", f"Answer {n}.")), f"d:{n}")
-        for n, text in enumerate(
-            ["What is that on the shelf?", "Hey Pip, what's that on the shelf", "Other one?"]
-        )
+        for n, text in enumerate(["What is that on the shelf?", "Hey Pip, what's that on the shelf", "Other one?"])
     ]
     character = dataclasses.replace(pip, dialogues=(*pip.dialogues, *twins))
     for seed in range(8):
@@ -162,10 +154,7 @@ def test_multi_turn_dialogues_learn_every_reply_but_not_an_unasked_first_line(pi
     )
     one = dataclasses.replace(pip, dialogues=(*pip.dialogues, Dialogue(turns, "long")))
     pair = next(
-        pair
-        for seed in range(9)
-        for pair in expand(one, seed)
-        if pair.origin == "long" and pair.split == "train"
+        pair for seed in range(9) for pair in expand(one, seed) if pair.origin == "long" and pair.split == "train"
     )
     assert [part.loss for part in pair.parts if isinstance(part, TextPart)] == [
         False,
@@ -256,9 +245,7 @@ def test_a_leak_is_found() -> None:
         origin="o",
         parts=(TextPart(role=None, text="a"), picture),
     )
-    again = drawn.model_copy(
-        update={"id": "e", "split": "train", "parts": (TextPart(role=None, text="b"), picture)}
-    )
+    again = drawn.model_copy(update={"id": "e", "split": "train", "parts": (TextPart(role=None, text="b"), picture)})
     assert leaked([drawn, again]) == [again]
 
 
@@ -266,9 +253,7 @@ def test_a_leak_is_found() -> None:
 
 
 def test_captions_are_taken_apart(pip: Character) -> None:
-    assert phrases(
-        pip, "sad, wearing a red hat, holding a kite, sitting on a bench near trees, soft light"
-    ) == [
+    assert phrases(pip, "sad, wearing a red hat, holding a kite, sitting on a bench near trees, soft light") == [
         Phrase("pose", "sad"),
         Phrase("clothes", "wearing a red hat"),
         Phrase("held", "holding a kite"),
@@ -279,9 +264,7 @@ def test_captions_are_taken_apart(pip: Character) -> None:
 
 
 def test_the_captions_of_the_embedded_base_are_understood(pip: Character) -> None:
-    caption = (
-        "Pip, a clay robot, smiling, with happy eyes, wearing a blue coat, next to a cat, on a red background"
-    )
+    caption = "Pip, a clay robot, smiling, with happy eyes, wearing a blue coat, next to a cat, on a red background"
     assert phrases(pip, caption) == [
         Phrase("pose", "smiling"),
         Phrase("thing", "happy eyes"),
@@ -294,7 +277,7 @@ def test_the_captions_of_the_embedded_base_are_understood(pip: Character) -> Non
 
 @given(st.text(max_size=100))
 def test_no_caption_breaks_the_phrases(caption: str) -> None:
-    character = Character("Pip", "clay robot", "", "", "", (), "", "", "", (), (), Path("."))
+    character = Character("Pip", "clay robot", "", "", "", (), "", "", "", (), (), Path())
     for phrase in phrases(character, caption):
         assert phrase.text.strip()
 
@@ -324,9 +307,7 @@ def test_a_false_question_is_asked_only_where_the_answer_is_sure(
 def test_eyes_are_told_apart_from_the_mouth(pip: Character) -> None:
     own = phrases(pip, "with a straight face, with wide eyes")
     assert surely_absent(Phrase("thing", "closed eyes"), "with a straight face, with wide eyes", own)
-    assert not surely_absent(
-        Phrase("thing", "an open mouth"), "with wide eyes", phrases(pip, "with wide eyes")
-    )
+    assert not surely_absent(Phrase("thing", "an open mouth"), "with wide eyes", phrases(pip, "with wide eyes"))
     assert not surely_absent(Phrase("thing", "a lantern"), "with wide eyes", phrases(pip, "with wide eyes"))
 
 
@@ -391,7 +372,7 @@ def test_every_fact_is_asked_for(pip: Character) -> None:
 @given(st.text(max_size=80))
 def test_no_fact_breaks_the_questions(fact: str) -> None:
     for said in (fact, f"Pip {fact}", f"Pip's {fact}"):
-        character = Character("Pip", "clay robot", said, "", said, (said,), "", "", "", (), (), Path("."))
+        character = Character("Pip", "clay robot", said, "", said, (said,), "", "", "", (), (), Path())
         for question, reply, _ in knowledge_questions(character):
             assert question.strip() and reply.strip()
 
@@ -420,9 +401,7 @@ GOOD = '{"id":"a","task":"vqa","split":"train","origin":"o","parts":[' + GOOD_PA
         (GOOD.replace('"assistant"', '"user"'), "only a part with the role assistant"),
         (GOOD.replace("true", "false"), "nothing would be learned"),
         (
-            GOOD.replace(
-                '{"role":"assistant","text":"x","loss":true}', '{"image":"1","use":"draw","loss":false}'
-            ),
+            GOOD.replace('{"role":"assistant","text":"x","loss":true}', '{"image":"1","use":"draw","loss":false}'),
             "draw",
         ),
         (GOOD, "has the id 'a' of line 1"),

@@ -13,10 +13,8 @@ from charforge import grammar
 from charforge.character import Character, read_character
 
 
-def character(
-    name: str = "Wren", noun: str = "voxel person", persona: str = "", voice: str = ""
-) -> Character:
-    return Character(name, noun, persona, voice, "", (), "", "", "", (), (), Path("."))
+def character(name: str = "Wren", noun: str = "voxel person", persona: str = "", voice: str = "") -> Character:
+    return Character(name, noun, persona, voice, "", (), "", "", "", (), (), Path())
 
 
 WREN = character()
@@ -73,9 +71,7 @@ def test_caption_with_name_names_the_character_once_and_is_stable(caption: str) 
 
 
 def test_short_caption_keeps_what_varies_and_drops_light_mood_and_lasting_traits() -> None:
-    caption = (
-        "Bo sitting on a bed, furry light brown coat, ears perked up, soft indoor lighting, cozy atmosphere"
-    )
+    caption = "Bo sitting on a bed, furry light brown coat, ears perked up, soft indoor lighting, cozy atmosphere"
     assert grammar.short_caption(BO, caption) == "Bo, a Shiba Inu dog, sitting on a bed, ears perked up"
 
 
@@ -133,10 +129,7 @@ def test_picture_without_caption_has_a_plain_one(tmp_path: Path) -> None:
     (folder / "images" / "01.txt").unlink()
     pip = read_character(folder)
     assert grammar.picture_caption(pip, pip.pictures[0]) == "a picture of Pip, a clay robot"
-    assert (
-        grammar.picture_caption(pip, pip.pictures[1])
-        == "Pip, a clay robot, sad, wearing a red hat, on a beach"
-    )
+    assert grammar.picture_caption(pip, pip.pictures[1]) == "Pip, a clay robot, sad, wearing a red hat, on a beach"
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,7 @@ CHARACTER_ROLES = {"character", "assistant", "machine", "char", "bot", "gpt", "m
 IGNORED_ROLES = {"system", "developer"}
 TURN_KEYS = {"role", "text", "content", "image", "name"}
 
-_SPEAKER = re.compile(
-    r"^\s*(?:[-*>+]\s+)?[*_]{0,3}(?P<who>[^:*_\[\]]{1,60}?)[*_]{0,3}\s*:[*_]{0,3}\s*(?P<text>.*)$"
-)
+_SPEAKER = re.compile(r"^\s*(?:[-*>+]\s+)?[*_]{0,3}(?P<who>[^:*_\[\]]{1,60}?)[*_]{0,3}\s*:[*_]{0,3}\s*(?P<text>.*)$")
 _DIVIDER = re.compile(r"^\s*(?:(?:-\s*){3,}|(?:\*\s*){3,}|(?:_\s*){3,}|<START>|#{1,6}\s.*)\s*$")
 _IMAGE_MARK = re.compile(r"\[(?:image|picture):\s*([^\[\]]+?)\s*\]|!\[[^\]]*\]\(([^()\s]+)\)", re.IGNORECASE)
 
@@ -53,9 +51,7 @@ def parse_jsonl(text: str, file: str, name: str, problems: list[Problem]) -> lis
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
             reason = getattr(error, "msg", "nested too deeply")
-            problems.append(
-                Problem(origin, "error", f"is not JSON ({reason})", "write one JSON object a line")
-            )
+            problems.append(Problem(origin, "error", f"is not JSON ({reason})", "write one JSON object a line"))
             continue
         turns = record.get("turns", record.get("messages")) if isinstance(record, dict) else None
         if not isinstance(turns, list):
@@ -74,18 +70,14 @@ def parse_jsonl(text: str, file: str, name: str, problems: list[Problem]) -> lis
     return dialogues
 
 
-def dialogue_from_records(
-    records: list[Any], origin: str, name: str, problems: list[Problem]
-) -> Dialogue | None:
+def dialogue_from_records(records: list[Any], origin: str, name: str, problems: list[Problem]) -> Dialogue | None:
     """A dialogue from ``{"role", "text" or "content", "image"?}`` records; None when it is a problem."""
     turns: list[Turn] = []
     for position, record in enumerate(records, start=1):
         where = f"turn {position}"
         if not isinstance(record, dict) or not isinstance(record.get("role"), str):
             problems.append(
-                Problem(
-                    origin, "error", f"{where} has no role", 'give it "role": "user" or "role": "character"'
-                )
+                Problem(origin, "error", f"{where} has no role", 'give it "role": "user" or "role": "character"')
             )
             return None
         if record["role"].strip().casefold() in IGNORED_ROLES:
@@ -93,9 +85,7 @@ def dialogue_from_records(
         role = role_of(record["role"], name)
         if role is None:
             problems.append(
-                Problem(
-                    origin, "error", f"{where} has the role {record['role']!r}", 'use "user" or "character"'
-                )
+                Problem(origin, "error", f"{where} has the role {record['role']!r}", 'use "user" or "character"')
             )
             return None
         unknown = sorted(set(record) - TURN_KEYS)
@@ -209,24 +199,18 @@ def _finished(turns: list[Turn], origin: str, problems: list[Problem]) -> Dialog
         return None
     if {turn.role for turn in merged} != {"user", "character"}:
         only = "the user" if merged[0].role == "user" else "the character"
-        problems.append(
-            Problem(origin, "error", f"is one-sided: only {only} speaks", "write both sides, or remove it")
-        )
+        problems.append(Problem(origin, "error", f"is one-sided: only {only} speaks", "write both sides, or remove it"))
         return None
     if any(not turn.text for turn in merged):
         problems.append(Problem(origin, "error", "has a turn without words", "write its words, or remove it"))
         return None
     if merged[-1].role == "user":
         problems.append(
-            Problem(
-                origin, "warning", "ends with the user: the last line is not used", "write the reply to it"
-            )
+            Problem(origin, "warning", "ends with the user: the last line is not used", "write the reply to it")
         )
         merged.pop()
     if not any(turn.role == "user" for turn in merged):
-        problems.append(
-            Problem(origin, "error", "has no reply to the user", "write the reply after the question")
-        )
+        problems.append(Problem(origin, "error", "has no reply to the user", "write the reply after the question"))
         return None
     return Dialogue(tuple(merged), origin)
 
@@ -242,16 +226,9 @@ def check_images(
         for turn in dialogue.turns:
             image = turn.image
             if image is not None and image not in known:
-                near = (
-                    difflib.get_close_matches(image, names, 1)
-                    or [n for n in names if n.lstrip("0") == image][:1]
-                )
+                near = difflib.get_close_matches(image, names, 1) or [n for n in names if n.lstrip("0") == image][:1]
                 if strict:
-                    remedy = (
-                        f"did you mean {near[0]!r}?"
-                        if near
-                        else "add the picture to images/, or remove its name"
-                    )
+                    remedy = f"did you mean {near[0]!r}?" if near else "add the picture to images/, or remove its name"
                     problems.append(
                         Problem(
                             dialogue.origin,

@@ -52,9 +52,7 @@ def read_own(folder: Path, problems: list[Problem]) -> Found:
         problems.append(Problem("images", "error", "is missing", "make a folder images/ with 10 pictures"))
     elif not images.resolve().is_relative_to(folder.resolve()):
         problems.append(
-            Problem(
-                "images", "error", "is a link that leads outside the character folder", "copy the pictures in"
-            )
+            Problem("images", "error", "is a link that leads outside the character folder", "copy the pictures in")
         )
     else:
         found.pictures = find_pictures(folder, images, problems)
@@ -66,16 +64,12 @@ def read_own(folder: Path, problems: list[Problem]) -> Found:
                 found.captions[path.stem] = caption = " ".join((text or "").split())
                 if text is not None and not caption:
                     problems.append(
-                        Problem(
-                            shown(folder, beside), "warning", "is empty", "write what varies in the picture"
-                        )
+                        Problem(shown(folder, beside), "warning", "is empty", "write what varies in the picture")
                     )
         for path in sorted(images.glob("*.txt")):
             if path.stem not in names:
                 problems.append(
-                    Problem(
-                        shown(folder, path), "warning", "is a caption without a picture", "add or remove one"
-                    )
+                    Problem(shown(folder, path), "warning", "is a caption without a picture", "add or remove one")
                 )
     for file in ("dialogues.jsonl", "dialogues.md", "dialogues.txt"):
         if _exists(folder / file):
@@ -124,9 +118,7 @@ def read_rolescape(folder: Path, problems: list[Problem]) -> Found:
     profile.opening = _string(annotation, "opening")
     scenes = annotation.get("scenes")
     if not isinstance(scenes, list):
-        problems.append(
-            Problem("annotation.json", "error", 'has no list "scenes"', "use the file as released")
-        )
+        problems.append(Problem("annotation.json", "error", 'has no list "scenes"', "use the file as released"))
         scenes = []
     for number, scene in enumerate(scenes, start=1):
         origin = f"annotation.json:scene {number}"
@@ -136,9 +128,7 @@ def read_rolescape(folder: Path, problems: list[Problem]) -> Found:
         dialogue = dialogue_from_records(scene, origin, profile.name, problems)
         if dialogue is not None:
             found.dialogues.append(dialogue)
-    _fill_from_profile(
-        profile, about, [*found.captions.values(), *(t.text for d in found.dialogues for t in d.turns)]
-    )
+    _fill_from_profile(profile, about, [*found.captions.values(), *(t.text for d in found.dialogues for t in d.turns)])
     return found
 
 
@@ -150,9 +140,7 @@ def _fill_from_profile(profile: Profile, about: str, other_texts: list[str]) -> 
         return next((value for key, value in pairs if key.lower() in keys), "")
 
     profile.name = profile.name or first("name")
-    profile.voice = first(
-        "linguistic habits", "language habits", "speech style", "speaking style", "voice", "speech"
-    )
+    profile.voice = first("linguistic habits", "language habits", "speech style", "speaking style", "voice", "speech")
     profile.appearance = first("physical characteristics", "appearance", "physical description", "looks")
     profile.persona = profile.persona or first("personality", "description")
     breed = first("breed", "species", "race")
@@ -182,9 +170,7 @@ def _json_object(folder: Path, path: Path, problems: list[Problem]) -> dict[str,
         problems.append(Problem(where, "error", "is not JSON", "use the file as released"))
         return {}
     if not isinstance(value, dict):
-        problems.append(
-            Problem(shown(folder, path), "error", "is not a JSON object", "use the file as released")
-        )
+        problems.append(Problem(shown(folder, path), "error", "is not a JSON object", "use the file as released"))
         return {}
     return value
 

@@ -120,11 +120,7 @@ def load_picture(path: Path) -> Image:
 
 def _sentence(error: BaseException) -> str:
     text = str(error).strip()
-    return (
-        text
-        if text.startswith(("is ", "promises "))
-        else f"cannot be decoded ({text or type(error).__name__})"
-    )
+    return text if text.startswith(("is ", "promises ")) else f"cannot be decoded ({text or type(error).__name__})"
 
 
 def check_pictures(folder: Path, paths: list[Path]) -> list[Problem]:
@@ -149,9 +145,7 @@ def _check_one(folder: Path, path: Path, seen: dict[str, Path]) -> list[Problem]
         with _open(path) as image:
             kind, mode, frames = image.format or "?", image.mode, getattr(image, "n_frames", 1)
             if frames > 1:
-                return [
-                    Problem(name, "error", f"is animated ({frames} frames)", "save one frame as PNG or JPEG")
-                ]
+                return [Problem(name, "error", f"is animated ({frames} frames)", "save one frame as PNG or JPEG")]
             if kind not in FORMATS:
                 return [Problem(name, "error", f"is a {kind} picture", "save it as PNG, JPEG or WebP")]
             turned = image.getexif().get(0x0112, 1) not in (0, 1)
@@ -163,9 +157,7 @@ def _check_one(folder: Path, path: Path, seen: dict[str, Path]) -> list[Problem]
     if path.suffix.lower() not in FORMATS[kind]:
         right = FORMATS[kind][0]
         problems.append(
-            Problem(
-                name, "warning", f"is a {kind} picture, not {path.suffix}", f"rename it to {path.stem}{right}"
-            )
+            Problem(name, "warning", f"is a {kind} picture, not {path.suffix}", f"rename it to {path.stem}{right}")
         )
     if min(rgb.size) < MIN_SIDE:
         problems.append(
@@ -187,8 +179,6 @@ def _check_one(folder: Path, path: Path, seen: dict[str, Path]) -> list[Problem]
         problems.append(Problem(name, "warning", "has 16 bits a channel and is brought to 8", nothing))
     key = hashlib.sha256(f"{rgb.size}".encode() + rgb.tobytes()).hexdigest()
     if key in seen:
-        problems.append(
-            Problem(name, "error", f"is the same picture as {seen[key].name}", "remove one of the two")
-        )
+        problems.append(Problem(name, "error", f"is the same picture as {seen[key].name}", "remove one of the two"))
     seen.setdefault(key, path)
     return problems

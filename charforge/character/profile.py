@@ -151,9 +151,7 @@ def _split_front_matter(text: str, file: str, problems: list[Problem]) -> tuple[
     for i in range(first + 1, len(lines)):
         if lines[i].strip() in ("---", "..."):
             return "\n".join(lines[first + 1 : i]), "\n".join(lines[i + 1 :]), i + 2
-    problems.append(
-        Problem(file, "error", "opens with --- but the front matter never ends", "add a second --- line")
-    )
+    problems.append(Problem(file, "error", "opens with --- but the front matter never ends", "add a second --- line"))
     return "", text, 1
 
 
@@ -167,15 +165,11 @@ def _front_values(front: str, file: str, problems: list[Problem]) -> dict[str, s
         mark = getattr(error, "problem_mark", None)
         where = f"{file}:{mark.line + 2}" if mark is not None else file
         problems.append(
-            Problem(
-                where, "error", "has front matter that is not YAML", 'write lines of the form key: "value"'
-            )
+            Problem(where, "error", "has front matter that is not YAML", 'write lines of the form key: "value"')
         )
         return {}
     if not isinstance(loaded, dict):
-        problems.append(
-            Problem(file, "error", "has front matter without keys", "write lines of the form key: value")
-        )
+        problems.append(Problem(file, "error", "has front matter without keys", "write lines of the form key: value"))
         return {}
     values: dict[str, str] = {}
     for raw, value in loaded.items():
@@ -183,9 +177,7 @@ def _front_values(front: str, file: str, problems: list[Problem]) -> dict[str, s
         if key not in FRONT_KEYS:
             near = difflib.get_close_matches(key, FRONT_KEYS, 1)
             remedy = (
-                f"did you mean {near[0]!r}?"
-                if near
-                else f"known keys: {', '.join(FRONT_KEYS)}; facts go into facts.md"
+                f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(FRONT_KEYS)}; facts go into facts.md"
             )
             problems.append(Problem(file, "error", f"has the unknown key {str(raw)!r}", remedy))
         elif not isinstance(value, str):
@@ -259,17 +251,14 @@ def guess_class_noun(breed: str, about: str) -> str:
     """What the character is: the breed with its animal ("Shiba Inu dog"), else a being named in ``about``."""
     words = re.findall(r"[a-z]+", about.lower())
     counts = {
-        animal: sum(words.count(form) + words.count(form + "s") for form in forms)
-        for animal, forms in ANIMALS.items()
+        animal: sum(words.count(form) + words.count(form + "s") for form in forms) for animal, forms in ANIMALS.items()
     }
     animal = max(counts, key=lambda key: counts[key])
     breed = re.split(r"[,;(/]", breed)[0].strip()
     if breed:
         known = any(re.search(rf"\b{being}\b", breed.lower()) for being in BEINGS)
         return breed if known or not counts[animal] else f"{breed} {animal}"
-    match = re.search(
-        rf"\b(?:is|was|am|are)\s+an?\s+((?:[\w-]+\s+){{0,3}}?)({'|'.join(BEINGS)})\b", about, re.I
-    )
+    match = re.search(rf"\b(?:is|was|am|are)\s+an?\s+((?:[\w-]+\s+){{0,3}}?)({'|'.join(BEINGS)})\b", about, re.I)
     if match:
         # the last adjective only: "a small, brave clay robot" -> "clay robot"
         adjectives = match[1].split()[-1:]

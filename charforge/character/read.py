@@ -36,9 +36,7 @@ def _read(folder: Path) -> tuple[Character | None, list[Problem]]:
     problems: list[Problem] = []
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
-        return None, [
-            Problem(str(folder), "error", what, "name the folder of a character (see: charforge new)")
-        ]
+        return None, [Problem(str(folder), "error", what, "name the folder of a character (see: charforge new)")]
     folder = folder.resolve()
     own = folder / "character.md"
     released = rolescape_folder(folder)

@@ -44,16 +44,12 @@ def read_text(folder: Path, path: Path, problems: list[Problem]) -> str | None:
         if path.stat().st_size > MAX_TEXT_BYTES:
             limit = MAX_TEXT_BYTES // 2**20
             problems.append(
-                Problem(
-                    name, "error", f"is larger than {limit} MB", "keep the parts that matter, remove the rest"
-                )
+                Problem(name, "error", f"is larger than {limit} MB", "keep the parts that matter, remove the rest")
             )
             return None
         data = path.read_bytes()
     except OSError as error:
-        problems.append(
-            Problem(name, "error", f"cannot be read ({error.strerror})", "make the file readable for you")
-        )
+        problems.append(Problem(name, "error", f"cannot be read ({error.strerror})", "make the file readable for you"))
         return None
     try:
         text = data.decode("utf-8-sig")

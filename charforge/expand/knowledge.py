@@ -14,21 +14,18 @@ from charforge import grammar
 from charforge.character import Character
 from charforge.character.profile import sentences
 from charforge.expand.persons import ADVERBS, PLAIN_VERBS, ended, first_person
+from charforge.words import word_set
 
 Question = tuple[str, str, str]
 """Question, answer, origin."""
 
-_NAMED_THINGS = frozenset(
-    """
+_NAMED_THINGS = word_set("""
     favourite favorite name job breed age birthday home colour color motto dream secret hobby dish food drink
     number wish instrument nickname occupation species
-    """.split()
-)
-_PLACE_PREPOSITIONS = frozenset(
-    """
+""")
+_PLACE_PREPOSITIONS = word_set("""
     in on at above under near behind inside by below beside
-    """.split()
-)
+""")
 _PREPOSITIONS = {
     *_PLACE_PREPOSITIONS,
     "of",
@@ -42,19 +39,14 @@ _PREPOSITIONS = {
     "around",
     "against",
 }
-_PEOPLE = frozenset(
-    """
+_PEOPLE = word_set("""
     friend brother sister mother father owner boss teacher master rival enemy partner uncle aunt
     neighbour neighbor grandmother grandfather mentor apprentice maker creator
-    """.split()
-)
+""")
 _SEASONS = (
-    "January|February|March|April|May|June|July|August|September|October|November|December|"
-    "spring|summer|autumn|winter"
+    "January|February|March|April|May|June|July|August|September|October|November|December|spring|summer|autumn|winter"
 )
-_STATES = (
-    "afraid of|scared of|proud of|good at|bad at|fond of|allergic to|made of|known for|famous for|tired of"
-)
+_STATES = "afraid of|scared of|proud of|good at|bad at|fond of|allergic to|made of|known for|famous for|tired of"
 _SUBJECT_VERBS = (
     "is|are|was|were|has|have|can|lives?|sleeps?|hums?|likes?|eats?|stands?|comes?|keeps?|never|always|often"
 )
@@ -131,9 +123,7 @@ def _about_self(character: Character, ask: Callable[[str, str, str], bool]) -> N
 
 def _looks(look: str) -> str:
     """A bare noun phrase becomes a sentence: "A plush silver coat." -> "I have a plush silver coat."."""
-    if re.match(r"^(?:An?|Some|Two)\s", look) and not re.search(
-        r"\b(?:is|are|has|have|wears)\b", look.split(".")[0]
-    ):
+    if re.match(r"^(?:An?|Some|Two)\s", look) and not re.search(r"\b(?:is|are|has|have|wears)\b", look.split(".")[0]):
         return f"I have {look[0].lower()}{look[1:]}"
     return look
 
@@ -143,9 +133,7 @@ def _of_fact(character: Character, fact: str) -> list[tuple[str, str]]:
     keyed = re.match(r"^([A-Za-z][\w '-]{0,30}?):\s+(\S.*)$", fact)
     if keyed and len(keyed[1].split()) <= 3:
         return _of_key(name, keyed[1].strip(), keyed[2].strip().rstrip("."))
-    mine = re.match(
-        rf"^(?:My|{re.escape(name)}'s)\s+((?:[\w-]+\s+){{0,3}}?[\w-]+)\s+(is|are|was|were)\s+(.+)$", fact
-    )
+    mine = re.match(rf"^(?:My|{re.escape(name)}'s)\s+((?:[\w-]+\s+){{0,3}}?[\w-]+)\s+(is|are|was|were)\s+(.+)$", fact)
     if mine:
         return _of_possession(name, fact, mine[1], mine[2], mine[3])
     return [*_of_deed(name, fact), *_about_topic(name, fact)]
@@ -226,11 +214,7 @@ def _of_deed(name: str, fact: str) -> list[tuple[str, str]]:
     elif verb == "can" and not adverb and rest[0] not in {*ADVERBS, "be"}:
         both(f"Can you {_clause(text)}?", f"Can {name} {_clause(text)}?")
         asked[0] = (asked[0][0], f"Yes, {first[0]}{first[1:]}")
-    elif (
-        verb == "have"
-        and re.match(r"^(?:an?|the|two|three|no)\s", text)
-        and not re.match(r"^\w+ \w+, \w+ \w+", text)
-    ):
+    elif verb == "have" and re.match(r"^(?:an?|the|two|three|no)\s", text) and not re.match(r"^\w+ \w+, \w+ \w+", text):
         # the last test: "a stocky, cobby body" must not become "Do you have a stocky?"
         both(
             f"Do you have {_clause(re.sub(r'^no ', 'any ', text))}?",
@@ -279,9 +263,7 @@ def _about_topic(name: str, fact: str) -> list[tuple[str, str]]:
     for match in re.finditer(r"(?<![.!?]\s)(?<!^)(?<![\"“‘(])\b([A-Z][a-z]+(?:\s+[A-Z][a-z]+)*)\b", fact):
         if not own & set(match[1].split()) and match[1] not in ("I", "My"):
             topics.append(match[1])
-    subject = re.match(
-        rf"^(The|An?|Her|His|Their)\s+((?:[\w'-]+\s+){{0,2}}?[\w'-]+)\s+(?:{_SUBJECT_VERBS})\b", fact
-    )
+    subject = re.match(rf"^(The|An?|Her|His|Their)\s+((?:[\w'-]+\s+){{0,2}}?[\w'-]+)\s+(?:{_SUBJECT_VERBS})\b", fact)
     if subject:
         article = {"An": "the", "A": "the", "The": "the"}.get(subject[1], "your")
         topics.insert(0, f"{article} {subject[2]}")

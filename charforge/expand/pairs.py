@@ -118,15 +118,11 @@ def read_pairs(path: Path) -> list[Pair]:
         try:
             pair = Pair.model_validate_json(line)
         except ValidationError as error:
-            problems += [
-                Problem(where, "error", _told(detail), "mend or remove the line") for detail in error.errors()
-            ]
+            problems += [Problem(where, "error", _told(detail), "mend or remove the line") for detail in error.errors()]
             continue
         if pair.id in seen:
             problems.append(
-                Problem(
-                    where, "error", f"has the id {pair.id!r} of line {seen[pair.id]}", "give it another id"
-                )
+                Problem(where, "error", f"has the id {pair.id!r} of line {seen[pair.id]}", "give it another id")
             )
         seen.setdefault(pair.id, number)
         pairs.append(pair)
@@ -136,9 +132,7 @@ def read_pairs(path: Path) -> list[Pair]:
 
 
 def _told(detail: Any) -> str:
-    place = ".".join(
-        str(step) for step in detail["loc"] if step not in ("text", "image") or detail["loc"][-1] == step
-    )
+    place = ".".join(str(step) for step in detail["loc"] if step not in ("text", "image") or detail["loc"][-1] == step)
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
         return f"has an unknown key {place}"
@@ -184,7 +178,7 @@ def prompt_key(text: str, name: str = "") -> str:
     """What a prompt asks, without case, marks, contractions, greetings and the name: rewordings share it."""
     words = re.findall(r"[^\W_]+(?:'[^\W_]+)?", text.lower().replace("’", "'"))
     spelled = " ".join(_CONTRACTIONS.get(word, word) for word in words).split()
-    own = {part for part in re.findall(r"\w+", name.lower())}
+    own = set(re.findall(r"\w+", name.lower()))
     kept = [word for word in spelled if word not in own]
     while kept and kept[0] in _FILLERS and len(kept) > 1:
         kept = kept[1:]

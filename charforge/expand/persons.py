@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from charforge.words import word_set
+
 _BE = {
     "is": "am",
     "isn't": "am not",
@@ -14,18 +16,14 @@ _BE = {
     "hasn't": "haven't",
 }
 
-PLAIN_VERBS = frozenset(
-    """
+PLAIN_VERBS = word_set("""
     can cannot can't will would could must should may might won't had did didn't was wasn't grew came
     built found made won lost learned learnt met left became began went gave got took wrote fell kept
     spent used once
-    """.split()
-)
-ADVERBS = frozenset(
-    """
+""")
+ADVERBS = word_set("""
     often always never sometimes usually still also secretly once rarely only really
-    """.split()
-)
+""")
 
 
 def ended(text: str) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from charforge import grammar
 from charforge.character import Character
+from charforge.words import word_set
 
 Kind = Literal["place", "clothes", "held", "pose", "action", "beside", "thing"]
 
@@ -24,42 +25,30 @@ class Phrase:
     text: str
 
 
-_POSES = frozenset(
-    """
+_POSES = word_set("""
     sitting standing lying walking running jumping sleeping resting kneeling dancing flying swimming
     smiling laughing crying frowning winking grinning smirking reading waving
-    """.split()
-)
-_NOT_ACTIONS = frozenset(
-    """
+""")
+_NOT_ACTIONS = word_set("""
     ceiling morning evening clothing string spring king ring wing living flooring building painting
     nothing something interesting lightning amazing charming
-    """.split()
-)
-_MOODS = frozenset(
-    """
+""")
+_MOODS = word_set("""
     happy sad angry surprised curious proud shy excited sleepy tired calm worried scared confused bored
     grumpy shocked nervous cheerful puzzled
-    """.split()
-)
+""")
 _NOT_OF_A_BEING = {"resembling", "featuring", "showing", "depicting", "casting", "creating", "evoking"}
 _PLACE = r"in front of|next to|on top of|in|on|at|under|inside|near|by|beside|behind|among|outside"
 _BESIDE = {"next to", "near", "by", "beside"}
-_CLOTHES = frozenset(
-    """
+_CLOTHES = word_set("""
     shirt coat jacket dress suit hat scarf apron sweater hoodie uniform robe cape armor armour pyjamas
     pajamas overalls costume cloak vest kimono raincoat
-    """.split()
-)
-_MASS = frozenset(
-    """
+""")
+_MASS = word_set("""
     grass snow sand water space rain mist fog bed air light front mud ice town school work home leaves
     darkness sunset sunrise night dawn dusk noon moonlight outdoors indoors sunshine
-    """.split()
-)
-_DETERMINER = re.compile(
-    r"^(?:an?|the|my|your|his|her|its|their|some|two|three|four|many|several|front|top)\b", re.I
-)
+""")
+_DETERMINER = re.compile(r"^(?:an?|the|my|your|his|her|its|their|some|two|three|four|many|several|front|top)\b", re.I)
 _FACE = {"expression", "smile", "face", "gaze", "frown", "grin", "look", "eyes", "mouth", "wink", "teeth"}
 
 # words that say the same thing for the purpose of a false question; each line is one meaning
@@ -87,32 +76,24 @@ _SAME = [
         bed bedroom bedspread cushion blanket
     """.strip().split("\n")
 ]
-_INSIDE = frozenset(
-    """
+_INSIDE = word_set("""
     indoors indoor inside room home house bedroom kitchen floor wooden carpet rug bed couch sofa counter
     countertop workshop library office shop cafe bedspread blanket
-    """.split()
-)
-_OUTSIDE = frozenset(
-    """
+""")
+_OUTSIDE = word_set("""
     outdoors outdoor outside grass grassy park path garden forest beach leaves street meadow field snow
     snowy mountain mountains desert sea space night
-    """.split()
-)
-_SURFACES = frozenset(
-    """
+""")
+_SURFACES = word_set("""
     floor carpet rug mat bed couch sofa chair armchair cushion counter countertop blanket bedspread table
     bench desk stool shelf pillow windowsill
-    """.split()
-)
+""")
 _WIDE_INSIDE = {"indoors", "indoor", "inside", "room", "home", "house"}
 _WIDE_OUTSIDE = {"outdoors", "outdoor", "outside"}
-_EMPTY = frozenset(
-    """
+_EMPTY = word_set("""
     a an the in on at of and with to is wearing holding by near its his her their under next front
     background setting eyes mouth face cozy soft down expression very pose posture behind beside inside some
-    """.split()
-)
+""")
 
 
 def phrases(character: Character, caption: str) -> list[Phrase]:
@@ -160,14 +141,12 @@ def _of_detail(detail: str) -> list[Phrase]:
         cut, rest = _cut_place(thing)
         return [*([Phrase("thing", _noun(cut))] if cut else []), *rest]
     if words[-1].lower() in _FACE or first in ("tongue", "mouth", "ears"):
-        return (
-            [Phrase("thing", _noun(detail.replace(" with ", " and ")))] if words[-1].lower() != "eyes" else []
-        )
+        return [Phrase("thing", _noun(detail.replace(" with ", " and ")))] if words[-1].lower() != "eyes" else []
     return []
 
 
 def _of_action(detail: str, first: str) -> list[Phrase]:
-    cut, rest = _cut_place(detail)
+    _, rest = _cut_place(detail)
     if first in _NOT_OF_A_BEING:
         return []
     if first in _POSES:
@@ -265,9 +244,7 @@ def surely_absent(phrase: Phrase, caption: str, own: list[Phrase]) -> bool:
         # two poses exclude each other only where both are of the body
         return any(mine.kind == "pose" and mine.text not in _FACES_OF_POSE for mine in own)
     if phrase.kind == "pose":
-        return any(mine.text in _FACES_OF_POSE for mine in own) or any(
-            "expression" in mine.text for mine in own
-        )
+        return any(mine.text in _FACES_OF_POSE for mine in own) or any("expression" in mine.text for mine in own)
     if phrase.kind == "thing":
         return any(slot(mine) == slot(phrase) for mine in own)
     return True

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import re
 
+from charforge.words import word_set
+
 _SHORT = [
     (r"\bwhat is\b", "what's"),
     (r"\bwho is\b", "who's"),
@@ -41,11 +43,9 @@ _QUESTION = re.compile(
     r"^(?:what|who|where|when|why|how|which|do|does|did|is|are|was|were|can|could|will|would|have|has|should|may)\b",
     re.I,
 )
-_LOWER_STARTS = frozenset(
-    """
+_LOWER_STARTS = word_set("""
     you your the a an it this that there my we they he she please tell look show give let don't someone taking
-    """.split()
-)
+""")
 _INDIRECT = re.compile(r"^(?:what|who|where|when|why|how|which)\b", re.I)
 
 
@@ -67,12 +67,7 @@ def _forms(text: str, name: str) -> list[str]:
     named = first_name and re.search(rf"\b{re.escape(first_name)}\b", text, re.I)
     if first_name and not named and not re.match(r"^(?:hey|hi|hello|good|well|oh|so|aww)\b", text, re.I):
         forms.append(f"Hey {first_name}, {_lower_first(text)}")
-        if (
-            one_sentence
-            and text.endswith(("?", "!", "."))
-            and len(text.split()) <= 10
-            and text.count(",") == 0
-        ):
+        if one_sentence and text.endswith(("?", "!", ".")) and len(text.split()) <= 10 and text.count(",") == 0:
             forms.append(f"{text[:-1]}, {first_name}{text[-1]}")
     if one_sentence and _QUESTION.match(text) and text.endswith("?"):
         forms.append(f"So, {_lower_first(text)}")

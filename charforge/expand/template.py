@@ -63,17 +63,12 @@ def _held_out_picture(character: Character, seed: int) -> str | None:
     """
     if len(character.pictures) < PICTURES_TO_HOLD_ONE_OUT:
         return None
-    keys = {
-        p.name: prompt_key(grammar.picture_caption(character, p), character.name) for p in character.pictures
-    }
+    keys = {p.name: prompt_key(grammar.picture_caption(character, p), character.name) for p in character.pictures}
     uses = {
-        p.name: sum(turn.image == p.name for d in character.dialogues for turn in d.turns)
-        for p in character.pictures
+        p.name: sum(turn.image == p.name for d in character.dialogues for turn in d.turns) for p in character.pictures
     }
     unlike = [
-        name
-        for name, key in keys.items()
-        if not any(similar(key, other) for o, other in keys.items() if o != name)
+        name for name, key in keys.items() if not any(similar(key, other) for o, other in keys.items() if o != name)
     ]
     if not unlike:
         return None
@@ -171,9 +166,7 @@ def _roleplay(character: Character, held: set[int], seed: int) -> Iterable[Draft
 def _reworded(character: Character, dialogue: Dialogue, seed: int) -> Iterable[Draft]:
     """The same dialogue with its first question worded otherwise; the replies stay to the letter."""
     parts = _conversation(character, dialogue, learn=True, plans=True)
-    first = next(
-        (i for i, part in enumerate(parts) if isinstance(part, TextPart) and part.role == "user"), None
-    )
+    first = next((i for i, part in enumerate(parts) if isinstance(part, TextPart) and part.role == "user"), None)
     if first is None:
         return
     asked = parts[first]
@@ -264,9 +257,7 @@ def _unique(drafts: Iterable[Draft]) -> Iterable[Draft]:
             if question.lower() in answered:
                 continue
         elif task == "roleplay_text":
-            answered.update(
-                part.text.lower() for part in parts if isinstance(part, TextPart) and part.role == "user"
-            )
+            answered.update(part.text.lower() for part in parts if isinstance(part, TextPart) and part.role == "user")
         seen.add(parts)
         yield task, split, origin, parts
 
@@ -276,7 +267,5 @@ def _numbered(drafts: Iterable[Draft]) -> list[Pair]:
     pairs: list[Pair] = []
     for task, split, origin, parts in drafts:
         counts[task] = counts.get(task, 0) + 1
-        pairs.append(
-            Pair(id=f"{task}-{counts[task]:04d}", task=task, split=split, origin=origin, parts=parts)
-        )
+        pairs.append(Pair(id=f"{task}-{counts[task]:04d}", task=task, split=split, origin=origin, parts=parts))
     return pairs

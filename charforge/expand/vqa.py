@@ -106,9 +106,7 @@ def _false_questions(
     chooser: random.Random,
 ) -> list[Question]:
     name = character.name
-    candidates = [
-        phrase for phrase in dict.fromkeys(others) if surely_absent(phrase, picture.caption or "", own)
-    ]
+    candidates = [phrase for phrase in dict.fromkeys(others) if surely_absent(phrase, picture.caption or "", own)]
     chooser.shuffle(candidates)
     asked: list[Question] = []
     kinds: Counter[str] = Counter()
