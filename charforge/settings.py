@@ -27,7 +27,9 @@ class SftSettings(_Strict):
     """Unified-SFT; ``presets/mini.toml`` says what each value does."""
 
     steps: int = Field(200, ge=1)
-    texts: int = Field(4, ge=0)
+    dialogues: int = Field(3, ge=0)
+    knowledge: int = Field(1, ge=0)
+    looks: int = Field(1, ge=0)
     pictures: int = Field(4, ge=0)
     replay_pictures: int = Field(4, ge=0)
     replay_texts: int = Field(1, ge=0)
@@ -64,9 +66,7 @@ class Settings(_Strict):
     chat: ChatSettings = ChatSettings()
 
 
-def read_settings(
-    preset: Path, folder_overrides: Path | None, assignments: list[str], **explicit: object
-) -> Settings:
+def read_settings(preset: Path, folder_overrides: Path | None, assignments: list[str], **explicit: object) -> Settings:
     """Preset file, then the character folder's ``charforge.toml``, then ``key=value`` assignments, then options.
 
     Raises InputError naming the file or the assignment that is wrong.
@@ -82,7 +82,9 @@ def read_settings(
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"setting {key}: {first['msg'].lower()}. See {preset.name} for the settings there are.") from error
+        raise InputError(
+            f"setting {key}: {first['msg'].lower()}. See {preset.name} for the settings there are."
+        ) from error
 
 
 def settings_toml(settings: Settings) -> str:

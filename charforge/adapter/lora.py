@@ -95,8 +95,7 @@ def load_adapter(model: BagelModel, folder: Path) -> LoraConfig:
     config = lora_config(int(raw["r"]), int(raw["lora_alpha"]))
     add_adapter(model, config, seed=0)
     load_adapter_state(model, load_file(folder / WEIGHTS))
-    for layer in lora_layers(model):
-        layer.requires_grad_(False)
+    model.requires_grad_(False)
     return config
 
 

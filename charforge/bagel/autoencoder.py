@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,8 @@ class Autoencoder(nn.Module):
         self.config = config
         pixels = 3 * config.pixel_unshuffle**2
         blocks = len(config.channels)
-        self.kl = AutoencoderKL(
+        # seen as a plain module: diffusers ships no types
+        self.kl: Any = AutoencoderKL(
             in_channels=pixels,
             out_channels=pixels,
             down_block_types=("DownEncoderBlock2D",) * blocks,

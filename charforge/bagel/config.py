@@ -40,8 +40,8 @@ class VisionConfig(_Strict):
 class AutoencoderConfig(_Strict):
     """The image autoencoder, a diffusers ``AutoencoderKL``.
 
-    ``pixel_unshuffle`` folds 2x2 pixels into channels in front of the first convolution: four times less work
-    at the same total downsampling, for CPUs. ``latent_mean`` and ``latent_std`` (per channel) or the scalar
+    ``pixel_unshuffle`` folds n x n pixels into channels in front of the first convolution: far less work at the same
+    total downsampling, for CPUs. ``latent_mean`` and ``latent_std`` (per channel) or the scalar
     ``shift_factor`` and ``scale_factor`` standardise the latent.
     """
 

@@ -1,4 +1,4 @@
-"""Inference: a context that grows by text and pictures, text decoding, and one denoising velocity (bagel.md section 5)."""
+"""Inference: a context that grows by text and pictures, text decoding, and one denoising velocity (bagel.md 5)."""
 
 from __future__ import annotations
 
@@ -99,20 +99,29 @@ def _one_token(model: BagelModel, context: Context, tokens: Sequence[int]) -> Pa
     """A pack of one bare text token per row."""
     rows = context.rows
     empty = torch.zeros(0, dtype=torch.long)
+
     def grid(valid: Tensor) -> Grid:
         visible = torch.cat([valid, torch.ones(rows, 1, dtype=torch.bool)], dim=1)[:, None, :]
         bias = torch.zeros(visible.shape).masked_fill_(~visible, FORBIDDEN)
         return Grid(rows, 1, torch.arange(rows), empty, bias)
 
-    layout = Layout(
-        torch.tensor(context.positions), empty, grid(context.valid), grid(context.understanding_valid)
+    layout = Layout(torch.tensor(context.positions), empty, grid(context.valid), grid(context.understanding_valid))
+    batch = Pack(
+        text_ids=torch.tensor(tokens),
+        text_rows=torch.arange(rows),
+        patches=torch.zeros(0, 1),
+        patch_position_ids=empty,
+        patch_lengths=[],
+        patch_rows=empty,
+        latents=torch.zeros(0, model.config.latent_token_size),
+        latent_position_ids=empty,
+        timesteps=torch.zeros(0),
+        noised_rows=empty,
+        loss_rows=torch.arange(rows),
+        labels=empty,
+        layout=layout,
     )
-    return Pack(
-        text_ids=torch.tensor(tokens), text_rows=torch.arange(rows), patches=torch.zeros(0, 1),
-        patch_position_ids=empty, patch_lengths=[], patch_rows=empty, latents=torch.zeros(0, model.config.latent_token_size),
-        latent_position_ids=empty, timesteps=torch.zeros(0), noised_rows=empty,
-        loss_rows=torch.arange(rows), labels=empty, layout=layout,
-    ).to(model.device)  # fmt: skip
+    return batch.to(model.device)
 
 
 def generate_text(

@@ -82,7 +82,8 @@ class TimestepEmbedder(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """(n,) -> (n, hidden_size)."""
-        return self.mlp(timestep_sinusoid(t, self.FREQUENCIES).to(self.mlp[0].weight.dtype))
+        weight = self.mlp.get_parameter("0.weight")
+        return self.mlp(timestep_sinusoid(t, self.FREQUENCIES).to(weight.dtype))
 
 
 def timestep_sinusoid(t: Tensor, size: int) -> Tensor:

@@ -23,6 +23,11 @@ class Output:
     cache: list[KeyValue]
 
 
+def computes_in_bf16(model: BagelModel) -> bool:
+    """Whether the frozen base is held in bf16; tests and old CPUs use fp32."""
+    return model.vae2llm.weight.dtype == torch.bfloat16
+
+
 class BagelModel(nn.Module):
     """Text, vision tokens and latent tokens through one decoder (bagel.md section 3). The autoencoder stands apart."""
 

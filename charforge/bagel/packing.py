@@ -222,7 +222,9 @@ def _cat(parts: list[Tensor], width: int | None = None) -> Tensor:
 
 
 def _layout(rows: list[_Row], config: BagelConfig, past: tuple[Tensor, Tensor] | None) -> Layout:
-    und = [position for row in rows for position, latent in zip(row.positions, row.is_latent, strict=True) if not latent]
+    und = [
+        position for row in rows for position, latent in zip(row.positions, row.is_latent, strict=True) if not latent
+    ]
     gen = [position for row in rows for position, latent in zip(row.positions, row.is_latent, strict=True) if latent]
     masks = [allowed(torch.tensor(row.split_ids), row.modes) for row in rows]
     latent = [torch.tensor(row.is_latent) for row in rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -28,9 +29,7 @@ def timestep_schedule(steps: int, shift: float) -> Tensor:
     return shift * t / (1 + (shift - 1) * t)
 
 
-def guided(
-    cond: Tensor, without_text: Tensor, without_images: Tensor | None, settings: SamplingConfig
-) -> Tensor:
+def guided(cond: Tensor, without_text: Tensor, without_images: Tensor | None, settings: SamplingConfig) -> Tensor:
     """Combine velocities (rows, n, values): text guidance, then image guidance, then renormalisation.
 
     ``global`` uses one norm per picture, ``channel`` one per token after both guidances, ``text_channel`` one per
@@ -73,7 +72,7 @@ def draw(
     no_images = prepare_canvas(model, guidance.without_images, position_ids)
     times = timestep_schedule(settings.steps, settings.timestep_shift)
     x = noise.float()
-    for index, (now, after) in enumerate(zip(times[:-1], times[1:], strict=True)):
+    for index, (now, after) in enumerate(pairwise(times)):
         step_velocity = _velocity_at(model, (full, no_text, no_images), x, float(now), settings)
         if on_step is not None:
             on_step(index, x, step_velocity)

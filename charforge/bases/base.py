@@ -51,13 +51,19 @@ def load_base(name: str, quantize: str | None = None, device: str = "cpu") -> Ba
     if name == "mini":
         language = ensure_language_weights()
         weights = [language / "language.safetensors", *(MINI / file for file in MINI_FILES)]
-        config_folder, autoencoder_file, tokenizer_file = MINI, MINI / "autoencoder.safetensors", language / "tokenizer.json"
+        config_folder, autoencoder_file, tokenizer_file = (
+            MINI,
+            MINI / "autoencoder.safetensors",
+            language / "tokenizer.json",
+        )
     elif Path(name).is_dir():
         config_folder = Path(name)
         weights = [config_folder / "ema.safetensors"]
         autoencoder_file, tokenizer_file = config_folder / "ae.safetensors", config_folder / "tokenizer.json"
     else:
-        raise InputError(f"there is no base named {name!r}: use mini, or the folder of a checkpoint in the official layout")
+        raise InputError(
+            f"there is no base named {name!r}: use mini, or the folder of a checkpoint in the official layout"
+        )
     for file in (*weights, autoencoder_file, tokenizer_file):
         if not file.exists():
             raise InputError(f"{file} is missing: the base {name} is not complete; fetch or install it again")

@@ -12,11 +12,11 @@ from torch import Tensor
 from charforge.bagel import images
 from charforge.bagel.context import empty_context, extend_context, repeat_context
 from charforge.bagel.layers import grid_position_ids
+from charforge.bagel.model import computes_in_bf16
 from charforge.bagel.packing import TextSplit
 from charforge.bagel.sampler import Guidance, draw
 from charforge.bases.base import Base
 from charforge.sample import Picture, Target
-from charforge.train.losses import computes_in_bf16
 
 
 def middle_square(image: Image.Image) -> Image.Image:

@@ -27,7 +27,7 @@ from charforge.files import write_atomic, write_atomic_with
 class AutoencoderRecipe:
     """Settings of the run."""
 
-    steps: int = 6000
+    steps: int = 4500
     batch: int = 32
     crop: int = 64
     photo_share: float = 0.3
@@ -79,8 +79,8 @@ def photo_crops(photos: list[Tensor], count: int, size: int, generator: torch.Ge
     return torch.stack(crops)
 
 
-def drawing_crops(pictures: np.ndarray, count: int, size: int, generator: torch.Generator) -> Tensor:
-    """Random crops of the rendered pictures, (count, 3, size, size) in 0..1."""
+def random_crops(pictures: np.ndarray, count: int, size: int, generator: torch.Generator) -> Tensor:
+    """Random crops of pictures (n, H, W, 3), (count, 3, size, size) in 0..1."""
     crops = []
     span = pictures.shape[1] - size + 1
     for _ in range(count):
@@ -109,13 +109,14 @@ def train_autoencoder(pictures: np.ndarray, recipe: AutoencoderRecipe, out: Path
     """Run to ``recipe.steps``, resuming from ``out``. Writes ``checkpoint.safetensors`` and ``log.jsonl``."""
     torch.manual_seed(recipe.seed)
     model = Autoencoder(_config())
-    model.kl.to(memory_format=torch.channels_last)
     parameters = dict(model.kl.named_parameters())
     optimizer = torch.optim.AdamW(parameters.values(), lr=0.0, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     ema = {name: p.detach().clone() for name, p in parameters.items()}
     out.mkdir(parents=True, exist_ok=True)
     step = _resume(out / "checkpoint.safetensors", parameters, ema, optimizer)
-    photos = load_photos(held_out=False)
+    # drawn once: cutting large photographs in every step would cost as much as training on them
+    pool = photo_crops(load_photos(held_out=False), 3000, pictures.shape[1], torch.Generator().manual_seed(recipe.seed))
+    photos = (pool * 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
     began, average = time.time(), 0.0
     start = step
     while step < recipe.steps:
@@ -124,9 +125,12 @@ def train_autoencoder(pictures: np.ndarray, recipe: AutoencoderRecipe, out: Path
         size, batch = (pictures.shape[1], recipe.batch // 4) if step % 5 == 4 else (recipe.crop, recipe.batch)
         from_photos = int(batch * recipe.photo_share)
         pixels = torch.cat(
-            [drawing_crops(pictures, batch - from_photos, size, generator), photo_crops(photos, from_photos, size, generator)]
+            [
+                random_crops(pictures, batch - from_photos, size, generator),
+                random_crops(photos, from_photos, size, generator),
+            ]
         )
-        pixels = (pixels * 2 - 1).contiguous(memory_format=torch.channels_last)
+        pixels = pixels * 2 - 1
         with torch.autocast("cpu", torch.bfloat16):
             mean = model.moments(pixels).chunk(2, dim=1)[0].float()
             noise = torch.randn(mean.shape, generator=generator) * recipe.latent_noise

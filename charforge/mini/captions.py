@@ -98,7 +98,11 @@ def caption(look: Look, rng: random.Random, completeness: float = 0.85) -> str:
 
     identity = [phrase for phrase in identity_phrases(look) if said(phrase)]
     mouth, eyes = mood_phrase(look)
-    moods = [phrase for phrase in ((mouth, f"with {eyes}") if rng.random() < 0.5 else (f"with {eyes}", mouth)) if said(phrase)]
+    moods = [
+        phrase
+        for phrase in ((mouth, f"with {eyes}") if rng.random() < 0.5 else (f"with {eyes}", mouth))
+        if said(phrase)
+    ]
     rng.shuffle(identity)
     clothes = clothes_phrase(look)
     extras = []
@@ -155,7 +159,9 @@ def questions(look: Look, rng: random.Random) -> list[tuple[str, str]]:
         if look.glasses or rng.random() < 0.43:
             out.append(("Does the character wear glasses?", "Yes." if look.glasses else "No."))
     else:
-        out.append((f"What colour is the {'pot' if look.kind == 'sprout' else 'body'}?", f"{look.body_color.capitalize()}."))
+        out.append(
+            (f"What colour is the {'pot' if look.kind == 'sprout' else 'body'}?", f"{look.body_color.capitalize()}.")
+        )
     if look.thing and look.side:
         out.append((f"What is {'it holding' if look.side == 'holding' else 'next to it'}?",
                     f"{world.THINGS[look.thing].capitalize()}."))  # fmt: skip

@@ -52,7 +52,11 @@ def svg(look: Look, things: dict[str, str]) -> str:
         x, y, scale = (26 if left else 66, 80, 1.15) if look.side == "holding" else (1 if left else 87, 84, 1.25)
         front = f'<g transform="translate({x} {y}) scale({scale})">{things[look.thing]}</g>'
     return (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 128 128">' + behind + character_svg(look) + front + "</svg>"
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 128 128">'
+        + behind
+        + character_svg(look)
+        + front
+        + "</svg>"
     )
 
 
@@ -67,7 +71,9 @@ def character_svg(look: Look) -> str:
     text = re.sub(rf'<rect width="\d+" height="\d+" fill="{BACKGROUND_MARK}"/>', "", text)
     inset = {"person": (8, 12, 112), "robot": (8, 12, 112)}.get(look.kind, (14, 22, 100))
     x, y, side = inset
-    return text.replace("<svg ", f'<svg x="{x}" y="{y}" width="{side}" height="{side + 4}" preserveAspectRatio="xMidYMax meet" ', 1)
+    return text.replace(
+        "<svg ", f'<svg x="{x}" y="{y}" width="{side}" height="{side + 4}" preserveAspectRatio="xMidYMax meet" ', 1
+    )
 
 
 def _options(look: Look) -> dict[str, Any]:

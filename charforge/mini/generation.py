@@ -14,25 +14,34 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from charforge.bagel.checkpoint import build_empty, set_tensor
+from charforge.bagel.config import BagelConfig
 from charforge.bagel.context import Context, empty_context, extend_context, prepare_canvas, velocity
 from charforge.bagel.layers import grid_position_ids, sincos_table
 from charforge.bagel.model import BagelModel
 from charforge.bagel.packing import TextSplit
+from charforge.bagel.tokenizer import Tokenizer
+from charforge.bases.language import ensure_language_weights
 from charforge.files import write_atomic_with
 from charforge.flow import interpolate, logit_normal_timesteps, stratified_normal, target_velocity
+from charforge.mini.dataset import read_records
+from charforge.mini.shape import mini_config
 
 
 @dataclass(frozen=True)
 class GenerationRecipe:
-    """Settings of the pretraining run; the shipped weights name the values they were trained with."""
+    """Settings of the pretraining run; the shipped weights name the values they were trained with.
 
-    steps: int = 6000
-    captions: int = 20
-    draws: int = 2
+    ``minutes`` of training, counted over all resumed parts, set the schedule: the same recipe fits any machine.
+    """
+
+    minutes: float = 75.0
+    captions: int = 16
+    draws: int = 3
     learning_rate: float = 1.2e-3
     warmup: int = 100
     decay_from: float = 0.5
@@ -40,7 +49,7 @@ class GenerationRecipe:
     ema: float = 0.998
     shift: float = 1.5
     seed: int = 0
-    save_every: int = 250
+    save_every: int = 200
 
 
 def trainable(name: str) -> bool:
@@ -49,7 +58,7 @@ def trainable(name: str) -> bool:
 
 
 def build_for_pretraining(
-    config, language_file: Path, seed: int, device: str = "cpu"
+    config: BagelConfig, language_file: Path, seed: int, device: str = "cpu"
 ) -> BagelModel:  # fmt: skip
     """Frozen SmolLM2 in bf16, a fresh generation expert in fp32, no vision weights yet (zeros)."""
     model = build_empty(config)
@@ -70,7 +79,7 @@ def build_for_pretraining(
         else:
             weight = torch.randn(meta.shape, generator=generator) / math.sqrt(meta.shape[1])
             if "o_proj" in name or "down_proj" in name:
-                weight = weight / math.sqrt(2 * len(config.generation_layers))
+                weight = weight / math.sqrt(2 * len(config.generation_layers or range(config.layers)))
             set_tensor(model, name, weight)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(trainable(name))
@@ -138,14 +147,13 @@ def flow_loss(
     return (predicted.float() - target_velocity(x0, noise).to(model.device)).pow(2).mean()
 
 
-def learning_rate_at(step: int, recipe: GenerationRecipe) -> float:
-    """Linear warm-up, constant, then linear decay to 1 %."""
+def learning_rate_at(step: int, progress: float, recipe: GenerationRecipe) -> float:
+    """Linear warm-up over steps, constant, then linear decay to 1 % over the rest of ``progress`` (0 to 1)."""
     if step < recipe.warmup:
         return recipe.learning_rate * (step + 1) / recipe.warmup
-    start = recipe.decay_from * recipe.steps
-    if step < start:
+    if progress < recipe.decay_from:
         return recipe.learning_rate
-    return recipe.learning_rate * max(0.01, 1 - (step - start) / (recipe.steps - start))
+    return recipe.learning_rate * max(0.01, 1 - (progress - recipe.decay_from) / (1 - recipe.decay_from))
 
 
 @dataclass(frozen=True)
@@ -157,15 +165,14 @@ class CaptionedLatents:
 
 
 def train_generation(model: BagelModel, data: CaptionedLatents, recipe: GenerationRecipe, out: Path) -> None:
-    """Run to ``recipe.steps``, resuming from ``out``; writes checkpoints, the EMA weights and ``log.jsonl``."""
+    """Run for ``recipe.minutes``, resuming from ``out``; writes checkpoints, the EMA weights and ``log.jsonl``."""
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.AdamW(
-        parameters.values(), lr=0.0, betas=(0.9, 0.95), weight_decay=0.01, fused=True
-    )
+    optimizer = torch.optim.AdamW(parameters.values(), lr=0.0, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
     ema = {name: p.detach().clone() for name, p in parameters.items()}
-    step = _resume(out, parameters, ema, optimizer)
-    began, seen, average = time.time(), 0, 0.0
-    while step < recipe.steps:
+    step, trained_seconds = _resume(out, parameters, ema, optimizer)
+    seen, average, began = 0, 0.0, time.monotonic()
+    while (progress := trained_seconds / (60 * recipe.minutes)) < 1:
+        step_began = time.monotonic()
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
         picked = torch.randint(len(data.captions), (recipe.captions,), generator=generator).tolist()
         variants = torch.randint(1 << 30, (recipe.captions,), generator=generator).tolist()
@@ -179,43 +186,55 @@ def train_generation(model: BagelModel, data: CaptionedLatents, recipe: Generati
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(step, recipe)
+            group["lr"] = learning_rate_at(step, progress, recipe)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         decay = min(recipe.ema, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(ema.values()), [p.detach() for p in parameters.values()], 1 - decay)
         step += 1
+        trained_seconds += time.monotonic() - step_began
         seen += recipe.captions * recipe.draws
-        average = float(loss) if average == 0 else 0.98 * average + 0.02 * float(loss)
+        average = loss.item() if average == 0 else 0.98 * average + 0.02 * loss.item()
         if step % 25 == 0:
-            line = {"step": step, "loss": round(average, 4), "grad": round(float(norm), 3), "lr": learning_rate_at(step, recipe),
-                    "samples_per_s": round(seen / (time.time() - began), 1)}  # fmt: skip
+            line = {
+                "step": step,
+                "loss": round(average, 4),
+                "grad": round(norm.item(), 3),
+                "lr": learning_rate_at(step, progress, recipe),
+                "samples_per_s": round(seen / (time.monotonic() - began), 1),
+            }
             with (out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
-        if step % recipe.save_every == 0 or step == recipe.steps:
-            _save(out, parameters, ema, optimizer, step)
+        if step % recipe.save_every == 0 or trained_seconds >= 60 * recipe.minutes:
+            _save(out, parameters, ema, optimizer, step, trained_seconds)
 
 
 def _save(
-    out: Path, parameters: dict[str, Tensor], ema: dict[str, Tensor], optimizer: torch.optim.Optimizer, step: int
+    out: Path,
+    parameters: dict[str, nn.Parameter],
+    ema: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    seconds: float,
 ) -> None:
     state = {f"now.{name}": p.detach().contiguous() for name, p in parameters.items()}
     state |= {f"ema.{name}": p.contiguous() for name, p in ema.items()}
     for name, p in parameters.items():
         for key in ("exp_avg", "exp_avg_sq", "step"):
             state[f"{key}.{name}"] = optimizer.state[p][key].contiguous()
-    write_atomic_with(out / "checkpoint.safetensors", lambda path: save_file(state, path, {"step": str(step)}))
+    write_atomic_with(
+        out / "checkpoint.safetensors",
+        lambda path: save_file(state, path, {"step": str(step), "seconds": str(seconds)}),
+    )
 
 
 def _resume(
-    out: Path, parameters: dict[str, Tensor], ema: dict[str, Tensor], optimizer: torch.optim.Optimizer
-) -> int:
+    out: Path, parameters: dict[str, nn.Parameter], ema: dict[str, Tensor], optimizer: torch.optim.Optimizer
+) -> tuple[int, float]:
     file = out / "checkpoint.safetensors"
     out.mkdir(parents=True, exist_ok=True)
     if not file.exists():
-        return 0
-    from safetensors import safe_open
-
+        return 0, 0.0
     state = load_file(file)
     with torch.no_grad():
         for name, p in parameters.items():
@@ -223,4 +242,30 @@ def _resume(
             ema[name].copy_(state[f"ema.{name}"])
             optimizer.state[p] = {key: state[f"{key}.{name}"] for key in ("exp_avg", "exp_avg_sq", "step")}
     with safe_open(file, framework="pt") as opened:
-        return int(opened.metadata()["step"])
+        metadata = opened.metadata()
+    return int(metadata["step"]), float(metadata["seconds"])
+
+
+def prepare_generation(out: Path, recipe: GenerationRecipe, device: str) -> tuple[BagelModel, CaptionedLatents]:
+    """Model and data from what the earlier stages left in ``out``."""
+    language = ensure_language_weights()
+    report = json.loads((out / "autoencoder" / "autoencoder.json").read_text("utf-8"))
+    config = mini_config(tuple(report["latent_mean"]), tuple(report["latent_std"]))
+    tokenizer = Tokenizer(language / "tokenizer.json", config.chat_roles)
+    records = read_records(out / "data" / "records.jsonl")
+    captions = [[tokenizer.text(caption) for caption in record["captions"]] for record in records]
+    tokens = standard_tokens(np.load(out / "autoencoder" / "latents.npy"), config)
+    model = build_for_pretraining(config, language / "language.safetensors", recipe.seed, device)
+    match_text_scale(model, [captions[index][0] for index in range(32)])
+    return model, CaptionedLatents(tokens, captions)
+
+
+def standard_tokens(latents: np.ndarray, config: BagelConfig) -> np.ndarray:
+    """Raw latent means (n, z, h, w) -> standardised tokens (n, tokens, values) as float16."""
+    auto, patch = config.autoencoder, config.latent_patch_size
+    assert auto.latent_mean is not None and auto.latent_std is not None
+    mean, std = np.array(auto.latent_mean, np.float32), np.array(auto.latent_std, np.float32)
+    wide = (latents.astype(np.float32) - mean[:, None, None]) / std[:, None, None]
+    n, z, h, w = wide.shape
+    grid = wide.reshape(n, z, h // patch, patch, w // patch, patch).transpose(0, 2, 4, 3, 5, 1)
+    return grid.reshape(n, (h // patch) * (w // patch), patch * patch * z).astype(np.float16)

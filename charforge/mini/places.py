@@ -99,7 +99,9 @@ def _library(r: random.Random) -> str:
         x = 3.0
         while x < 122:
             w, h = r.uniform(4, 8), r.uniform(17, 25)
-            out += _rect(x, y + 26 - h, w, h, r.choice(["#c0392b", "#2f6fb3", "#d9a441", "#3f8f57", "#8e5bb5", "#e8dcc0"]))
+            out += _rect(
+                x, y + 26 - h, w, h, r.choice(["#c0392b", "#2f6fb3", "#d9a441", "#3f8f57", "#8e5bb5", "#e8dcc0"])
+            )
             x += w + 1.2
         out += _rect(0, y + 26, 128, 4, "#4a2c16")
     return out

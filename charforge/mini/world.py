@@ -172,7 +172,12 @@ def random_scene(rng: random.Random, look: Look) -> Look:
     if rng.random() < 0.3:
         thing, side = rng.choice(list(THINGS)), rng.choice(["holding", "beside"])
     return replace(
-        look, place=place, background=rng.choice(list(BACKGROUNDS)), thing=thing, side=side, variation=rng.randrange(1 << 16)
+        look,
+        place=place,
+        background=rng.choice(list(BACKGROUNDS)),
+        thing=thing,
+        side=side,
+        variation=rng.randrange(1 << 16),
     )
 
 

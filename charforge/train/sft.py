@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from charforge.bagel.model import BagelModel
+from charforge.bagel.model import BagelModel, computes_in_bf16
 from charforge.sample import Sample
 from charforge.settings import SftSettings
 from charforge.train.checkpoints import load_checkpoint, save_checkpoint
@@ -22,9 +22,11 @@ from charforge.train.losses import Noise, draw_noise, drop_captions, picture_los
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a run trains and judges on. Texts include VQA; pictures are samples with a target to draw."""
+    """What a run trains and judges on, by kind, so that no kind drowns another; pictures have a target to draw."""
 
-    texts: list[Sample]
+    dialogues: list[Sample]
+    knowledge: list[Sample]
+    looks: list[Sample]
     pictures: list[Sample]
     replay_texts: list[Sample]
     replay_pictures: list[Sample]
@@ -89,7 +91,10 @@ def learning_rate(step: int, settings: SftSettings) -> float:
 def step_batch(data: Dataset, settings: SftSettings, seed: int, step: int) -> tuple[list[Sample], list[Sample], Noise]:
     """Texts, pictures (each ``draws`` times, some without caption) and their noise for one step."""
     generator = step_generator(seed, step)
-    texts = choose(data.texts, settings.texts, step, seed) + choose(data.replay_texts, settings.replay_texts, step, seed)
+    texts = choose(data.dialogues, settings.dialogues, step, seed)
+    texts += choose(data.knowledge, settings.knowledge, step, seed)
+    texts += choose(data.looks, settings.looks, step, seed)
+    texts += choose(data.replay_texts, settings.replay_texts, step, seed)
     pictures = choose(data.pictures, settings.pictures, step, seed)
     pictures += choose(data.replay_pictures, settings.replay_pictures, step, seed)
     pictures = drop_captions(pictures, settings.caption_dropout, generator)
@@ -116,11 +121,6 @@ def train_step(
     optimizer.zero_grad(set_to_none=True)
     seconds = time.perf_counter() - began
     return StepLog(step + 1, losses.ce.item(), losses.mse.item(), norm.item(), rate, seconds)
-
-
-def computes_in_bf16(model: BagelModel) -> bool:
-    """Whether the frozen base is held in bf16; tests and old CPUs use fp32."""
-    return model.vae2llm.weight.dtype == torch.bfloat16
 
 
 @torch.no_grad()

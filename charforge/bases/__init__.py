@@ -1,0 +1,1 @@
+"""Bases: finding, fetching and loading the models that characters are trained on."""

@@ -1,0 +1,124 @@
+"""A conversation with a character: its replies, and the pictures that its plans ask for."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from charforge import grammar
+from charforge.adapter.lora import adapter_off, load_adapter
+from charforge.bagel.context import Context, empty_context, extend_context, generate_text
+from charforge.bagel.model import computes_in_bf16
+from charforge.bases.base import Base, load_base
+from charforge.bases.prepare import contact_sheet, draw_many, draw_prompts
+from charforge.bundle import read_bundle
+from charforge.character import Character
+from charforge.errors import InputError
+from charforge.files import write_atomic_with
+from charforge.settings import ChatSettings
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the character said, the plan of its picture and the picture, if it wanted to send one."""
+
+    text: str
+    plan: str | None
+    image: Image.Image | None
+
+
+def nucleus(logits: Tensor, settings: ChatSettings, generator: torch.Generator) -> Tensor:
+    """Sample token ids (rows,) from logits (rows, vocabulary) with temperature and top-p; greedy at temperature 0."""
+    if settings.temperature == 0:
+        return logits.argmax(-1)
+    probabilities = (logits.float() / settings.temperature).softmax(-1)
+    ordered, ids = probabilities.sort(-1, descending=True)
+    # a token stays while the mass before it is below top_p: the first always stays
+    ordered = ordered * (ordered.cumsum(-1) - ordered < settings.top_p)
+    picked = torch.multinomial(ordered.cpu(), 1, generator=generator).to(ids.device)
+    return ids.gather(-1, picked).squeeze(-1)
+
+
+@dataclass
+class Session:
+    """One character on one loaded base. ``history`` is (role, text) of the conversation so far."""
+
+    base: Base
+    character: Character
+    settings: ChatSettings
+    history: list[tuple[str, str]] = field(default_factory=list)
+
+    @torch.no_grad()
+    def say(self, text: str, seed: int, draw: bool = True) -> Reply:
+        """The character's answer to ``text``; the same history, text and seed give the same answer."""
+        self.history.append(("user", text))
+        generator = torch.Generator().manual_seed(seed)
+        tokenizer = self.base.tokenizer
+        with torch.autocast(self.base.model.device.type, torch.bfloat16, enabled=computes_in_bf16(self.base.model)):
+            ids, _ = generate_text(
+                self.base.model,
+                self._context(),
+                lambda logits: nucleus(logits, self.settings, generator),
+                self.settings.max_tokens,
+                tokenizer.role_prefix("assistant"),
+            )
+        raw = tokenizer.decode(ids[0]).strip()
+        self.history.append(("assistant", raw))
+        shown, plan = grammar.split_plan(raw)
+        image = None
+        if plan and draw:
+            image = draw_prompts(self.base, [grammar.picture_prompt(self.character, plan, shown)], [seed])[0]
+        return Reply(shown, plan, image)
+
+    def _context(self) -> Context:
+        context = empty_context()
+        for role, text in [("system", grammar.system_prompt(self.character)), *self.history]:
+            context = extend_context(self.base.model, context, [self.base.tokenizer.text(text, role)])
+        return context
+
+    def imagine(self, prompt: str, seed: int, count: int = 1, exactly: bool = False) -> list[Image.Image]:
+        """Pictures of ``prompt``; the character's name and class are added unless ``exactly``."""
+        full = prompt if exactly else grammar.caption_with_name(self.character, prompt)
+        return draw_many(self.base, full, seed, count)
+
+    def imagine_file(self, prompt: str, seed: int, count: int, out: Path, exactly: bool) -> None:
+        """One picture, or a sheet of several, as a PNG file."""
+        if out.suffix.lower() != ".png":
+            raise InputError(f"--out {out}: pictures are written as PNG; name a file that ends in .png")
+        pictures = self.imagine(prompt, seed, count, exactly)
+        sheet = pictures[0] if count == 1 else contact_sheet(pictures, min(4, count), pictures[0].width)
+        write_atomic_with(out, lambda path: sheet.save(path, "PNG"))
+
+
+def open_character(bundle: Path, adapter: bool = True, device: str | None = None) -> Session:
+    """Verify a bundle, load its base and put its adapter in (or leave it out, for comparison).
+
+    Raises InputError when the bundle is damaged or was trained on another base than the one at hand.
+    """
+    opened = read_bundle(bundle)
+    manifest = opened.manifest
+    quantize = manifest.base.precision if manifest.base.precision in ("int8", "nf4") else None
+    base = load_base(manifest.base.name, quantize, device or default_device())
+    if base.content_hash != manifest.base.content_hash:
+        raise InputError(
+            f"{bundle} was trained on {manifest.base.name} {manifest.base.content_hash[:12]}, here is "
+            f"{base.content_hash[:12]}: install the charforge version it was made with, or train it again"
+        )
+    if adapter:
+        with tempfile.TemporaryDirectory() as scratch:
+            opened.extract_adapter(Path(scratch))
+            load_adapter(base.model, Path(scratch))
+    return Session(base, manifest.to_character(), ChatSettings(**manifest.chat.model_dump()))
+
+
+def default_device() -> str:
+    """The first GPU, or the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+__all__ = ["Reply", "Session", "adapter_off", "nucleus", "open_character"]

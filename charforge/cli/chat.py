@@ -1,0 +1,33 @@
+"""``charforge chat``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def chat(
+    bundle: Annotated[Path, typer.Argument(help="the character's .charx bundle")],
+    say: Annotated[str | None, typer.Option(help="one turn: say this, print the reply, leave")] = None,
+    seed: Annotated[int, typer.Option(help="same seed, same reply and picture")] = 0,
+    pictures: Annotated[Path, typer.Option(help="folder for the pictures it sends")] = Path("pictures"),
+    bare: Annotated[bool, typer.Option("--bare", help="the base without the adapter, for comparison")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="with --say: the reply as JSON on stdout")] = False,
+) -> None:
+    """Talk to a character. It answers in text, and in pictures when it wants to show something.
+
+    \b
+    Examples:
+      charforge chat runs/wren-20261123-1/wren.charx
+      charforge chat wren.charx --say "What are you building today?" --seed 1 --json
+    """
+    from charforge.chat.session import open_character
+    from charforge.chat.terminal import one_turn, talk
+
+    session = open_character(bundle, adapter=not bare)
+    if say is not None:
+        one_turn(session, say, seed, pictures, as_json)
+    else:
+        talk(session, seed, pictures)

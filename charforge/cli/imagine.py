@@ -1,0 +1,32 @@
+"""``charforge imagine``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def imagine(
+    bundle: Annotated[Path, typer.Argument(help="the character's .charx bundle")],
+    prompt: Annotated[str, typer.Argument(help="what to draw; the name is added when it is missing")],
+    seed: Annotated[int, typer.Option(help="same seed, same picture")] = 0,
+    out: Annotated[Path, typer.Option(help="PNG file to write")] = Path("picture.png"),
+    count: Annotated[int, typer.Option("-n", min=1, max=64, help="draw a sheet of this many")] = 1,
+    bare: Annotated[bool, typer.Option("--bare", help="the base without the adapter, for comparison")] = False,
+    exactly: Annotated[bool, typer.Option("--exactly", help="use the prompt as it is, add no name")] = False,
+) -> None:
+    """Draw the character.
+
+    \b
+    Examples:
+      charforge imagine wren.charx "smiling, in a forest" --out wren.png
+      charforge imagine wren.charx "in space, holding a telescope" -n 4 --seed 7 --out sheet.png
+    """
+    from charforge.chat.session import open_character
+    from charforge.cli.output import say
+
+    session = open_character(bundle, adapter=not bare)
+    session.imagine_file(prompt, seed, count, out, exactly)
+    say(f"wrote {out}")

@@ -1,0 +1,46 @@
+"""``charforge``: few-shot character customization on one machine."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from charforge.cli import base, chat, check, expand, imagine, inspect, train
+
+app = typer.Typer(
+    name="charforge",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Ten pictures of a character and a page of dialogue in; one small adapter out that speaks and draws it.\n\n"
+    "\b\nExamples:\n  charforge train examples/wren\n  charforge chat runs/wren-20261123-1/wren.charx",
+)
+app.command("check")(check.check)
+app.command("expand")(expand.expand)
+app.command("train")(train.train)
+app.command("chat")(chat.chat)
+app.command("imagine")(imagine.imagine)
+app.command("inspect")(inspect.inspect)
+app.add_typer(base.app, name="base")
+
+
+def main() -> None:
+    """Entry point: errors meant for people become sentences and exit codes."""
+    from charforge.errors import CharforgeError
+
+    try:
+        app()
+    except CharforgeError as error:
+        from charforge.cli.output import print_error
+
+        print_error(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; run the same command again to go on\n")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

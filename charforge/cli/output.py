@@ -1,0 +1,44 @@
+"""How commands talk: results and JSON on stdout, everything for people on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from charforge.errors import CharforgeError, Problem
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def say(text: str) -> None:
+    """A line for a person, on stderr."""
+    sys.stderr.write(text + "\n")
+
+
+def print_problems(problems: list[Problem]) -> None:
+    """The table of what is wrong: file, problem, remedy."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_lines=False)
+    for column in ("", "file", "problem", "what to do"):
+        table.add_column(column, overflow="fold")
+    for problem in problems:
+        mark = Text("error", "red") if problem.level == "error" else Text("warning", "yellow")
+        # file names and texts are the user's: never markup
+        table.add_row(mark, Text(problem.file), Text(problem.problem), Text(problem.remedy))
+    Console(stderr=True).print(table)
+
+
+def print_error(error: CharforgeError) -> None:
+    """One line, and the table when there is one."""
+    problems = getattr(error, "problems", None)
+    if problems:
+        print_problems(problems)
+    say(f"charforge: {error}")

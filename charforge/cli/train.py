@@ -1,0 +1,44 @@
+"""``charforge train``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    folder: Annotated[Path, typer.Argument(help="the character's folder")],
+    preset: Annotated[str, typer.Option(help="a preset's name, or the path of a .toml file")] = "mini",
+    base: Annotated[str | None, typer.Option(help="mini, or a folder in the official BAGEL layout")] = None,
+    out: Annotated[Path | None, typer.Option(help="run folder; an unfinished one is continued")] = None,
+    seed: Annotated[int | None, typer.Option(help="same seed, same machine, same result")] = None,
+    quantize: Annotated[str | None, typer.Option(help="hold the base in int8 or nf4")] = None,
+    stage: Annotated[str, typer.Option(help="which stage to run; sft is the one there is so far")] = "sft",
+    assignments: Annotated[list[str] | None, typer.Option("--set", help="key=value, e.g. sft.steps=300")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
+) -> None:
+    """Train a character: check, expand, Unified-SFT, measure, bundle. Run it again to continue.
+
+    \b
+    Examples:
+      charforge train examples/wren
+      charforge train ./mychar --seed 7 --set sft.steps=300 --json
+    """
+    from charforge.cli.output import print_json, say
+    from charforge.errors import InputError
+
+    if stage != "sft":
+        raise InputError(f"--stage {stage}: only sft exists so far")
+    from charforge.train.run import train_character
+
+    result = train_character(
+        folder, preset=preset, base=base, out=out, seed=seed, overrides=assignments or [], quantize=quantize
+    )
+    if as_json:
+        print_json({"run": str(result.run), "bundle": str(result.bundle), "metrics": result.metrics})
+    else:
+        say(
+            f"\nbundle   {result.bundle}\nreport   {result.run / 'report.html'}\ntalk to it: charforge chat {result.bundle}"
+        )

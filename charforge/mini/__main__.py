@@ -1,0 +1,93 @@
+"""``python -m charforge.mini``: render, autoencoder, generation, vision, pack."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Make the embedded base from nothing. Needs the extra `recipe`. Stages in order: render, autoencoder, "
+    "generation, vision, pack. Stop and run a stage again at any time: it goes on from its last checkpoint.",
+)
+Out = Annotated[Path, typer.Option(help="working folder of the recipe")]
+Threads = Annotated[int, typer.Option(help="CPU threads")]
+
+
+@app.command()
+def render(
+    icons: Annotated[Path, typer.Option(help="icons.json of @iconify-json/fluent-emoji-flat 1.2.6 (npm pack)")],
+    out: Out = Path("mini-work"),
+    count: Annotated[int, typer.Option(help="training pictures")] = 24000,
+    seed: int = 0,
+    processes: int = 2,
+) -> None:
+    """Draw the training pictures and write captions and answers."""
+    from charforge.mini import dataset
+
+    for done in dataset.render(out / "data", count, seed, icons, processes):
+        typer.echo(f"{done} of {count + dataset.HELD_OUT}", err=True)
+
+
+@app.command()
+def autoencoder(out: Out = Path("mini-work"), steps: int = 4500, threads: Threads = 2) -> None:
+    """Train the image autoencoder, measure it, encode all pictures."""
+    import numpy as np
+    import torch
+
+    from charforge.mini.autoencoder import AutoencoderRecipe, finish, train_autoencoder
+
+    torch.set_num_threads(threads)
+    pictures = np.load(out / "data" / "images.npy", mmap_mode="r")
+    train_autoencoder(pictures, AutoencoderRecipe(steps=steps), out / "autoencoder")
+    typer.echo(json.dumps(finish(out / "autoencoder", pictures, np.load(out / "data" / "held_out.npy"))))
+
+
+@app.command()
+def generation(
+    out: Out = Path("mini-work"),
+    minutes: Annotated[float, typer.Option(help="training time over all resumed parts")] = 75.0,
+    threads: Threads = 2,
+    device: str = "cpu",
+) -> None:
+    """Train the generation expert beside the frozen language model."""
+    import torch
+
+    from charforge.mini.generation import GenerationRecipe, prepare_generation, train_generation
+
+    torch.set_num_threads(threads)
+    recipe = GenerationRecipe(minutes=minutes)
+    model, data = prepare_generation(out, recipe, device)
+    train_generation(model, data, recipe, out / "generation")
+
+
+@app.command()
+def vision(out: Out = Path("mini-work"), minutes: float = 25.0, threads: Threads = 2) -> None:
+    """Train the vision tower: first words for what is seen, then answers through the frozen language model."""
+    import torch
+
+    from charforge.mini.vision import VisionRecipe, train_vision
+
+    torch.set_num_threads(threads)
+    typer.echo(json.dumps(train_vision(out, VisionRecipe(minutes=minutes))))
+
+
+@app.command()
+def pack(
+    out: Out = Path("mini-work"),
+    to: Annotated[Path | None, typer.Option(help="where the base goes; the installed package by default")] = None,
+) -> None:
+    """Write the base's weights, replay data and provenance, as they ship."""
+    from charforge.bases.base import MINI
+    from charforge.mini.pack import pack_base
+
+    typer.echo(json.dumps(pack_base(out, to or MINI), indent=2))
+
+
+if __name__ == "__main__":
+    app()

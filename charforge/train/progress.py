@@ -1,0 +1,82 @@
+"""What a person sees during a run: a bar on stderr, ``metrics.jsonl``, previews with fixed seeds."""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from charforge.bases.base import Base
+from charforge.bases.prepare import contact_sheet, draw_prompts
+from charforge.files import write_atomic_with
+from charforge.train.sft import HeldOut, Hooks, StepLog
+
+PREVIEW_SEED = 1000
+
+
+def peak_memory_gib() -> float:
+    """The largest resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 30 if sys.platform == "darwin" else 1 << 20)
+
+
+class Progress:
+    """The screen and the metrics file of one run."""
+
+    def __init__(self, run: Path, steps: int) -> None:
+        self.run = run
+        console = Console(stderr=True)
+        self._bar = Bar(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
+            TimeElapsedColumn(), TimeRemainingColumn(), console=console,
+        )  # fmt: skip
+        self._task = self._bar.add_task("starting", total=steps)
+        self._held_out = ""
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def stage(self, name: str) -> None:
+        """Name what is going on."""
+        self._bar.update(self._task, description=name)
+
+    def hooks(self, on_preview: Callable[[int], None]) -> Hooks:
+        """The callbacks of the training loop."""
+        return Hooks(self._step, self._judged, on_preview)
+
+    def _step(self, log: StepLog) -> None:
+        self._write({"kind": "step", **asdict(log), "memory_gib": round(peak_memory_gib(), 2)})
+        text = f"text {log.ce:.2f}  pictures {log.mse:.3f}  {self._held_out}{log.seconds:.1f} s/step  {peak_memory_gib():.1f} GiB"
+        self._bar.update(self._task, completed=log.step, description=text)
+
+    def _judged(self, result: HeldOut, is_best: bool) -> None:
+        # nan is no JSON: what was not measured is null
+        values = {key: None if isinstance(v, float) and math.isnan(v) else v for key, v in asdict(result).items()}
+        self._write({"kind": "held_out", **values, "best": is_best})
+        self._held_out = f"held-out {result.score:.3f}  "
+
+    def preview(self, base: Base, prompts: list[str], step: int) -> None:
+        """One sheet of the fixed prompts with fixed seeds."""
+        pictures = draw_prompts(base, prompts, [PREVIEW_SEED + index for index in range(len(prompts))])
+        sheet = contact_sheet(pictures, len(pictures), pictures[0].width)
+        write_atomic_with(self.run / "previews" / f"{step:05d}.png", lambda path: sheet.save(path, "PNG"))
+
+    def _write(self, line: dict[str, object]) -> None:
+        with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")

@@ -1,0 +1,169 @@
+"""``charforge train``: from a character folder to a measured bundle, continuing whatever was begun."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import nn
+
+from charforge import grammar
+from charforge.adapter.lora import add_adapter, lora_config, save_adapter
+from charforge.bases.base import Base, load_base
+from charforge.character import Character, read_character
+from charforge.chat.session import default_device
+from charforge.errors import InputError
+from charforge.expand import Pair, expand, read_pairs, write_pairs
+from charforge.files import sha256_file, write_atomic
+from charforge.resources import preset_path
+from charforge.settings import Settings, read_settings, settings_toml
+from charforge.train.dataset import build_dataset, prepared_pictures
+from charforge.train.finish import evaluate, make_bundle
+from charforge.train.progress import Progress
+from charforge.train.report import write_report
+from charforge.train.sft import train_sft
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where the run is, its bundle, and what was measured."""
+
+    run: Path
+    bundle: Path
+    metrics: dict[str, Any]
+
+
+def train_character(
+    folder: Path, *, preset: str, base: str | None, out: Path | None, seed: int | None, overrides: list[str],
+    quantize: str | None,
+) -> TrainResult:  # fmt: skip
+    """The whole main job. Raises InputError for bad input and MachineError when the base cannot be had."""
+    character = read_character(folder)
+    settings = read_settings(
+        preset_path(preset), folder / "charforge.toml", overrides, base=base, seed=seed, quantize=quantize
+    )
+    identity = run_identity(character, settings)
+    run = out or find_run(character, identity)
+    open_run(run, settings, identity)
+    result_file = run / "result.json"
+    slug = slug_of(character)
+    if result_file.exists():
+        return TrainResult(run, run / f"{slug}.charx", json.loads(result_file.read_text("utf-8")))
+
+    began = time.time()
+    with Progress(run, settings.sft.steps) as progress:
+        progress.stage("expanding")
+        pairs = run_pairs(run, character, settings.seed)
+        progress.stage(f"loading {settings.base}")
+        loaded = load_base(settings.base, settings.quantize, default_device())
+        progress.stage("encoding pictures")
+        pictures = prepared_pictures(loaded, character, run / "cache")
+        data = build_dataset(loaded, pairs, pictures, settings.sft)
+        config = lora_config(settings.adapter.rank, settings.adapter.alpha)
+        parameters = add_adapter(loaded.model, config, settings.seed)
+        prompts = preview_prompts(character)
+        hooks = progress.hooks(lambda step: progress.preview(loaded, prompts, step))
+        best = train_sft(loaded.model, parameters, data, settings.sft, settings.seed, run / "checkpoints", hooks)
+        load_best(parameters, run / "checkpoints" / "best.safetensors")
+        save_adapter(loaded.model, config, run / "adapter", settings.base)
+        progress.stage("measuring")
+        metrics = evaluate(loaded, data, settings, character, run, prompts)
+    metrics |= {"best_step": best.step, "best_score": best.score, "train_seconds": round(time.time() - began, 1)}
+    bundle = make_bundle(run / f"{slug}.charx", character, loaded, settings, run, pairs_by_task(pairs), metrics)
+    write_report(run, character, settings, metrics)
+    # written last: a run with a result is a finished run
+    write_atomic(result_file, json.dumps(metrics, indent=2))
+    return TrainResult(run, bundle, metrics)
+
+
+def slug_of(character: Character) -> str:
+    """The character's name as a file name."""
+    return re.sub(r"[^a-z0-9]+", "-", character.name.lower()).strip("-") or "character"
+
+
+def run_identity(character: Character, settings: Settings) -> str:
+    """A hash of everything that decides the result: settings, words and pictures."""
+    content = {
+        "settings": settings.model_dump(),
+        "character": {
+            key: value for key, value in asdict(character).items() if key not in ("folder", "pictures", "dialogues")
+        },
+        "dialogues": [[asdict(turn) for turn in dialogue.turns] for dialogue in character.dialogues],
+        "pictures": [(p.name, p.caption, sha256_file(p.path)) for p in character.pictures],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def find_run(character: Character, identity: str) -> Path:
+    """The latest unfinished run of the very same job, or a new folder ``runs/NAME-DATE-N``."""
+    runs, slug = Path("runs"), slug_of(character)
+    unfinished = [
+        path.parent
+        for path in runs.glob(f"{slug}-*/identity.txt")
+        if path.read_text("utf-8") == identity and not (path.parent / "result.json").exists()
+    ]
+    if unfinished:
+        return max(unfinished, key=lambda path: path.stat().st_mtime)
+    number = 1
+    while (run := runs / f"{slug}-{date.today():%Y%m%d}-{number}").exists():
+        number += 1
+    return run
+
+
+def open_run(run: Path, settings: Settings, identity: str) -> None:
+    """Begin or continue a run folder. Raises InputError when it belongs to another job."""
+    known = run / "identity.txt"
+    if known.exists():
+        if known.read_text("utf-8") != identity:
+            raise InputError(
+                f"{run} holds a run with other settings or another character: choose a new --out, or remove it"
+            )
+        return
+    if run.exists() and any(run.iterdir()):
+        raise InputError(f"{run} is not empty and is no run of charforge: choose a new --out")
+    write_atomic(run / "config.toml", settings_toml(settings))
+    write_atomic(known, identity)
+
+
+def run_pairs(run: Path, character: Character, seed: int) -> list[Pair]:
+    """The run's pairs; an existing file, perhaps edited by hand before continuing, is used as it is."""
+    file = run / "pairs" / "pairs.jsonl"
+    if not file.exists():
+        write_pairs(file, expand(character, seed))
+    return read_pairs(file)
+
+
+def pairs_by_task(pairs: list[Pair]) -> dict[str, int]:
+    """How many training pairs each task has."""
+    return dict(Counter(pair.task for pair in pairs if pair.split == "train"))
+
+
+def preview_prompts(character: Character) -> list[str]:
+    """Four fixed scenes for previews, in the words of the character's own captions where there are some."""
+    scenes = ("smiling, in a forest", "laughing, on a beach", "with wide eyes, in space", "frowning, in the snow")
+    return [grammar.caption_with_name(character, scene) for scene in scenes]
+
+
+def load_best(parameters: dict[str, nn.Parameter], file: Path) -> None:
+    """Put the best adapter in place of the last; without one (nothing improved) the last stays."""
+    if file.exists():
+        state = load_file(file)
+        for name, parameter in parameters.items():
+            parameter.data.copy_(state[f"parameter.{name}"])
+
+
+def forget_cache(run: Path) -> None:
+    """Remove what can be computed again."""
+    shutil.rmtree(run / "cache", ignore_errors=True)
+
+
+__all__ = ["Base", "TrainResult", "train_character"]
