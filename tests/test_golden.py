@@ -331,9 +331,7 @@ def test_two_pictures_side_by_side_equal_each_alone(base):
     model, autoencoder = base
     data, meta = golden("gen"), META["gen"]["cases"]["t2i_global"]
     contexts = guidance(model, autoencoder, "t2i")
-    pair = Guidance(
-        *(repeat_context(c, 2) for c in (contexts.full, contexts.without_text, contexts.without_images))
-    )
+    pair = Guidance(*(repeat_context(c, 2) for c in (contexts.full, contexts.without_text, contexts.without_images)))
     noise = torch.stack([data["in.noise_t2i"], -data["in.noise_t2i"]])
     latents = draw(model, pair, noise, grid_position_ids(3, 4, 8), settings_of(meta))
     close(latents[0], data["t2i_global.latent"])

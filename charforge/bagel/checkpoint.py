@@ -16,6 +16,26 @@ from charforge.bagel.model import BagelModel
 from charforge.errors import InputError
 from charforge.files import write_atomic, write_atomic_with
 
+# a matrix stored in int8 is accompanied by the fp32 scale of each of its rows
+SCALE = ".row_scale"
+
+
+def rounded_rows(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Matrices as int8 with one scale a row, everything else as fp16: half the size of fp16.
+
+    On the generation expert of ``mini`` this changes drawn pictures by less than bf16 arithmetic does
+    (mini-feasibility.md: PSNR 59 dB against the unrounded weights).
+    """
+    out: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if tensor.ndim == 2 and min(tensor.shape) > 1:
+            scale = (tensor.float().abs().amax(1) / 127).clamp(min=1e-12)
+            out[name] = (tensor.float() / scale[:, None]).round().to(torch.int8)
+            out[name + SCALE] = scale
+        else:
+            out[name] = tensor.half()
+    return out
+
 
 def build_empty(config: BagelConfig) -> BagelModel:
     """The model on the meta device: shapes without memory."""
@@ -33,7 +53,10 @@ def load_tensors(model: BagelModel, files: list[Path], dtype: torch.dtype) -> No
     seen: set[str] = set()
     for file in files:
         with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118  (safe_open is no mapping)
+            names = set(tensors.keys())
+            for name in sorted(names):
+                if name.endswith(SCALE) and name.removesuffix(SCALE) in names:
+                    continue
                 if name not in expected:
                     problems.append(f"unexpected tensor {name} in {file.name}")
                     continue
@@ -43,6 +66,8 @@ def load_tensors(model: BagelModel, files: list[Path], dtype: torch.dtype) -> No
                     problems.append(f"{name} in {file.name} has shape {list(tensor.shape)}, expected {wanted}")
                     continue
                 seen.add(name)
+                if name + SCALE in names:
+                    tensor = tensor.float() * tensors.get_tensor(name + SCALE)[:, None]
                 set_tensor(model, name, tensor.to(dtype))
     problems += [f"missing tensor {name}" for name in expected if name not in seen]
     if problems:

@@ -40,5 +40,6 @@ def train(
         print_json({"run": str(result.run), "bundle": str(result.bundle), "metrics": result.metrics})
     else:
         say(
-            f"\nbundle   {result.bundle}\nreport   {result.run / 'report.html'}\ntalk to it: charforge chat {result.bundle}"
+            f"\nbundle   {result.bundle}\nreport   {result.run / 'report.html'}"
+            f"\ntalk to it: charforge chat {result.bundle}"
         )

@@ -25,21 +25,16 @@ def _with_color(phrase: str, color: str) -> str:
 def identity_phrases(look: Look) -> list[str]:
     """What stays when the same character appears elsewhere."""
     if look.kind == "person":
-        phrases = []
-        if look.hair in world.HATS:
-            phrases.append(_with_color(world.HATS[look.hair], look.hair_color))
-        else:
-            phrases.append(_with_color(world.HAIR_STYLES[look.hair], look.hair_color))
-        phrases.append(f"{look.skin} skin")
+        phrase = (world.HATS | world.HAIR_STYLES)[look.hair]
+        phrases = [_with_color(phrase, look.hair_color), f"{look.skin} skin"]
         if look.glasses:
             phrases.append(world.GLASSES[look.glasses])
         if look.beard:
             phrases.append(world.BEARDS[look.beard])
         return phrases
+    phrases = []
     if look.kind == "robot":
-        phrases = [f"{look.accent} lights", f"{world.CHESTS[look.body]} on the chest"]
-    else:
-        phrases = []
+        phrases += [f"{look.accent} lights", f"{world.CHESTS[look.body]} on the chest"]
     if look.top:
         top = world.CREATURE_TOPS[look.kind][look.top]
         if look.kind == "critter":

@@ -62,7 +62,8 @@ class Progress:
 
     def _step(self, log: StepLog) -> None:
         self._write({"kind": "step", **asdict(log), "memory_gib": round(peak_memory_gib(), 2)})
-        text = f"text {log.ce:.2f}  pictures {log.mse:.3f}  {self._held_out}{log.seconds:.1f} s/step  {peak_memory_gib():.1f} GiB"
+        losses = f"text {log.ce:.2f}  pictures {log.mse:.3f}  {self._held_out}"
+        text = f"{losses}{log.seconds:.1f} s/step  {peak_memory_gib():.1f} GiB"
         self._bar.update(self._task, completed=log.step, description=text)
 
     def _judged(self, result: HeldOut, is_best: bool) -> None:
