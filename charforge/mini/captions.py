@@ -39,15 +39,24 @@ def identity_phrases(look: Look) -> list[str]:
         top = world.CREATURE_TOPS[look.kind][look.top]
         if look.kind == "critter":
             head, _, noun = top.rpartition(" ")
-            top = f"{head} {look.accent} {noun}".strip() if head != "an" else _with_color("a {} " + noun, look.accent)
+            top = (
+                _with_color("a {} " + noun, look.accent)
+                if head in ("a", "an")
+                else f"{head} {look.accent} {noun}".strip()
+            )
         elif look.kind == "sprout":
             top = f"{top} on top"
         phrases.append(top)
     return phrases
 
 
+def eyes_hidden(look: Look) -> bool:
+    """Whether the eyes cannot be seen: sunglasses leave no pixel of them, other glasses and all beards do."""
+    return look.glasses == "shades"
+
+
 def mood_phrase(look: Look) -> tuple[str, str]:
-    """Expression: mouth ("smiling") and eyes ("happy eyes")."""
+    """Expression: mouth ("smiling") and eyes ("happy eyes"), also of eyes that :func:`eyes_hidden` hides."""
     if look.kind == "person":
         return world.PERSON_MOUTHS[look.mouth], world.PERSON_EYES[look.eyes]
     return world.CREATURE_MOUTHS[look.kind][look.mouth], world.CREATURE_EYES[look.kind][look.eyes]
@@ -93,11 +102,8 @@ def caption(look: Look, rng: random.Random, completeness: float = 0.85) -> str:
 
     identity = [phrase for phrase in identity_phrases(look) if said(phrase)]
     mouth, eyes = mood_phrase(look)
-    moods = [
-        phrase
-        for phrase in ((mouth, f"with {eyes}") if rng.random() < 0.5 else (f"with {eyes}", mouth))
-        if said(phrase)
-    ]
+    gaze = "" if eyes_hidden(look) else f"with {eyes}"
+    moods = [phrase for phrase in ((mouth, gaze) if rng.random() < 0.5 else (gaze, mouth)) if said(phrase)]
     rng.shuffle(identity)
     clothes = clothes_phrase(look)
     extras = []
@@ -130,7 +136,8 @@ def named_caption(look: Look, name: str) -> str:
     """Caption of a known character: name, kind, and only what varies."""
     mouth, eyes = mood_phrase(look)
     clothes = clothes_phrase(look)
-    parts = [f"{name}, {article(world.KIND_NOUN[look.kind])}", f"{mouth}", f"with {eyes}"]
+    parts = [f"{name}, {article(world.KIND_NOUN[look.kind])}", mouth]
+    parts += [] if eyes_hidden(look) else [f"with {eyes}"]
     parts += [f"wearing {clothes}"] if clothes else []
     parts += [thing_phrase(look)] if look.thing else []
     return ", ".join([*parts, place_phrase(look)])
