@@ -54,22 +54,22 @@ def render(out: Path, count: int, seed: int, icons: Path, processes: int = 2) ->
     out.mkdir(parents=True, exist_ok=True)
     chunks = out / "chunks"
     chunks.mkdir(exist_ok=True)
-    starts = list(range(-HELD_OUT, 0, 256)) + list(range(0, count, CHUNK))
-    jobs = []
-    for start in starts:
-        stop = min(start + 256, 0) if start < 0 else min(start + CHUNK, count)
-        if not (chunks / f"{start}.npy").exists():
-            jobs.append((start, stop, seed, str(icons)))
+    spans = [(start, min(start + 256, 0)) for start in range(-HELD_OUT, 0, 256)]
+    spans += [(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+    # the whole span and the seed name a chunk: a run with another count or seed must not take over its pictures
+    chunk = {start: chunks / f"{seed}_{start}_{stop}.npy" for start, stop in spans}
+    jobs = [(start, stop, seed, str(icons)) for start, stop in spans if not chunk[start].exists()]
     done = count + HELD_OUT - sum(stop - start for start, stop, _, _ in jobs)
     with ProcessPoolExecutor(processes) as pool:
         for start, pictures in pool.map(_render_chunk, jobs):
-            with (chunks / f"{start}.npy.tmp").open("wb") as file:
+            temporary = chunk[start].with_suffix(".tmp")
+            with temporary.open("wb") as file:
                 np.save(file, pictures)
-            (chunks / f"{start}.npy.tmp").rename(chunks / f"{start}.npy")
+            temporary.rename(chunk[start])
             done += len(pictures)
             yield done
-    train = np.concatenate([np.load(chunks / f"{start}.npy") for start in starts if start >= 0])
-    held_out = np.concatenate([np.load(chunks / f"{start}.npy") for start in starts if start < 0])
+    train = np.concatenate([np.load(file) for start, file in chunk.items() if start >= 0])
+    held_out = np.concatenate([np.load(file) for start, file in chunk.items() if start < 0])
     known = {hashlib.sha256(picture.tobytes()).digest() for picture in train}
     kept = [row for row, picture in enumerate(held_out) if hashlib.sha256(picture.tobytes()).digest() not in known]
     np.save(out / "images.npy", train)
