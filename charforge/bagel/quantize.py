@@ -9,6 +9,7 @@ from charforge.bagel.model import BagelModel
 from charforge.errors import InputError
 
 KINDS = ("int8", "nf4")
+NF4_BLOCK = 64
 
 
 def quantize_decoder(model: BagelModel, kind: str) -> None:
@@ -34,6 +35,11 @@ def quantize_decoder(model: BagelModel, kind: str) -> None:
 def _quantized(linear: nn.Linear, kind: str) -> nn.Module:
     import bitsandbytes as bnb
 
+    if kind == "nf4" and linear.in_features % NF4_BLOCK:
+        # bitsandbytes 0.50 on a CPU reads such rows back wrongly (27 % error where 9 % is right), and says nothing
+        raise InputError(
+            f"nf4 needs layers {NF4_BLOCK} wide or a multiple of it, this base has {linear.in_features}: use int8"
+        )
     bias = linear.bias is not None
     if kind == "int8":
         new: nn.Module = bnb.nn.Linear8bitLt(

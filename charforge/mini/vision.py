@@ -1,0 +1,306 @@
+"""Pretraining of the vision tower and connector; the language model stays frozen.
+
+First the connector's outputs are taught to point at word embeddings: for each attribute a learned query pools them and
+the pooled vector must be nearest to the embedding of the true word. That is hundreds of times cheaper than training
+through the language model and already speaks its language. Then questions are answered through the frozen model.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from charforge.bagel.layers import grid_position_ids, sincos_table
+from charforge.bagel.model import BagelModel
+from charforge.bagel.packing import LookSplit, Split, pack
+from charforge.bagel.tokenizer import Tokenizer
+from charforge.bagel.vision import patchify
+from charforge.bases.language import ensure_language_weights
+from charforge.files import write_atomic_with
+from charforge.mini import captions, world
+from charforge.mini.dataset import read_records
+from charforge.mini.generation import build_for_pretraining
+from charforge.mini.shape import mini_config
+from charforge.mini.world import Look
+
+
+@dataclass(frozen=True)
+class VisionRecipe:
+    """Settings; ``minutes`` over all resumed parts, ``words_share`` of them for the first stage."""
+
+    minutes: float = 25.0
+    words_share: float = 0.35
+    words_batch: int = 32
+    answers_batch: int = 6
+    questions: int = 5
+    learning_rate: float = 6e-4
+    ema: float = 0.995
+    seed: int = 0
+    save_every: int = 100
+
+
+def trainable(name: str) -> bool:
+    """Whether a parameter belongs to the vision side; its position table is fixed."""
+    return name.startswith(("vit_model.", "connector."))
+
+
+def words_of(look: Look) -> dict[str, str]:
+    """The attributes a picture can be asked for, in words."""
+    mouth, eyes = captions.mood_phrase(look)
+    words = {
+        "kind": world.KIND_NOUN[look.kind],
+        "where": captions.place_phrase(look),
+        "mouth": mouth,
+        "eyes": eyes,
+        "thing": world.THINGS[look.thing] if look.thing else "nothing",
+        "color": look.outfit_color or look.body_color,
+    }
+    if look.kind == "person":
+        words |= {"hair": look.hair_color, "skin": look.skin, "glasses": world.GLASSES.get(look.glasses, "no glasses")}
+    return words
+
+
+class WordReader(nn.Module):
+    """One query per attribute pools the connector's outputs; logits are cosines with fixed word embeddings."""
+
+    def __init__(self, values: dict[str, list[str]], embed: Tensor, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        width = embed.shape[1]
+        self.values = values
+        self.queries = nn.ParameterDict({name: nn.Parameter(torch.randn(width) * 0.02) for name in values})
+        self.scale = nn.Parameter(torch.tensor(10.0))
+        for name, words in values.items():
+            rows = torch.stack([embed[tokenizer.encode(" " + word)].float().mean(0) for word in words])
+            # what all words share says nothing about which one it is
+            self.register_buffer(f"words_{name}", F.normalize(rows - rows.mean(0), dim=-1))
+
+    def forward(self, features: Tensor, name: str) -> Tensor:
+        """(pictures, tokens, width) -> logits (pictures, values of ``name``)."""
+        weights = (features @ self.queries[name] / math.sqrt(features.shape[-1]) * 8).softmax(-1)
+        pooled = (weights[..., None] * features).sum(1)
+        return self.scale * F.normalize(pooled, dim=-1) @ self.get_buffer(f"words_{name}").T
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pixels (n, H, W, 3) with their records."""
+
+    pixels: np.ndarray
+    records: list[dict[str, Any]]
+
+    def look_split(self, index: int, patch: int, side: int) -> LookSplit:
+        """One picture as the vision tower takes it."""
+        pixels = torch.from_numpy(np.array(self.pixels[index])).permute(2, 0, 1).float() / 127.5 - 1
+        count = pixels.shape[1] // patch
+        return LookSplit(patchify(pixels, patch), grid_position_ids(count, count, side))
+
+
+def features_of(model: BagelModel, looks: list[LookSplit]) -> Tensor:
+    """(pictures, tokens, understanding width) for pictures of one size."""
+    ids = torch.cat([look.position_ids for look in looks])
+    lengths = [look.position_ids.shape[0] for look in looks]
+    features = model.vit_model(torch.cat([look.patches for look in looks]), ids, lengths)
+    return (model.connector(features) + model.vit_pos_embed(ids)).unflatten(0, (len(looks), lengths[0]))
+
+
+def words_loss(model: BagelModel, reader: WordReader, data: Pictures, indices: list[int]) -> Tensor:
+    """Mean cross-entropy over the attributes of the chosen pictures."""
+    vision = model.config.vision
+    features = features_of(
+        model, [data.look_split(i, vision.patch_size, vision.patches_per_side) for i in indices]
+    ).float()
+    known = [words_of(Look(**data.records[i]["look"])) for i in indices]
+    losses = []
+    for name, values in reader.values.items():
+        rows = [row for row, words in enumerate(known) if name in words]
+        if rows:
+            targets = torch.tensor([values.index(known[row][name]) for row in rows])
+            losses.append(F.cross_entropy(reader(features[rows], name), targets))
+    return torch.stack(losses).mean()
+
+
+def question_sample(
+    model: BagelModel, tokenizer: Tokenizer, data: Pictures, index: int, count: int, rng: random.Random
+) -> list[Split]:
+    """A picture followed by ``count`` of its questions with supervised answers."""
+    vision = model.config.vision
+    sample: list[Split] = [data.look_split(index, vision.patch_size, vision.patches_per_side)]
+    asked = data.records[index]["questions"]
+    for question, answer in rng.sample(asked, min(count, len(asked))):
+        sample += [tokenizer.text(question, "user"), tokenizer.text(answer, "assistant", loss=True)]
+    return sample
+
+
+def answers_loss(model: BagelModel, samples: list[list[Split]], prefix: int) -> Tensor:
+    """Cross-entropy of the answers; the role line before each answer (``prefix`` tokens) is given, not asked."""
+    batch = pack(samples, model.config)
+    logits = model(batch).logits.float()
+    keep = torch.ones(len(batch.labels), dtype=torch.bool)
+    start = 0
+    for sample in samples:
+        for split in sample:
+            if not isinstance(split, LookSplit) and getattr(split, "loss", False):
+                keep[start : start + prefix] = False
+                start += len(split.ids) + 1  # type: ignore[union-attr]
+    return F.cross_entropy(logits[keep], batch.labels[keep])
+
+
+@torch.no_grad()
+def answer_accuracy(model: BagelModel, tokenizer: Tokenizer, data: Pictures, count: int) -> dict[str, float]:
+    """Share of held-out questions whose every answer token is the most likely one, by kind of question."""
+    vision, right = model.config.vision, {}
+    prefix = len(tokenizer.role_prefix("assistant"))
+    tally: dict[str, list[bool]] = {}
+    for index in range(min(count, len(data.records))):
+        look = data.look_split(index, vision.patch_size, vision.patches_per_side)
+        asked = data.records[index]["questions"]
+        samples: list[list[Split]] = [
+            [look, tokenizer.text(q, "user"), tokenizer.text(a, "assistant", loss=True)] for q, a in asked
+        ]
+        with torch.autocast("cpu", torch.bfloat16):
+            predicted = model(pack(samples, model.config)).logits.argmax(-1).tolist()
+        start = 0
+        for (question, answer), sample in zip(asked, samples, strict=True):
+            ids = sample[2].ids  # type: ignore[union-attr]
+            expected = [*ids[prefix:], model.config.special_tokens.eos]
+            got = predicted[start + prefix : start + len(ids) + 1]
+            start += len(ids) + 1
+            kind = "yes_no" if answer in ("Yes.", "No.") else "color" if "colour" in question else "other"
+            tally.setdefault(kind, []).append(got == expected)
+    for kind, hits in sorted(tally.items()):
+        right[f"vqa_{kind}"] = round(sum(hits) / len(hits), 4)
+    return right
+
+
+def train_vision(out: Path, recipe: VisionRecipe) -> dict[str, Any]:
+    """Both stages, resuming from ``out/vision``; returns the held-out accuracy."""
+    folder = out / "vision"
+    folder.mkdir(parents=True, exist_ok=True)
+    zeros, ones = (0.0,) * 16, (1.0,) * 16
+    config, language = mini_config(zeros, ones), ensure_language_weights()
+    tokenizer = Tokenizer(language / "tokenizer.json", config.chat_roles)
+    model = build_for_pretraining(config, language / "language.safetensors", recipe.seed)
+    _fresh_vision(model, recipe.seed)
+    data = Pictures(np.load(out / "data/images.npy", mmap_mode="r"), read_records(out / "data/records.jsonl"))
+    held_out = Pictures(np.load(out / "data/held_out.npy"), read_records(out / "data/held_out.jsonl"))
+    values: dict[str, list[str]] = {}
+    for record in data.records[:4000]:
+        for name, word in words_of(Look(**record["look"])).items():
+            if word not in values.setdefault(name, []):
+                values[name].append(word)
+    torch.manual_seed(recipe.seed)
+    reader = WordReader(values, model.language_model.model.embed_tokens.weight, tokenizer)
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    parameters |= {f"reader.{name}": p for name, p in reader.named_parameters()}
+    optimizer = torch.optim.AdamW(parameters.values(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    ema = {name: p.detach().clone() for name, p in parameters.items() if trainable(name)}
+    step, seconds = _resume(folder, parameters, ema, optimizer)
+    average = 0.0
+    prefix = len(tokenizer.role_prefix("assistant"))
+    while (progress := seconds / (60 * recipe.minutes)) < 1:
+        began = time.monotonic()
+        rng = random.Random(f"{recipe.seed}:{step}")
+        words_stage = progress < recipe.words_share
+        with torch.autocast("cpu", torch.bfloat16):
+            if words_stage:
+                indices = [rng.randrange(len(data.records)) for _ in range(recipe.words_batch)]
+                loss = words_loss(model, reader, data, indices)
+            else:
+                indices = [rng.randrange(len(data.records)) for _ in range(recipe.answers_batch)]
+                samples = [question_sample(model, tokenizer, data, i, recipe.questions, rng) for i in indices]
+                loss = answers_loss(model, samples, prefix)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters.values(), 1.0)
+        inside = (
+            progress / recipe.words_share if words_stage else (progress - recipe.words_share) / (1 - recipe.words_share)
+        )
+        rate = recipe.learning_rate * min(1.0, (step + 1) / 100) * max(0.02, min(1.0, 1.6 * (1 - inside)))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        decay = min(recipe.ema, (1 + step) / (10 + step))
+        for name, mean in ema.items():
+            mean.lerp_(parameters[name].detach(), 1 - decay)
+        step += 1
+        average = loss.item() if average == 0 else 0.97 * average + 0.03 * loss.item()
+        seconds += time.monotonic() - began
+        if step % 25 == 0:
+            _log(folder, {"step": step, "stage": "words" if words_stage else "answers", "loss": round(average, 4)})
+        if step % recipe.save_every == 0 or seconds >= 60 * recipe.minutes:
+            _save(folder, parameters, ema, optimizer, step, seconds)
+    with torch.no_grad():
+        for name, mean in ema.items():
+            parameters[name].copy_(mean)
+    result = answer_accuracy(model, tokenizer, held_out, 100)
+    _log(folder, {"step": step, **result})
+    return result
+
+
+def _fresh_vision(model: BagelModel, seed: int) -> None:
+    """Random vision weights in fp32, trainable; the connector's output starts at the scale of word embeddings."""
+    generator = torch.Generator().manual_seed(seed + 1)
+    scale = model.language_model.model.embed_tokens.weight.float().pow(2).mean().sqrt()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(False)
+        if name == "vit_pos_embed.pos_embed":
+            side = model.config.vision.patches_per_side
+            parameter.data = sincos_table(side, parameter.shape[1])
+        if not trainable(name):
+            continue
+        if parameter.ndim == 2:
+            data = torch.randn(parameter.shape, generator=generator) / math.sqrt(parameter.shape[1])
+            data = data * (0.5 if "position_embedding" in name else scale if name == "connector.fc2.weight" else 1.0)
+        else:
+            data = torch.ones(parameter.shape) if "norm" in name and "weight" in name else torch.zeros(parameter.shape)
+        parameter.data = data
+        parameter.requires_grad_(True)
+
+
+def _log(folder: Path, line: dict[str, Any]) -> None:
+    with (folder / "log.jsonl").open("a") as log:
+        log.write(json.dumps(line) + "\n")
+
+
+def _save(
+    folder: Path, parameters: dict[str, nn.Parameter], ema: dict[str, Tensor], optimizer: torch.optim.Optimizer,
+    step: int, seconds: float,
+) -> None:  # fmt: skip
+    state = {f"now.{n}": p.detach().contiguous() for n, p in parameters.items()}
+    state |= {f"ema.{n}": t.contiguous() for n, t in ema.items()}
+    for n, p in parameters.items():
+        state |= {f"{key}.{n}": value.contiguous() for key, value in optimizer.state[p].items()}
+    metadata = {"step": str(step), "seconds": str(seconds)}
+    write_atomic_with(folder / "checkpoint.safetensors", lambda path: save_file(state, path, metadata))
+
+
+def _resume(
+    folder: Path, parameters: dict[str, nn.Parameter], ema: dict[str, Tensor], optimizer: torch.optim.Optimizer
+) -> tuple[int, float]:
+    file = folder / "checkpoint.safetensors"
+    if not file.exists():
+        return 0, 0.0
+    state = load_file(file)
+    with torch.no_grad():
+        for n, p in parameters.items():
+            p.copy_(state[f"now.{n}"])
+            moments = {key: state[f"{key}.{n}"] for key in ("exp_avg", "exp_avg_sq", "step") if f"{key}.{n}" in state}
+            if moments:
+                optimizer.state[p] = moments
+        for n, mean in ema.items():
+            mean.copy_(state[f"ema.{n}"])
+    with safe_open(file, framework="pt") as opened:
+        metadata = opened.metadata()
+    return int(metadata["step"]), float(metadata["seconds"])
