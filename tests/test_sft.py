@@ -67,11 +67,12 @@ def test_first_step_losses_are_pinned():
     optimizer = torch.optim.AdamW(parameters.values(), lr=0.0)
     data, settings = tiny_data(), tiny_settings()
     logs = [train_step(model, list(parameters.values()), optimizer, data, settings, 0, step) for step in range(3)]
-    assert [(round(log.ce, 4), round(log.mse, 4)) for log in logs] == PINNED
+    for log, (ce, mse) in zip(logs, PINNED, strict=True):
+        assert (log.ce, log.mse) == (pytest.approx(ce, abs=1e-3), pytest.approx(mse, abs=1e-3))
 
 
 # ce and mse of the first three steps, as computed when the loop was written
-PINNED = [(round(log.ce, 4), round(log.mse, 4)) for log in logs] == PINNED E assert [(5.0623, 3.0....8628, 2.658)]
+PINNED = [(5.0623, 3.0834), (4.9482, 2.8636), (4.8628, 2.658)]
 
 
 def test_every_sample_is_seen_once_an_epoch_in_a_new_order():
