@@ -1,0 +1,94 @@
+"""``charforge.json``: what is inside a bundle, from what it was made, and the hash of every other member."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from charforge.character import Character
+
+FORMAT_VERSION = 1
+MANIFEST = "charforge.json"
+CARD = "card.json"
+README = "README.md"
+AVATAR = "assets/icon/images/main.png"
+ADAPTER = "assets/x_charforge/ai/adapter_model.safetensors"
+ADAPTER_CONFIG = "assets/x_charforge/ai/adapter_config.json"
+REQUIRED = (MANIFEST, CARD, README, AVATAR, ADAPTER, ADAPTER_CONFIG)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BaseInfo(_Strict):
+    """The base it was trained on; an adapter fits that one and no other."""
+
+    name: str
+    content_hash: str
+    precision: str
+
+
+class AdapterInfo(_Strict):
+    """Size of the LoRA adapter."""
+
+    rank: int = Field(ge=1, le=4096)
+    alpha: int = Field(ge=1)
+
+
+class CharacterInfo(_Strict):
+    """What the prompts are built from, word for word as in training."""
+
+    name: str = Field(min_length=1)
+    class_noun: str
+    persona: str
+    voice: str
+    appearance: str
+    opening: str
+    author: str
+    license: str
+    facts: tuple[str, ...]
+
+    @classmethod
+    def from_character(cls, character: Character) -> Self:
+        """The character without its pictures and dialogues."""
+        return cls(**{name: getattr(character, name) for name in cls.model_fields})
+
+
+class ChatInfo(_Strict):
+    """How it speaks unless told otherwise."""
+
+    temperature: float
+    top_p: float
+    max_tokens: int
+
+
+class TrainingInfo(_Strict):
+    """How it was trained."""
+
+    seed: int
+    steps: int
+    best_step: int
+    pairs: dict[str, int]
+    settings: dict[str, Any]
+
+
+class Manifest(_Strict):
+    """The whole of ``charforge.json``. ``members``: SHA-256 of every other member of the zip."""
+
+    format_version: int = FORMAT_VERSION
+    charforge_version: str
+    created: str
+    base: BaseInfo
+    adapter: AdapterInfo
+    character: CharacterInfo
+    chat: ChatInfo
+    training: TrainingInfo
+    evaluation: dict[str, float | None]
+    members: dict[str, str] = {}
+
+    def to_character(self) -> Character:
+        """The character as prompts need it."""
+        return Character(pictures=(), dialogues=(), folder=Path(), **self.character.model_dump())
