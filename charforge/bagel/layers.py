@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +20,27 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., size) -> (..., size), dtype kept."""
-        wide = x.float()
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
-        return self.weight.to(x.dtype) * wide.to(x.dtype)
+        return _Normalise.apply(x, self.eps) * self.weight.to(x.dtype)
+
+
+class _Normalise(torch.autograd.Function):
+    """x / rms(x) over the last axis, statistics in fp32. Written out because norms of queries and keys were a sixth of
+    a training step on CPUs when autograd recorded every elementwise step (docs/log.md, 2026-11-23)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
+        inverse = torch.rsqrt(x.float().square().mean(-1, keepdim=True) + eps)
+        out = (x * inverse).to(x.dtype)
+        ctx.save_for_backward(out, inverse)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (grad,) = grads
+        out, inverse = ctx.saved_tensors
+        # d(x r)/dx = r (1 - y y^T / n) with y = x r
+        along = (grad * out).mean(-1, keepdim=True, dtype=torch.float32)
+        return ((grad - out * along) * inverse).to(grad.dtype), None
 
 
 def rotary_tables(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
@@ -62,9 +81,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
     folded = folded.reshape(rows * kv_heads, group * length, size)
     keys = key.transpose(1, 2).reshape(rows * kv_heads, -1, size)
     values = value.transpose(1, 2).reshape(rows * kv_heads, -1, size)
-    scores = torch.bmm(folded, keys.transpose(1, 2)) * size**-0.5
-    scores = scores.view(rows, kv_heads, group, length, -1) + bias[:, None, None]
-    weights = scores.float().softmax(-1).to(values.dtype).view(rows * kv_heads, group * length, -1)
+    scores = torch.bmm(folded * size**-0.5, keys.transpose(1, 2))
+    # in the scores' own type: the kernel sums in fp32 inside, a copy in fp32 would only cost memory
+    scores = scores.view(rows, kv_heads, group, length, -1) + bias[:, None, None].to(scores.dtype)
+    weights = scores.softmax(-1).view(rows * kv_heads, group * length, -1)
     out = torch.bmm(weights, values).view(rows, kv_heads, group, length, size)
     return out.permute(0, 3, 1, 2, 4).reshape(rows, length, heads, size)
 
