@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +44,6 @@ def load_base(name: str, quantize: str | None = None, device: str = "cpu") -> Ba
 
     Raises InputError for an unknown base and MachineError when weights cannot be had.
     """
-    # bitsandbytes reports every missing optional kernel; nothing a user can act on
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     dtype = compute_dtype(device)
     if name == "mini":
         language = ensure_language_weights()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import typer
@@ -30,6 +31,8 @@ def main() -> None:
     """Entry point: errors meant for people become sentences and exit codes."""
     from charforge.errors import CharforgeError
 
+    # bitsandbytes reports every missing optional kernel at import: nothing a user can act on
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         app()
     except CharforgeError as error:
