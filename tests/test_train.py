@@ -1,0 +1,122 @@
+"""The main job end to end on the embedded base, in a few steps: interrupted, continued, bundled, talked to."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from folders import make_folder
+from PIL import Image
+
+SHORT = [
+    "--set", "sft.steps=3", "--set", "sft.dialogues=1", "--set", "sft.knowledge=0", "--set", "sft.looks=1",
+    "--set", "sft.pictures=1", "--set", "sft.replay_pictures=1", "--set", "sft.draws=1",
+    "--set", "sft.evaluate_every=2", "--set", "sft.preview_every=2", "--set", "sft.checkpoint_every=1", "--set", "chat.max_tokens=6",
+]  # fmt: skip
+
+
+def charforge(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "charforge.cli.main", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=400, check=False)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    folder = tmp_path_factory.mktemp("train")
+    make_folder(folder / "pip")
+    done = charforge("train", "pip", "--json", *SHORT, "--out", "whole", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout)
+
+
+def test_the_result_names_run_bundle_and_metrics(trained):
+    folder, told = trained
+    assert set(told) == {"run", "bundle", "metrics"}
+    run = folder / told["run"]
+    assert (folder / told["bundle"]).is_file()
+    for name in ("config.toml", "pairs/pairs.jsonl", "metrics.jsonl", "report.html", "before_after.png"):
+        assert (run / name).is_file(), name
+    for key in ("held_out_perplexity_off", "held_out_perplexity_on", "held_out_image_loss_on", "best_step"):
+        assert told["metrics"][key] is not None
+
+
+def test_running_it_again_does_nothing_and_says_the_same(trained):
+    folder, told = trained
+    again = charforge("train", "pip", "--json", *SHORT, "--out", "whole", cwd=folder)
+    assert json.loads(again.stdout) == told
+
+
+def test_other_settings_do_not_continue_a_run(trained):
+    folder, _ = trained
+    done = charforge("train", "pip", "--out", "whole", "--seed", "9", *SHORT, cwd=folder)
+    assert done.returncode == 1
+    assert "choose a new --out" in done.stderr
+
+
+def test_killed_at_some_step_and_run_again_gives_the_same_adapter_to_the_bit(trained):
+    folder, told = trained
+    command = [sys.executable, "-m", "charforge.cli.main", "train", "pip", *SHORT, "--out", "cut"]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    metrics = folder / "cut/metrics.jsonl"
+    deadline = time.monotonic() + 300
+    while not (metrics.exists() and '"step": 2' in metrics.read_text()):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder / "cut/result.json").exists()
+    done = charforge("train", "pip", *SHORT, "--out", "cut", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    whole = (folder / told["run"] / "adapter/adapter_model.safetensors").read_bytes()
+    assert (folder / "cut/adapter/adapter_model.safetensors").read_bytes() == whole
+
+
+def test_chat_says_and_repeats_itself_with_the_same_seed(trained):
+    folder, told = trained
+    talk = ("chat", told["bundle"], "--say", "Hello, who are you?", "--seed", "3", "--json")
+    first, second = charforge(*talk, cwd=folder), charforge(*talk, cwd=folder)
+    assert first.returncode == 0, first.stderr
+    reply = json.loads(first.stdout)
+    assert set(reply) == {"reply", "image"}
+    assert reply["reply"]
+    assert json.loads(second.stdout)["reply"] == reply["reply"]
+
+
+def test_imagine_writes_one_picture_and_the_same_again(trained):
+    folder, told = trained
+    for out in ("one.png", "two.png"):
+        done = charforge("imagine", told["bundle"], "smiling, in a forest", "--seed", "3", "--out", out, cwd=folder)
+        assert done.returncode == 0, done.stderr
+    with Image.open(folder / "one.png") as picture:
+        assert picture.size == (128, 128)
+    assert (folder / "one.png").read_bytes() == (folder / "two.png").read_bytes()
+
+
+def test_a_bundle_of_another_base_is_refused(trained, tmp_path: Path):
+    from charforge.bundle import read_bundle, write_bundle
+
+    folder, told = trained
+    bundle = read_bundle(folder / told["bundle"])
+    bundle.extract_adapter(tmp_path)
+    other = bundle.manifest.model_copy(
+        update={"base": bundle.manifest.base.model_copy(update={"content_hash": "0" * 64})}
+    )
+    write_bundle(tmp_path / "other.charx", other, tmp_path, (), bundle.avatar())
+    done = charforge("chat", str(tmp_path / "other.charx"), "--say", "hi", cwd=folder)
+    assert done.returncode == 1
+    assert "was trained on mini 000000000000" in done.stderr
+
+
+def test_int8_base_trains(trained):
+    folder, _ = trained
+    done = charforge("train", "pip", "--json", *SHORT, "--quantize", "int8", "--out", "int8", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    from charforge.bundle import read_bundle
+
+    assert read_bundle(folder / told["bundle"]).manifest.base.precision == "int8"
