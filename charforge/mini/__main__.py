@@ -67,7 +67,7 @@ def generation(
 
 
 @app.command()
-def vision(out: Out = Path("mini-work"), minutes: float = 25.0, threads: Threads = 2) -> None:
+def vision(out: Out = Path("mini-work"), minutes: float = 50.0, threads: Threads = 2) -> None:
     """Train the vision tower: first words for what is seen, then answers through the frozen language model."""
     import torch
 

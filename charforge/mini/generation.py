@@ -40,7 +40,7 @@ class GenerationRecipe:
     """
 
     minutes: float = 75.0
-    captions: int = 16
+    captions: int = 10
     draws: int = 3
     learning_rate: float = 1.2e-3
     warmup: int = 100
@@ -49,7 +49,7 @@ class GenerationRecipe:
     ema: float = 0.998
     shift: float = 1.5
     seed: int = 0
-    save_every: int = 200
+    save_every: int = 150
 
 
 def trainable(name: str) -> bool:

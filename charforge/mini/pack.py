@@ -84,7 +84,7 @@ def _last_line(log: Path) -> dict[str, Any]:
 
 @torch.no_grad()
 def own_answers(batch: int = 12) -> str:
-    """The bare base's greedy answers to everyday questions, one JSON object a line; unfinished ones are left out."""
+    """The bare base's greedy answers, one JSON object a line; unfinished and empty ones are left out."""
     base = load_base("mini")
     lines = []
     for start in range(0, len(QUESTIONS), batch):
@@ -98,7 +98,7 @@ def own_answers(batch: int = 12) -> str:
                 base.model, context, lambda logits: logits.argmax(-1), limit, base.tokenizer.role_prefix("assistant")
             )
         for question, answer in zip(asked, ids, strict=True):
-            if len(answer) < limit:
-                text = base.tokenizer.decode(answer).strip()
+            text = base.tokenizer.decode(answer).strip()
+            if len(answer) < limit and text:
                 lines.append(json.dumps({"question": question, "answer": text}, ensure_ascii=False))
     return "\n".join(lines) + "\n"

@@ -40,8 +40,8 @@ from charforge.mini.world import Look
 class VisionRecipe:
     """Settings; ``minutes`` over all resumed parts, ``words_share`` of them for the first stage."""
 
-    minutes: float = 25.0
-    words_share: float = 0.35
+    minutes: float = 50.0
+    words_share: float = 0.14
     words_batch: int = 32
     answers_batch: int = 6
     questions: int = 5

@@ -1,0 +1,135 @@
+"""The unified model beyond the golden data: bases of unequal widths, contexts, layout in and out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from test_golden import GOLDEN
+from tiny import CONFIG, tiny_data, tiny_model
+
+from charforge.bagel.checkpoint import build_empty, load_official, load_tensors, rounded_rows, save_official
+from charforge.bagel.context import empty_context, extend_context, prepare_canvas, velocity
+from charforge.bagel.images import patchify_latent, unpatchify_latent
+from charforge.bagel.layers import grid_position_ids
+from charforge.bagel.packing import LatentSplit, TextSplit, pack
+from charforge.errors import InputError
+from charforge.flow import interpolate, logit_normal_timesteps, shift_timesteps, stratified_normal, target_velocity
+
+
+@torch.no_grad()
+def test_a_cached_context_gives_the_same_velocity_as_one_pass():
+    model = tiny_model()
+    text, ids = TextSplit((7, 8, 9)), grid_position_ids(2, 2, 4)
+    x = torch.randn(4, 16, generator=torch.Generator().manual_seed(0))
+    whole = model(pack([[text, LatentSplit(x, ids, 0.6)]], CONFIG)).velocity
+    context = extend_context(model, empty_context(1), [text])
+    canvas = prepare_canvas(model, context, ids)
+    stepped = velocity(model, canvas, x[None], torch.tensor([0.6]))[0]
+    torch.testing.assert_close(stepped, whole, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_rows_of_unequal_length_do_not_see_each_other():
+    model = tiny_model()
+    short, long = TextSplit((7, 8)), TextSplit((9, 10, 11, 12, 13))
+    both = extend_context(model, extend_context(model, empty_context(2), [short, long]), [long, short])
+    for row, (first, second) in enumerate(((short, long), (long, short))):
+        alone = extend_context(model, extend_context(model, empty_context(1), [first]), [second])
+        assert both.positions[row] == alone.positions[0]
+        valid = both.understanding_valid[row]
+        for ours, theirs in zip(both.cache, alone.cache, strict=True):
+            torch.testing.assert_close(ours[0][row][_valid_of(ours[0], both, row)], theirs[0][0], atol=1e-5, rtol=1e-4)
+        assert int(valid.sum()) == len(first.ids) + len(second.ids) + 4
+
+
+def _valid_of(keys: torch.Tensor, context, row: int) -> torch.Tensor:
+    # layers with both experts and layers without keep caches of their own length
+    joint = keys.shape[1] == context.valid.shape[1]
+    return context.valid[row] if joint else context.understanding_valid[row]
+
+
+def test_text_never_sees_the_noise_behind_it():
+    model, data = tiny_model(), tiny_data()
+    text, target = data.pictures[0]
+    later = TextSplit((20, 21), loss=True)
+    first, second = (
+        model(pack([[text, LatentSplit(value, target.position_ids, 0.5), later]], CONFIG)).logits
+        for value in (torch.zeros(4, 16), torch.ones(4, 16))
+    )
+    assert torch.equal(first, second)
+
+
+def test_dropped_pictures_still_advance_the_position():
+    # bagel.md section 4: two dropped pictures at the start leave the first text at position 2
+    batch = pack([[TextSplit((5, 6))]], CONFIG, starts=[2])
+    assert batch.layout.understanding_positions.tolist() == [2, 3, 4, 5]
+
+
+def test_latent_patches_round_trip():
+    latent = torch.randn(16, 6, 8)
+    assert torch.equal(unpatchify_latent(patchify_latent(latent, 2), 3, 4, 2), latent)
+
+
+def test_official_layout_round_trips(tmp_path: Path):
+    model, autoencoder = load_official(GOLDEN / "ckpt", torch.bfloat16)
+    save_official(tmp_path, model, autoencoder, torch.bfloat16)
+    written, published = load_file(tmp_path / "ema.safetensors"), load_file(GOLDEN / "ckpt/ema.safetensors")
+    assert written.keys() == published.keys()
+    assert all(torch.equal(written[name], published[name]) for name in written)
+    ours, theirs = load_file(tmp_path / "ae.safetensors"), load_file(GOLDEN / "ckpt/ae.safetensors")
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert load_official(tmp_path)[0].config == model.config
+
+
+def test_a_base_with_unequal_experts_has_no_official_layout(tmp_path: Path):
+    _, autoencoder = load_official(GOLDEN / "ckpt")
+    with pytest.raises(InputError, match="same shape"):
+        save_official(tmp_path, tiny_model(), autoencoder, torch.float32)
+
+
+def test_missing_unexpected_and_misshapen_tensors_are_named(tmp_path: Path):
+    state = load_file(GOLDEN / "ckpt/ema.safetensors")
+    model, _ = load_official(GOLDEN / "ckpt")
+    state["stranger"] = torch.zeros(1)
+    state["llm2vae.bias"] = torch.zeros(3)
+    del state["vae2llm.bias"]
+    save_file(state, tmp_path / "x.safetensors")
+    with pytest.raises(InputError) as raised:
+        load_tensors(build_empty(model.config), [tmp_path / "x.safetensors"], torch.float32)
+    for words in (
+        "unexpected tensor stranger",
+        "llm2vae.bias in x.safetensors has shape [3]",
+        "missing tensor vae2llm.bias",
+    ):
+        assert words in str(raised.value)
+
+
+def test_int8_rows_read_back_within_half_a_step(tmp_path: Path):
+    model = tiny_model()
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    save_file(rounded_rows(state), tmp_path / "x.safetensors")
+    loaded = build_empty(CONFIG)
+    load_tensors(loaded, [tmp_path / "x.safetensors"], torch.float32)
+    for name, tensor in loaded.state_dict().items():
+        if tensor.ndim == 2:
+            step = state[name].abs().amax(1, keepdim=True) / 127
+            assert ((tensor - state[name]).abs() <= 0.51 * step).all(), name
+
+
+def test_flow_endpoints_and_shift():
+    x0, noise = torch.randn(3, 4), torch.randn(3, 4)
+    assert torch.equal(interpolate(x0, noise, torch.zeros(3)), x0)
+    assert torch.equal(interpolate(x0, noise, torch.ones(3)), noise)
+    torch.testing.assert_close(x0 + target_velocity(x0, noise), noise)
+    assert shift_timesteps(torch.tensor([0.0, 0.5, 1.0]), 3.0).tolist() == [0.0, 0.75, 1.0]
+    assert logit_normal_timesteps(torch.tensor(-torch.inf), 3.0) == 0
+
+
+def test_stratified_times_cover_every_slice_once():
+    normal = stratified_normal(64, torch.Generator().manual_seed(0))
+    slices = (torch.special.ndtr(normal) * 64).floor().long().sort().values
+    assert slices.tolist() == list(range(64))
