@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -21,7 +20,6 @@ from charforge.bagel.model import BagelModel
 from charforge.errors import InputError
 from charforge.files import write_atomic, write_atomic_with
 
-LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 # PEFT files name parameters as seen from a PeftModel; stock peft strips this again
 PREFIX = "base_model.model."
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -112,10 +110,3 @@ def load_adapter_state(model: BagelModel, state: dict[str, Tensor]) -> None:
 def adapter_shapes(model: BagelModel) -> dict[str, tuple[int, ...]]:
     """Names and shapes that an adapter file for ``model`` (adapter inserted) has to hold."""
     return {PREFIX + name: tuple(tensor.shape) for name, tensor in get_peft_model_state_dict(model).items()}
-
-
-def read_adapter_rank(folder: Path) -> int:
-    """Rank of the adapter in ``folder`` as its tensors say."""
-    with safe_open(folder / WEIGHTS, framework="pt") as tensors:
-        name = next(n for n in tensors.keys() if "lora_A" in n)  # noqa: SIM118
-        return int(tensors.get_slice(name).get_shape()[0])

@@ -150,7 +150,6 @@ class Decoder(nn.Module):
     def __init__(self, config: BagelConfig) -> None:
         super().__init__()
         self.config = config
-        self.checkpoint_activations = False
         self.embed_tokens = nn.Embedding(config.vocab_size, config.understanding.hidden_size)
         self.layers = nn.ModuleList(
             DecoderLayer(config, config.has_generation(index)) for index in range(config.layers)
@@ -176,11 +175,7 @@ class Decoder(nn.Module):
                 assert layout.understanding_only is not None
                 grid = layout.understanding_only
             past = cache[index] if cache is not None else None
-            arguments = (und, gen, grid, und_tables, gen_tables, past)
-            if self.checkpoint_activations and torch.is_grad_enabled():
-                und, gen, key_value = torch.utils.checkpoint.checkpoint(layer, *arguments, use_reentrant=False)
-            else:
-                und, gen, key_value = layer(*arguments)
+            und, gen, key_value = layer(und, gen, grid, und_tables, gen_tables, past)
             fresh.append(key_value)
         return self.norm(und), self.norm_moe_gen(gen), fresh
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 
 from charforge.bagel.autoencoder import Autoencoder
 from charforge.bagel.checkpoint import build_empty, load_autoencoder, load_tensors
@@ -91,9 +90,3 @@ def compute_dtype(device: str) -> torch.dtype:
 def content_hash(files: list[Path]) -> str:
     """One SHA-256 over the hashes of ``files`` in order: the identity that bundles record."""
     return hashlib.sha256("".join(sha256_file(file) for file in files).encode()).hexdigest()
-
-
-def read_metadata(file: Path) -> dict[str, str]:
-    """The string metadata of a safetensors file."""
-    with safe_open(file, framework="pt") as opened:
-        return opened.metadata() or {}

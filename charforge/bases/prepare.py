@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import torch
 from PIL import Image
 from torch import Tensor
 
 from charforge.bagel import images
-from charforge.bagel.context import empty_context, extend_context, repeat_context
+from charforge.bagel.context import Context, empty_context, extend_context, repeat_context
 from charforge.bagel.layers import grid_position_ids
 from charforge.bagel.model import computes_in_bf16
-from charforge.bagel.packing import TextSplit
+from charforge.bagel.packing import Split
 from charforge.bagel.sampler import Guidance, draw
 from charforge.bases.base import Base
 from charforge.sample import Picture, Target
@@ -51,32 +48,32 @@ def initial_noise(base: Base, count: int, seed: int) -> Tensor:
 
 
 @torch.no_grad()
-def draw_prompts(
-    base: Base, prompts: list[str], seeds: list[int], on_step: Callable[[int], None] | None = None
-) -> list[Image.Image]:
+def draw_prompts(base: Base, prompts: list[str], seeds: list[int]) -> list[Image.Image]:
     """One picture a prompt with the base's own sampling settings; the adapter in the model acts if it is on."""
+    splits: list[Split] = [base.tokenizer.text(prompt) for prompt in prompts]
+    with torch.autocast(base.model.device.type, torch.bfloat16, enabled=computes_in_bf16(base.model)):
+        return _draw(base, extend_context(base.model, empty_context(len(prompts)), splits), seeds)
+
+
+@torch.no_grad()
+def draw_many(base: Base, prompt: str, seed: int, count: int) -> list[Image.Image]:
+    """``count`` pictures of one prompt, which is read once; seeds are seed, seed + 1, ..."""
+    with torch.autocast(base.model.device.type, torch.bfloat16, enabled=computes_in_bf16(base.model)):
+        context = extend_context(base.model, empty_context(), [base.tokenizer.text(prompt)])
+        return _draw(base, repeat_context(context, count), [seed + index for index in range(count)])
+
+
+def _draw(base: Base, context: Context, seeds: list[int]) -> list[Image.Image]:
     config, sampling = base.config, base.config.sampling
-    pictures: list[Image.Image] = []
     rows, columns = sampling.height // config.latent_stride, sampling.width // config.latent_stride
     ids = grid_position_ids(rows, columns, config.max_latent_size, config.interpolate_positions)
     noise = torch.cat([initial_noise(base, 1, seed) for seed in seeds]).to(base.model.device)
-    with torch.autocast(base.model.device.type, torch.bfloat16, enabled=computes_in_bf16(base.model)):
-        splits = [base.tokenizer.text(prompt) for prompt in prompts]
-        empty = empty_context(len(prompts))
-        full = extend_context(base.model, empty, list[TextSplit | object](splits))  # type: ignore[arg-type]
-        guidance = Guidance(full, empty, full)
-        tokens = draw(
-            base.model, guidance, noise, ids, sampling, (lambda index, x, v: on_step(index)) if on_step else None
-        )
-    for token in tokens:
-        latent = images.unpatchify_latent(token, rows, columns, config.latent_patch_size)
+    guidance = Guidance(full=context, without_text=empty_context(len(seeds)), without_images=context)
+    pictures: list[Image.Image] = []
+    for tokens in draw(base.model, guidance, noise, ids, sampling):
+        latent = images.unpatchify_latent(tokens, rows, columns, config.latent_patch_size)
         pictures.append(images.to_image(base.autoencoder.decode(latent[None])[0]))
     return pictures
-
-
-def draw_many(base: Base, prompt: str, seed: int, count: int) -> list[Image.Image]:
-    """``count`` pictures of one prompt, seeds seed, seed + 1, ...: each the same as if it were drawn alone."""
-    return draw_prompts(base, [prompt] * count, [seed + index for index in range(count)])
 
 
 def contact_sheet(pictures: list[Image.Image], columns: int, cell: int = 128) -> Image.Image:
@@ -86,6 +83,3 @@ def contact_sheet(pictures: list[Image.Image], columns: int, cell: int = 128) ->
     for index, picture in enumerate(pictures):
         sheet.paste(picture.resize((cell, cell)), ((index % columns) * cell, (index // columns) * cell))
     return sheet
-
-
-__all__ = ["Path", "contact_sheet", "draw_many", "draw_prompts", "prepare_picture", "repeat_context"]

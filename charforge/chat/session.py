@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from charforge import grammar
-from charforge.adapter.lora import adapter_off, load_adapter
+from charforge.adapter.lora import load_adapter
 from charforge.bagel.context import Context, empty_context, extend_context, generate_text
 from charforge.bagel.model import computes_in_bf16
 from charforge.bases.base import Base, load_base
@@ -119,6 +119,3 @@ def open_character(bundle: Path, adapter: bool = True, device: str | None = None
 def default_device() -> str:
     """The first GPU, or the CPU."""
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-__all__ = ["Reply", "Session", "adapter_off", "nucleus", "open_character"]

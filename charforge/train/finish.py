@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def evaluate(
     replies: dict[str, list[str]] = {}
     sheets: list[Image.Image] = []
     for state in ("off", "on"):
-        with adapter_off(base.model) if state == "off" else _nothing():
+        with adapter_off(base.model) if state == "off" else nullcontext():
             ce, mse = held_out(base.model, data, settings.sft)
             replies[state] = [
                 Session(base, character, settings.chat).say(question, PREVIEW_SEED, draw=False).text
@@ -60,14 +61,6 @@ def evaluate(
     avatar = sheets[len(prompts)]
     write_atomic_with(run / "avatar.png", lambda path: avatar.save(path, "PNG"))
     return results
-
-
-class _nothing:
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        return None
 
 
 def _rounded(value: float) -> float | None:

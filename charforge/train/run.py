@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ from torch import nn
 
 from charforge import grammar
 from charforge.adapter.lora import add_adapter, lora_config, save_adapter
-from charforge.bases.base import Base, load_base
+from charforge.bases.base import load_base
 from charforge.character import Character, read_character
 from charforge.chat.session import default_device
 from charforge.errors import InputError
@@ -159,11 +158,3 @@ def load_best(parameters: dict[str, nn.Parameter], file: Path) -> None:
         state = load_file(file)
         for name, parameter in parameters.items():
             parameter.data.copy_(state[f"parameter.{name}"])
-
-
-def forget_cache(run: Path) -> None:
-    """Remove what can be computed again."""
-    shutil.rmtree(run / "cache", ignore_errors=True)
-
-
-__all__ = ["Base", "TrainResult", "train_character"]
