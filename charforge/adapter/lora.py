@@ -71,9 +71,17 @@ def adapter_state(model: BagelModel) -> dict[str, Tensor]:
     return {PREFIX + name: tensor.detach().float().cpu().contiguous() for name, tensor in state.items()}
 
 
-def save_adapter(model: BagelModel, config: LoraConfig, folder: Path, base_name: str) -> None:
+def round_to_bf16(parameters: dict[str, nn.Parameter]) -> None:
+    """Round the finished adapter to what bf16 can hold: a file of half the size then holds exactly what was measured."""
+    for parameter in parameters.values():
+        parameter.data.copy_(parameter.data.bfloat16())
+
+
+def save_adapter(
+    model: BagelModel, config: LoraConfig, folder: Path, base_name: str, dtype: torch.dtype = torch.float32
+) -> None:
     """Write ``adapter_model.safetensors`` and ``adapter_config.json`` as stock peft reads them."""
-    state = adapter_state(model)
+    state = {name: tensor.to(dtype) for name, tensor in adapter_state(model).items()}
     write_atomic_with(folder / WEIGHTS, lambda path: save_file(state, path, {"format": "pt"}))
     plain = {key: value for key, value in config.to_dict().items() if _is_plain(value)}
     plain["base_model_name_or_path"] = base_name

@@ -12,11 +12,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from torch import nn
 
 from charforge import grammar
-from charforge.adapter.lora import add_adapter, lora_config, save_adapter
+from charforge.adapter.lora import add_adapter, lora_config, round_to_bf16, save_adapter
 from charforge.bases.base import load_base
 from charforge.character import Character, read_character
 from charforge.chat.session import default_device
@@ -27,7 +28,7 @@ from charforge.resources import preset_path
 from charforge.settings import Settings, read_settings, settings_toml
 from charforge.train.dataset import build_dataset, prepared_pictures
 from charforge.train.finish import evaluate, make_bundle
-from charforge.train.progress import Progress
+from charforge.train.progress import Progress, peak_memory_gib
 from charforge.train.report import write_report
 from charforge.train.sft import train_sft
 
@@ -73,10 +74,12 @@ def train_character(
         hooks = progress.hooks(lambda step: progress.preview(loaded, prompts, step))
         best = train_sft(loaded.model, parameters, data, settings.sft, settings.seed, run / "checkpoints", hooks)
         load_best(parameters, run / "checkpoints" / "best.safetensors")
-        save_adapter(loaded.model, config, run / "adapter", settings.base)
+        round_to_bf16(parameters)
+        save_adapter(loaded.model, config, run / "adapter", settings.base, torch.bfloat16)
         progress.stage("measuring")
         metrics = evaluate(loaded, data, settings, character, run, prompts)
     metrics |= {"best_step": best.step, "best_score": best.score, "train_seconds": round(time.time() - began, 1)}
+    metrics["peak_memory_gib"] = round(peak_memory_gib(), 2)
     bundle = make_bundle(run / f"{slug}.charx", character, loaded, settings, run, pairs_by_task(pairs), metrics)
     write_report(run, character, settings, metrics)
     # written last: a run with a result is a finished run
