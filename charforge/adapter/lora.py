@@ -72,7 +72,7 @@ def adapter_state(model: BagelModel) -> dict[str, Tensor]:
 
 
 def round_to_bf16(parameters: dict[str, nn.Parameter]) -> None:
-    """Round the finished adapter to what bf16 can hold: a file of half the size then holds exactly what was measured."""
+    """Round the finished adapter to what bf16 holds: a file of half the size is then exactly what was measured."""
     for parameter in parameters.values():
         parameter.data.copy_(parameter.data.bfloat16())
 
