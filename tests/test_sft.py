@@ -16,7 +16,7 @@ from charforge.bagel.quantize import quantize_decoder
 from charforge.errors import InputError
 from charforge.sample import without_text
 from charforge.train.losses import Noise, draw_noise, picture_loss, text_loss, unified_loss
-from charforge.train.sft import Hooks, choose, held_out, learning_rate, step_batch, train_sft, train_step
+from charforge.train.sft import Hooks, adamw, choose, held_out, rate_factor, step_batch, train_sft, train_step
 
 LORA = lora_config(rank=4, alpha=8)
 
@@ -64,8 +64,8 @@ def test_losses_are_means_over_tokens_so_repeating_a_batch_changes_nothing():
 def test_first_step_losses_are_pinned():
     model = tiny_model()
     parameters = add_adapter(model, LORA, seed=0)
-    optimizer = torch.optim.AdamW(parameters.values(), lr=0.0)
     data, settings = tiny_data(), tiny_settings()
+    optimizer = adamw(parameters, settings)
     logs = [train_step(model, list(parameters.values()), optimizer, data, settings, 0, step) for step in range(3)]
     for log, (ce, mse) in zip(logs, PINNED, strict=True):
         assert (log.ce, log.mse) == (pytest.approx(ce, abs=1e-3), pytest.approx(mse, abs=1e-3))
@@ -84,16 +84,24 @@ def test_every_sample_is_seen_once_an_epoch_in_a_new_order():
 
 def test_the_batch_of_a_step_depends_on_seed_and_step_alone():
     data, settings = tiny_data(), tiny_settings()
-    first, second = step_batch(data, settings, 5, 3), step_batch(data, settings, 5, 3)
-    assert torch.equal(first[2].values, second[2].values)
-    assert not torch.equal(first[2].values, step_batch(data, settings, 5, 4)[2].values)
+    first, second, other = (step_batch(data, settings, 5, step)[2].values for step in (3, 3, 4))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
 
 
-def test_learning_rate_warms_up_and_ends_at_a_tenth():
+def test_the_rate_warms_up_and_ends_at_a_tenth():
     settings = tiny_settings(steps=100, warmup=10)
-    assert learning_rate(0, settings) == pytest.approx(settings.learning_rate / 10)
-    assert learning_rate(10, settings) == pytest.approx(settings.learning_rate)
-    assert learning_rate(99, settings) == pytest.approx(settings.learning_rate / 10, rel=0.01)
+    assert rate_factor(0, settings) == pytest.approx(0.1)
+    assert rate_factor(10, settings) == pytest.approx(1)
+    assert rate_factor(99, settings) == pytest.approx(0.1, rel=0.01)
+
+
+def test_each_expert_has_its_own_rate():
+    parameters = add_adapter(tiny_model(), LORA, seed=0)
+    text, pictures = adamw(parameters, tiny_settings(text_learning_rate=1e-4, picture_learning_rate=1e-2)).param_groups
+    assert (text["highest"], pictures["highest"]) == (1e-4, 1e-2)
+    assert len(text["params"]) + len(pictures["params"]) == len(parameters)
+    assert len(pictures["params"]) == 2 * 7 * 2
 
 
 def test_a_fresh_adapter_changes_nothing_and_a_trained_one_does(tmp_path: Path):
@@ -117,6 +125,19 @@ def test_training_lowers_both_losses_on_what_it_sees(tmp_path: Path):
     after = held_out(model, seen, settings)
     assert after[0] < 0.9 * before[0]
     assert after[1] < 0.97 * before[1]
+
+
+NO_PICTURES = {"pictures": 0, "replay_pictures": 0}
+NO_TEXTS = {"dialogues": 0, "knowledge": 0, "looks": 0, "replay_texts": 0}
+
+
+@pytest.mark.parametrize("empty", [NO_PICTURES, NO_TEXTS])
+def test_texts_alone_and_pictures_alone_can_be_trained(tmp_path: Path, empty: dict[str, int]):
+    model = tiny_model()
+    parameters = add_adapter(model, LORA, seed=0)
+    before = held_out(model, tiny_data(), tiny_settings())
+    train_sft(model, parameters, tiny_data(), tiny_settings(**empty), 0, tmp_path, quiet())
+    assert held_out(model, tiny_data(), tiny_settings()) != before
 
 
 class Stop(Exception):

@@ -83,7 +83,8 @@ def tiny_data(seed: int = 0) -> Dataset:
 def tiny_settings(**changes: object) -> SftSettings:
     """Short and lively."""
     values: dict[str, object] = {
-        "steps": 6, "dialogues": 2, "pictures": 2, "replay_pictures": 2, "draws": 2, "learning_rate": 3e-3, "warmup": 2,
+        "steps": 6, "dialogues": 2, "pictures": 2, "replay_pictures": 2, "draws": 2, "warmup": 2,
+        "text_learning_rate": 3e-3, "picture_learning_rate": 3e-3,
         "evaluate_every": 2, "preview_every": 100, "checkpoint_every": 1,
     }  # fmt: skip
     return SftSettings(**(values | changes))  # type: ignore[arg-type]

@@ -42,7 +42,7 @@ class StepLog:
     ce: float
     mse: float
     gradient_norm: float
-    learning_rate: float
+    rate_factor: float
     seconds: float
 
 
@@ -80,15 +80,27 @@ def choose(samples: Sequence[Sample], count: int, step: int, seed: int) -> list[
     return chosen
 
 
-def learning_rate(step: int, settings: SftSettings) -> float:
-    """Linear warm-up, then a cosine to a tenth."""
+def rate_factor(step: int, settings: SftSettings) -> float:
+    """Share of the highest learning rate: linear warm-up, then a cosine to a tenth."""
     if step < settings.warmup:
-        return settings.learning_rate * (step + 1) / settings.warmup
+        return (step + 1) / settings.warmup
     progress = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
-    return settings.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress)))
+    return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def step_batch(data: Dataset, settings: SftSettings, seed: int, step: int) -> tuple[list[Sample], list[Sample], Noise]:
+def adamw(parameters: dict[str, nn.Parameter], settings: SftSettings) -> torch.optim.AdamW:
+    """AdamW with a rate of its own for each expert: text overfits at rates at which pictures have barely begun."""
+    experts = [
+        ([p for name, p in parameters.items() if "_moe_gen" not in name], settings.text_learning_rate),
+        ([p for name, p in parameters.items() if "_moe_gen" in name], settings.picture_learning_rate),
+    ]
+    groups = [{"params": own, "lr": 0.0, "highest": rate} for own, rate in experts if own]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+
+
+def step_batch(
+    data: Dataset, settings: SftSettings, seed: int, step: int
+) -> tuple[list[Sample], list[Sample], Noise | None]:
     """Texts, pictures (each ``draws`` times, some without caption) and their noise for one step."""
     generator = step_generator(seed, step)
     texts = choose(data.dialogues, settings.dialogues, step, seed)
@@ -99,7 +111,8 @@ def step_batch(data: Dataset, settings: SftSettings, seed: int, step: int) -> tu
     pictures += choose(data.replay_pictures, settings.replay_pictures, step, seed)
     pictures = drop_captions(pictures, settings.caption_dropout, generator)
     pictures = [picture for picture in pictures for _ in range(settings.draws)]
-    return texts, pictures, draw_noise(pictures, settings.timestep_shift, generator)
+    noise = draw_noise(pictures, settings.timestep_shift, generator) if pictures else None
+    return texts, pictures, noise
 
 
 def train_step(
@@ -114,13 +127,13 @@ def train_step(
         loss = settings.ce_weight * losses.ce + settings.mse_weight * losses.mse
     loss.backward()
     norm = nn.utils.clip_grad_norm_(parameters, settings.clip)
-    rate = learning_rate(step, settings)
+    factor = rate_factor(step, settings)
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = group["highest"] * factor
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     seconds = time.perf_counter() - began
-    return StepLog(step + 1, losses.ce.item(), losses.mse.item(), norm.item(), rate, seconds)
+    return StepLog(step + 1, losses.ce.item(), losses.mse.item(), norm.item(), factor, seconds)
 
 
 @torch.no_grad()
@@ -153,7 +166,7 @@ def train_sft(
 
     ``folder/best.safetensors`` holds the adapter of the best held-out score.
     """
-    optimizer = torch.optim.AdamW(parameters.values(), lr=0.0, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+    optimizer = adamw(parameters, settings)
     last, best_file = folder / "last.safetensors", folder / "best.safetensors"
     step = 0
     if last.exists():
