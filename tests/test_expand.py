@@ -15,13 +15,21 @@ from hypothesis import strategies as st
 from charforge import grammar
 from charforge.character import Character, Dialogue, Turn, read_character
 from charforge.errors import InputError
-from charforge.expand import ImagePart, Pair, TextPart, expand, leaked, prompt_key, read_pairs, write_pairs
+from charforge.expand import TALK, ImagePart, Pair, TextPart, leaked, prompt_key, read_pairs, write_pairs
+from charforge.expand import expand as expand_character
 from charforge.expand.knowledge import questions as knowledge_questions
 from charforge.expand.pairs import similar
 from charforge.expand.persons import first_person
 from charforge.expand.phrases import Phrase, phrases, surely_absent
 from charforge.expand.rewording import rewordings
 
+STRANGERS = {
+    "base:0": "a voxel robot with pink lights, in a forest",
+    "base:1": "On a white background, a potted sprout in a teal pot, winking",
+    "base:2": "smiling, on a beach",
+    "base:3": "A picture of a dome-shaped pink critter with round ears, laughing",
+    "base:4": "a voxel person, under water",
+}
 ROLESCAPE = Path(__file__).parent.parent.parent / "shared" / "rolescape"
 
 
@@ -33,6 +41,10 @@ def pip(tmp_path_factory: pytest.TempPathFactory) -> Character:
 @pytest.fixture(scope="module")
 def pairs(pip: Character) -> list[Pair]:
     return expand(pip, seed=0)
+
+
+def expand(character: Character, seed: int = 0) -> list[Pair]:
+    return expand_character(character, seed, strangers=STRANGERS).pairs
 
 
 def of_task(pairs: list[Pair], task: str, split: str = "train") -> list[Pair]:
@@ -50,7 +62,7 @@ def test_the_same_seed_gives_the_same_pairs_and_another_seed_others(pip: Charact
 
 def test_hundreds_of_pairs_in_every_task(pairs: list[Pair]) -> None:
     counts = Counter(pair.task for pair in pairs)
-    assert set(counts) == {"roleplay_text", "roleplay_picture", "text_to_image", "vqa", "knowledge"}
+    assert set(counts) == {*TALK, "roleplay_picture", "text_to_image", "vqa", "knowledge", "refusal"}
     assert 150 <= len(pairs) <= 600
     assert len({pair.id for pair in pairs}) == len(pairs)
     assert len({(pair.task, pair.parts) for pair in pairs}) == len(pairs)
@@ -58,7 +70,7 @@ def test_hundreds_of_pairs_in_every_task(pairs: list[Pair]) -> None:
 
 def test_every_conversation_opens_with_the_one_system_prompt(pip: Character, pairs: list[Pair]) -> None:
     for pair in pairs:
-        if pair.task in ("roleplay_text", "knowledge"):
+        if pair.task in (*TALK, "knowledge", "refusal"):
             assert pair.texts("system") == [grammar.system_prompt(pip)]
             assert isinstance(pair.parts[0], TextPart) and pair.parts[0].role == "system"
         else:
@@ -185,30 +197,19 @@ def test_rewordings_are_few_and_keep_the_reply(pip: Character, pairs: list[Pair]
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (
-            "What is that?",
-            {
-                "what is that",
-                "What's that?",
-                "Hey Bo, what is that?",
-                "So, what is that?",
-                "What is that, Bo?",
-            },
-        ),
-        ("You're late, Bo!", {"you're late bo", "You are late, Bo!"}),
-        (
-            "Who's taken it?",
-            {"who's taken it", "Hey Bo, who's taken it?", "So, who's taken it?", "Who's taken it, Bo?"},
-        ),
+        ("What is that?", {"What might that be?", "What do we have there?"}),
+        ("Do you like rain?", {"Are you fond of rain?", "How do you feel about rain?"}),
+        ("Why don't you sleep?", set()),
+        ("What is that? It is loud.", set()),
     ],
 )
-def test_rewordings_are_those_a_person_would_type(text: str, expected: set[str]) -> None:
-    assert set(rewordings(text, "Bo", random.Random(0), limit=9)) == expected
+def test_rewordings_change_the_words_and_only_where_that_is_sure(text: str, expected: set[str]) -> None:
+    assert set(rewordings(text, random.Random(0), limit=9)) == expected
 
 
 @given(st.text(min_size=1, max_size=80), st.integers(0, 99))
 def test_a_rewording_asks_the_same(text: str, seed: int) -> None:
-    for form in rewordings(text, "Bo", random.Random(seed)):
+    for form in rewordings(text, random.Random(seed)):
         assert form != text
 
 
@@ -312,7 +313,7 @@ def test_eyes_are_told_apart_from_the_mouth(pip: Character) -> None:
 
 
 def test_yes_and_no_are_balanced_and_no_is_true(pip: Character, pairs: list[Pair]) -> None:
-    asked = [pair for pair in pairs if pair.task == "vqa"]
+    asked = [pair for pair in pairs if pair.task == "vqa" and not pair.images("look")[0].startswith("base:")]
     yes = [pair for pair in asked if answer(pair).startswith("Yes, ")]
     no = [pair for pair in asked if answer(pair).startswith("No, ")]
     assert len(yes) == len(no) >= 20

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from charforge import grammar
 from charforge.adapter.lora import load_adapter
@@ -20,6 +19,7 @@ from charforge.bundle import read_bundle
 from charforge.character import Character
 from charforge.errors import InputError
 from charforge.files import write_atomic_with
+from charforge.sampling import nucleus
 from charforge.settings import ChatSettings
 
 
@@ -30,18 +30,6 @@ class Reply:
     text: str
     plan: str | None
     image: Image.Image | None
-
-
-def nucleus(logits: Tensor, settings: ChatSettings, generator: torch.Generator) -> Tensor:
-    """Sample token ids (rows,) from logits (rows, vocabulary) with temperature and top-p; greedy at temperature 0."""
-    if settings.temperature == 0:
-        return logits.argmax(-1)
-    probabilities = (logits.float() / settings.temperature).softmax(-1)
-    ordered, ids = probabilities.sort(-1, descending=True)
-    # a token stays while the mass before it is below top_p: the first always stays
-    ordered = ordered * (ordered.cumsum(-1) - ordered < settings.top_p)
-    picked = torch.multinomial(ordered.cpu(), 1, generator=generator).to(ids.device)
-    return ids.gather(-1, picked).squeeze(-1)
 
 
 @dataclass
@@ -63,7 +51,7 @@ class Session:
             ids, _ = generate_text(
                 self.base.model,
                 self._context(),
-                lambda logits: nucleus(logits, self.settings, generator),
+                lambda logits: nucleus(logits, self.settings.temperature, self.settings.top_p, generator),
                 self.settings.max_tokens,
                 tokenizer.role_prefix("assistant"),
             )

@@ -17,6 +17,7 @@ def train(
     quantize: Annotated[str | None, typer.Option(help="hold the base in int8 or nf4")] = None,
     stage: Annotated[str, typer.Option(help="which stage to run; sft is the one there is so far")] = "sft",
     assignments: Annotated[list[str] | None, typer.Option("--set", help="key=value, e.g. sft.steps=300")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="train on these, e.g. charforge expand's, edited")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
 ) -> None:
     """Train a character: check, expand, Unified-SFT, measure, bundle. Run it again to continue.
@@ -34,7 +35,14 @@ def train(
     from charforge.train.run import train_character
 
     result = train_character(
-        folder, preset=preset, base=base, out=out, seed=seed, overrides=assignments or [], quantize=quantize
+        folder,
+        preset=preset,
+        base=base,
+        out=out,
+        seed=seed,
+        overrides=assignments or [],
+        quantize=quantize,
+        pairs_file=pairs,
     )
     if as_json:
         print_json({"run": str(result.run), "bundle": str(result.bundle), "metrics": result.metrics})

@@ -1,6 +1,16 @@
 """Character -> training pairs. No torch here."""
 
+from charforge.expand.expansion import (
+    Author,
+    Expansion,
+    dropped_file,
+    expand,
+    summary,
+    write_expansion,
+)
+from charforge.expand.filters import Dropped
 from charforge.expand.pairs import (
+    TALK,
     ImagePart,
     Pair,
     Part,
@@ -11,17 +21,23 @@ from charforge.expand.pairs import (
     read_pairs,
     write_pairs,
 )
-from charforge.expand.template import expand
 
 __all__ = [
+    "TALK",
+    "Author",
+    "Dropped",
+    "Expansion",
     "ImagePart",
     "Pair",
     "Part",
     "TextPart",
+    "dropped_file",
     "expand",
     "leaked",
     "prompt_key",
     "prompts",
     "read_pairs",
+    "summary",
+    "write_expansion",
     "write_pairs",
 ]

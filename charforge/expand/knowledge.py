@@ -103,6 +103,13 @@ def questions(character: Character) -> list[Question]:
     return list(asked.values())
 
 
+def source_of(character: Character, origin: str) -> str:
+    """The user's own words that a question of this origin rests on."""
+    if origin.startswith("facts:"):
+        return character.facts[int(origin.removeprefix("facts:")) - 1]
+    return {"persona": character.persona, "appearance": character.appearance}.get(origin, grammar.who(character))
+
+
 def _about_self(character: Character, ask: Callable[[str, str, str], bool]) -> None:
     name, noun = character.name, grammar.with_article(character.class_noun)
     ask("Who are you?", f"I am {name}, {noun}.", "name")

@@ -21,8 +21,20 @@ from pydantic import (
 from charforge.errors import InputError, Problem
 from charforge.files import write_atomic
 
-Task = Literal["roleplay_text", "roleplay_picture", "text_to_image", "vqa", "knowledge"]
+Task = Literal[
+    "roleplay_text",
+    "roleplay_multi_turn",
+    "roleplay_plan",
+    "roleplay_picture",
+    "text_to_image",
+    "vqa",
+    "knowledge",
+    "refusal",
+]
+TALK: tuple[Task, ...] = ("roleplay_text", "roleplay_multi_turn", "roleplay_plan")
+"""Conversations: one reply, several, or a reply that ends in the plan of a picture."""
 Split = Literal["train", "held_out"]
+WriterName = Literal["template", "self", "endpoint"]
 
 
 class TextPart(BaseModel):
@@ -66,7 +78,11 @@ Part = Annotated[Annotated[TextPart, Tag("text")] | Annotated[ImagePart, Tag("im
 
 
 class Pair(BaseModel):
-    """One training example. ``origin`` says what it was made from and by which rule."""
+    """One training example.
+
+    ``origin`` says what it was made from and by which rule, ``writer`` who worded it, ``source`` the user's own
+    sentence that the answer rests on, where there is one.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -74,6 +90,8 @@ class Pair(BaseModel):
     task: Task
     split: Split
     origin: str
+    writer: WriterName = "template"
+    source: str = ""
     parts: tuple[Part, ...]
 
     @model_validator(mode="after")
@@ -188,9 +206,8 @@ def prompt_key(text: str, name: str = "") -> str:
 def prompts(pair: Pair) -> list[tuple[str, str]]:
     """(family, text) of everything in the pair that asks for something learned.
 
-    Conversations share one family; a question about a picture counts together with the picture; what a
-    picture
-    is drawn from is a family of its own.
+    Conversations share one family; a question about a picture counts together with the picture; what a picture is
+    drawn from is a family of its own.
     """
     if pair.task in ("text_to_image", "roleplay_picture"):
         return [("draw", text) for text in pair.texts(None)]

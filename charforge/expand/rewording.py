@@ -1,99 +1,52 @@
-"""Light rewordings of a user's line: the meaning and the reply stay, the surface changes."""
+"""Rewordings of a user's line: the meaning and the reply stay, the words change.
+
+Only frames whose other wording is sure. Changes of spelling ("what's" for "what is") are not made: they would be
+duplicates that teach nothing.
+"""
 
 from __future__ import annotations
 
 import random
 import re
 
-from charforge.words import word_set
-
-_SHORT = [
-    (r"\bwhat is\b", "what's"),
-    (r"\bwho is\b", "who's"),
-    (r"\bwhere is\b", "where's"),
-    (r"\bhow is\b", "how's"),
-    (r"\bthat is\b", "that's"),
-    (r"\bit is\b", "it's"),
-    (r"\bI am\b", "I'm"),
-    (r"\byou are\b", "you're"),
-    (r"\bdo not\b", "don't"),
-    (r"\bdoes not\b", "doesn't"),
-    (r"\bdid not\b", "didn't"),
-    (r"\bcannot\b", "can't"),
-    (r"\bis not\b", "isn't"),
-    (r"\bI have\b(?=\s+\w+(?:ed|en)\b)", "I've"),
-    (r"\bI would\b", "I'd"),
+_FRAMES: list[tuple[str, tuple[str, ...]]] = [
+    (r"what(?:'s| is) your favou?rite (.+)", ("Which {0} do you like best?", "Is there a {0} you like above all?")),
+    (r"do you like (.+)", ("Are you fond of {0}?", "How do you feel about {0}?")),
+    (r"do you want (.+)", ("Would you care for {0}?", "Shall we get you {0}?")),
+    (r"do you need (.+)", ("Is there any need for {0}?", "Shall I get you {0}?")),
+    (r"can you (\w.+)", ("Would you be able to {0}?", "Is it possible for you to {0}?")),
+    (r"how are you(?: doing)?( today| tonight| now|)", ("How do you feel{0}?", "Is everything all right with you{0}?")),
+    (r"what do you think (?:of|about) (.+)", ("What is your opinion of {0}?", "How do you find {0}?")),
+    (r"where do you live", ("Where is your home?", "In what place do you live?")),
+    (
+        r"(?:please )?tell me (?:something )?about (.+)",
+        ("What should one know about {0}?", "Do you have a word on {0}?"),
+    ),
+    (r"why do you (?!not\b)(.+)", ("For what reason do you {0}?", "What makes you {0}?")),
+    (r"why are you (?!not\b)(.+)", ("What is the reason that you are {0}?", "How come you are {0}?")),
+    (r"what are you (\w+ing)( .+|)", ("Would you show me what you are {0}{1}?", "I wonder what you might be {0}{1}.")),
+    (r"are you (.+)", ("Would you call yourself {0}?", "Is it true that you are {0}?")),
+    (r"do you ever (.+)", ("Does it happen that you {0}?", "Are there days when you {0}?")),
+    (r"how do you (.+)", ("In what way do you {0}?", "What is your way to {0}?")),
+    (r"when do you (.+)", ("At what time do you {0}?", "On which occasion do you {0}?")),
+    (r"will you (.+)", ("Are you going to {0}?", "Do you plan to {0}?")),
+    (r"may I have (.+)", ("Could I get {0}?", "Would you give me {0}?")),
+    (r"where did you find (.+)", ("How did you come by {0}?", "In which place did {0} turn up?")),
+    (r"what(?:'s| is) that", ("What might that be?", "What do we have there?")),
+    (r"what(?:'s| is) wrong", ("Is something the matter?", "What happened to you?")),
+    (r"good morning", ("A fine morning to you!", "Up early, are we?")),
+    (r"good night", ("Sleep well!", "Until tomorrow!")),
 ]
-_LONG = [
-    (r"\bwhat's\b", "what is"),
-    (r"\bwho's\b", "who is"),
-    (r"\bwhere's\b", "where is"),
-    (r"\bhow's\b", "how is"),
-    (r"\bthat's\b", "that is"),
-    (r"\bit's\b", "it is"),
-    (r"\bI'm\b", "I am"),
-    (r"\byou're\b", "you are"),
-    (r"\bI've\b", "I have"),
-    (r"\byou've\b", "you have"),
-    (r"\bI'll\b", "I will"),
-    (r"\byou'll\b", "you will"),
-    (r"\bcan't\b(?! you\b)", "cannot"),
-]
-_QUESTION = re.compile(
-    r"^(?:what|who|where|when|why|how|which|do|does|did|is|are|was|were|can|could|will|would|have|has|should|may)\b",
-    re.I,
-)
-_LOWER_STARTS = word_set("""
-    you your the a an it this that there my we they he she please tell look show give let don't someone taking
-""")
-_INDIRECT = re.compile(r"^(?:what|who|where|when|why|how|which)\b", re.I)
+_COMPILED = [(re.compile(rf"^{pattern}$", re.IGNORECASE), forms) for pattern, forms in _FRAMES]
 
 
-def rewordings(text: str, name: str, chooser: random.Random, limit: int = 2) -> list[str]:
-    """At most ``limit`` different rewordings of one user line, drawn by ``chooser``."""
-    candidates = [form for form in _forms(text, name) if form != text]
-    candidates = list(dict.fromkeys(candidates))
-    chooser.shuffle(candidates)
-    # the careless spelling is what people type most: it always has a place
-    plain = _careless(text)
-    first = [plain] if plain in candidates else []
-    return [*first, *(form for form in candidates if form != plain)][:limit]
-
-
-def _forms(text: str, name: str) -> list[str]:
-    forms = [_careless(text), _replaced(text, _SHORT), _replaced(text, _LONG)]
-    one_sentence = len(re.findall(r"[.!?](?:\s|$)", text)) <= 1
-    first_name = name.split()[0] if name else ""
-    named = first_name and re.search(rf"\b{re.escape(first_name)}\b", text, re.I)
-    if first_name and not named and not re.match(r"^(?:hey|hi|hello|good|well|oh|so|aww)\b", text, re.I):
-        forms.append(f"Hey {first_name}, {_lower_first(text)}")
-        if one_sentence and text.endswith(("?", "!", ".")) and len(text.split()) <= 10 and text.count(",") == 0:
-            forms.append(f"{text[:-1]}, {first_name}{text[-1]}")
-    if one_sentence and _QUESTION.match(text) and text.endswith("?"):
-        forms.append(f"So, {_lower_first(text)}")
-        if not _INDIRECT.match(text):
-            forms.append(f"Tell me, {_lower_first(text)}")
-    return forms
-
-
-def _careless(text: str) -> str:
-    """Lower case, without full stops, commas and question marks, as typed in a hurry."""
-    return " ".join(re.sub(r"[.,!?;:\"“”…]+(?=\s|$)|(?<!\w)[\"“”]", "", text).lower().split())
-
-
-def _replaced(text: str, table: list[tuple[str, str]]) -> str:
-    for pattern, other in table:
-        match = re.search(pattern, text, re.I)
-        # "what is that?" may shorten its first words, never its last: "who they are" has no "they're"
-        # and "who's claimed it" means "who has": left alone
-        if match and re.match(r"\s+(?!\w+(?:ed|en)\b|got\b|gone\b|made\b|been\b)\w", text[match.end() :]):
-            new = other[0].upper() + other[1:] if match[0][0].isupper() else other
-            return text[: match.start()] + new + text[match.end() :]
-    return text
-
-
-def _lower_first(text: str) -> str:
-    first = text.split()[0] if text.split() else ""
-    keep = first in ("I", "I'm", "I've", "I'd", "I'll") or (len(first) > 1 and first.isupper())
-    common = _QUESTION.match(text) or first.lower().rstrip(",.!?") in _LOWER_STARTS
-    return text[0].lower() + text[1:] if common and not keep else text
+def rewordings(text: str, chooser: random.Random, limit: int = 2) -> list[str]:
+    """At most ``limit`` other wordings of one user line of a single sentence, in an order drawn by ``chooser``."""
+    if re.search(r"[.!?]\s+\S", text):
+        return []
+    for pattern, forms in _COMPILED:
+        match = pattern.match(text.strip().rstrip("?.! "))
+        if match:
+            made = [form.format(*match.groups()) for form in forms]
+            return chooser.sample(made, min(limit, len(made)))
+    return []

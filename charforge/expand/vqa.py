@@ -8,6 +8,7 @@ from collections import Counter
 
 from charforge import grammar
 from charforge.character import Character, Picture
+from charforge.expand.filters import SIMILAR, grams, overlap
 from charforge.expand.phrases import Phrase, phrases, slot, surely_absent, words_after
 
 YES_NO = 4
@@ -31,7 +32,7 @@ def questions(character: Character, chooser: random.Random) -> dict[str, list[Qu
     for number, (picture, own) in enumerate(described):
         others = [phrase for other, theirs in described if other is not picture for phrase in theirs]
         others += [Phrase("place", "indoors"), Phrase("place", "outdoors")]
-        true = [_true(character, phrase) for phrase in chooser.sample(own, len(own))]
+        true = _distinct([_true(character, phrase) for phrase in chooser.sample(own, len(own))])
         false = _false_questions(character, picture, own, others, used, chooser)
         # one to one: whichever runs out first ends both
         count = min(len(true), len(false), YES_NO)
@@ -120,10 +121,20 @@ def _false_questions(
         if phrase.kind == "thing" or true is None:
             text = f"{name} with {phrase.text}"
             instead = f"it shows {name} with {true}" if true else f"it does not show {text}"
-            asked.append((grammar.shows(text), grammar.no(instead)))
+            question = (grammar.shows(text), grammar.no(instead))
         else:
-            asked.append((grammar.is_it(name, phrase.text), grammar.no(f"{name} is {true}")))
+            question = (grammar.is_it(name, phrase.text), grammar.no(f"{name} is {true}"))
+        asked = _distinct([*asked, question])
     return asked
+
+
+def _distinct(asked: list[Question]) -> list[Question]:
+    """Without questions that nearly repeat an earlier one: "on a rug", "on a rug in a room"."""
+    kept: list[Question] = []
+    for question, answer in asked:
+        if all(overlap(grams(question), grams(other)) < SIMILAR for other, _ in kept):
+            kept.append((question, answer))
+    return kept
 
 
 def _told(own: list[Phrase], kind: str) -> str | None:

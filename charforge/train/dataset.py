@@ -7,23 +7,25 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from charforge.bagel import images
 from charforge.bagel.layers import grid_position_ids
 from charforge.bagel.packing import LookSplit
 from charforge.bases.base import MINI, Base
+from charforge.bases.own_pictures import PREFIX, own_captions, own_pictures_file
 from charforge.bases.prepare import prepare_picture
 from charforge.character import Character, load_picture
-from charforge.expand import Pair
+from charforge.errors import InputError
+from charforge.expand import TALK, Pair
 from charforge.files import sha256_file, write_atomic_with
-from charforge.sample import Picture, Sample, Target, render
+from charforge.sample import Picture, Sample, Target, render, target_of
 from charforge.settings import SftSettings
 from charforge.train.sft import Dataset
 
 
 def prepared_pictures(base: Base, character: Character, cache: Path) -> dict[str, Picture]:
-    """All pictures of the character, encoded. Cached by the hash of the base and of each file."""
+    """All pictures of the character by name, encoded. Cached by the hash of the base and of each file."""
     prepared = {}
     for picture in character.pictures:
         key = hashlib.sha256(f"{base.content_hash}:{sha256_file(picture.path)}".encode()).hexdigest()[:24]
@@ -44,6 +46,28 @@ def prepared_pictures(base: Base, character: Character, cache: Path) -> dict[str
     return prepared
 
 
+@torch.no_grad()
+def prepared_strangers(base: Base, pairs: list[Pair]) -> dict[str, Picture]:
+    """The base's own pictures that ``pairs`` look at, by name, drawn from their latents."""
+    config = base.config
+    used = {name for pair in pairs for name in pair.images("look") if name.startswith(PREFIX)}
+    if not used:
+        return {}
+    own = dict(zip(own_captions(base.name), read_replay_pictures(base), strict=True))
+    missing = sorted(used - set(own))
+    if missing:
+        raise InputError(f"the pairs name {missing[0]}, which the base {base.name} does not have: expand again")
+    prepared = {}
+    for name in sorted(used):
+        target = target_of(own[name])
+        assert target is not None
+        side = round(target.x0.shape[0] ** 0.5)
+        latent = images.unpatchify_latent(target.x0, side, side, config.latent_patch_size)
+        picture = images.to_image(base.autoencoder.decode(latent[None].to(base.model.device))[0])
+        prepared[name] = Picture(target, images.look_split(picture, config))
+    return prepared
+
+
 def build_dataset(base: Base, pairs: list[Pair], pictures: dict[str, Picture], settings: SftSettings) -> Dataset:
     """Samples of all pairs by kind and split, with the base's own for replay."""
 
@@ -53,26 +77,25 @@ def build_dataset(base: Base, pairs: list[Pair], pictures: dict[str, Picture], s
 
     drawn = ("text_to_image", "roleplay_picture")
     return Dataset(
-        dialogues=samples("train", "roleplay_text"),
-        knowledge=samples("train", "knowledge"),
+        dialogues=samples("train", *TALK),
+        knowledge=samples("train", "knowledge", "refusal"),
         looks=samples("train", "vqa"),
         pictures=samples("train", *drawn),
         replay_texts=read_replay_texts(base) if settings.replay_texts else [],
         replay_pictures=read_replay_pictures(base) if settings.replay_pictures else [],
         # the voice is judged on replies alone
-        held_out_texts=samples("held_out", "roleplay_text"),
+        held_out_texts=samples("held_out", *TALK),
         held_out_pictures=samples("held_out", "text_to_image"),
     )
 
 
 def read_replay_pictures(base: Base) -> list[Sample]:
     """The base's own captioned latents (``mini`` ships them as int8 with one scale)."""
-    file = MINI / "replay.safetensors"
-    if base.name != "mini" or not file.exists():
+    file = own_pictures_file(base.name)
+    if file is None:
         return []
     state = load_file(file)
-    with safe_open(file, framework="pt") as opened:
-        captions = json.loads(opened.metadata()["captions"])
+    captions = own_captions(base.name).values()
     side = round(state["tokens"].shape[1] ** 0.5)
     ids = grid_position_ids(side, side, base.config.max_latent_size)
     tokens = state["tokens"].float() * state["scale"]

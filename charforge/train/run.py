@@ -19,14 +19,16 @@ from torch import nn
 from charforge import grammar
 from charforge.adapter.lora import add_adapter, lora_config, round_to_bf16, save_adapter
 from charforge.bases.base import load_base
+from charforge.bases.own_pictures import own_captions
 from charforge.character import Character, read_character
 from charforge.chat.session import default_device
 from charforge.errors import InputError
-from charforge.expand import Pair, expand, read_pairs, write_pairs
+from charforge.expand import Pair, expand, read_pairs, write_expansion, write_pairs
+from charforge.expand.page import write_page
 from charforge.files import sha256_file, write_atomic
 from charforge.resources import preset_path
 from charforge.settings import Settings, read_settings, settings_toml
-from charforge.train.dataset import build_dataset, prepared_pictures
+from charforge.train.dataset import build_dataset, prepared_pictures, prepared_strangers
 from charforge.train.finish import evaluate, make_bundle
 from charforge.train.progress import Progress, peak_memory_gib
 from charforge.train.report import write_report
@@ -44,14 +46,17 @@ class TrainResult:
 
 def train_character(
     folder: Path, *, preset: str, base: str | None, out: Path | None, seed: int | None, overrides: list[str],
-    quantize: str | None,
+    quantize: str | None, pairs_file: Path | None = None,
 ) -> TrainResult:  # fmt: skip
-    """The whole main job. Raises InputError for bad input and MachineError when the base cannot be had."""
+    """The whole main job. ``pairs_file`` takes the place of the expansion.
+
+    Raises InputError for bad input and MachineError when the base cannot be had.
+    """
     character = read_character(folder)
     settings = read_settings(
         preset_path(preset), folder / "charforge.toml", overrides, base=base, seed=seed, quantize=quantize
     )
-    identity = run_identity(character, settings)
+    identity = run_identity(character, settings, pairs_file)
     run = out or find_run(character, identity)
     open_run(run, settings, identity)
     result_file = run / "result.json"
@@ -62,11 +67,11 @@ def train_character(
     began = time.time()
     with Progress(run, settings.sft.steps) as progress:
         progress.stage("expanding")
-        pairs = run_pairs(run, character, settings.seed)
+        pairs = run_pairs(run, character, settings, pairs_file)
         progress.stage(f"loading {settings.base}")
         loaded = load_base(settings.base, settings.quantize, default_device())
         progress.stage("encoding pictures")
-        pictures = prepared_pictures(loaded, character, run / "cache")
+        pictures = prepared_pictures(loaded, character, run / "cache") | prepared_strangers(loaded, pairs)
         data = build_dataset(loaded, pairs, pictures, settings.sft)
         config = lora_config(settings.adapter.rank, settings.adapter.alpha)
         parameters = add_adapter(loaded.model, config, settings.seed)
@@ -92,8 +97,8 @@ def slug_of(character: Character) -> str:
     return re.sub(r"[^a-z0-9]+", "-", character.name.lower()).strip("-") or "character"
 
 
-def run_identity(character: Character, settings: Settings) -> str:
-    """A hash of everything that decides the result: settings, words and pictures."""
+def run_identity(character: Character, settings: Settings, pairs_file: Path | None = None) -> str:
+    """A hash of everything that decides the result: settings, words, pictures and pairs that were given."""
     content = {
         "settings": settings.model_dump(),
         "character": {
@@ -101,6 +106,7 @@ def run_identity(character: Character, settings: Settings) -> str:
         },
         "dialogues": [[asdict(turn) for turn in dialogue.turns] for dialogue in character.dialogues],
         "pictures": [(p.name, p.caption, sha256_file(p.path)) for p in character.pictures],
+        "pairs": sha256_file(pairs_file) if pairs_file is not None else None,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
@@ -136,12 +142,26 @@ def open_run(run: Path, settings: Settings, identity: str) -> None:
     write_atomic(known, identity)
 
 
-def run_pairs(run: Path, character: Character, seed: int) -> list[Pair]:
-    """The run's pairs; an existing file, perhaps edited by hand before continuing, is used as it is."""
+def run_pairs(run: Path, character: Character, settings: Settings, given: Path | None) -> list[Pair]:
+    """The run's pairs; an existing file, perhaps edited by hand before continuing, is used as it is.
+
+    Otherwise the ``given`` ones, or those of the template writer. Raises InputError for a picture that nobody sent.
+    """
     file = run / "pairs" / "pairs.jsonl"
     if not file.exists():
-        write_pairs(file, expand(character, seed))
-    return read_pairs(file)
+        if given is not None:
+            write_pairs(file, read_pairs(given))
+        else:
+            expansion = expand(character, settings.seed, strangers=own_captions(settings.base))
+            write_page(file.with_suffix(".html"), character, expansion)
+            write_expansion(file, expansion)
+    pairs = read_pairs(file)
+    known = {picture.name for picture in character.pictures} | set(own_captions(settings.base))
+    for pair in pairs:
+        for name in (*pair.images("look"), *pair.images("draw")):
+            if name not in known:
+                raise InputError(f"pair {pair.id} names the picture {name!r}, which nobody sent: mend or remove it")
+    return pairs
 
 
 def pairs_by_task(pairs: list[Pair]) -> dict[str, int]:

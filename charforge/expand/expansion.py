@@ -1,0 +1,95 @@
+"""Character -> training pairs: hold out, write, filter, number."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from charforge.character import Character
+from charforge.expand.authored import Complete, authored_drafts
+from charforge.expand.drafts import numbered
+from charforge.expand.filters import Dropped, duplicate_figures, keep_good, reasons
+from charforge.expand.holdout import hold_out
+from charforge.expand.pairs import Pair, WriterName, leaked, write_pairs
+from charforge.expand.template import template_drafts
+from charforge.files import write_atomic
+
+Judge = Callable[[Sequence[Pair]], Sequence[str | None]]
+"""Reasons against authored pairs, in order: the base's own likelihood, see ``self_writer.likelihood_judge``."""
+
+
+@dataclass(frozen=True)
+class Author:
+    """A language model that writes beside the rules.
+
+    ``invents``: whether it is asked for new conversations too. Small models answer in circles: on ``mini`` two thirds
+    of what was kept made no sense (docs/log.md).
+    """
+
+    name: WriterName
+    complete: Complete
+    invents: bool = True
+    judge: Judge | None = None
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """The pairs of a character, and what was written but not kept."""
+
+    pairs: list[Pair]
+    dropped: list[Dropped]
+
+
+def expand(
+    character: Character,
+    seed: int = 0,
+    author: Author | None = None,
+    strangers: Mapping[str, str] = MappingProxyType({}),
+) -> Expansion:
+    """Hundreds of training pairs from one character; without ``author`` the same arguments give the same pairs.
+
+    Dialogues and one picture are held out before anything is written, together with everything that asks the same.
+    No training pair repeats a held-out prompt or shows the held-out picture.
+    """
+    held = hold_out(character, seed)
+    drafts = template_drafts(character, held, seed, strangers)
+    if author is not None:
+        drafts += authored_drafts(character, held, author.name, author.complete, author.invents, seed)
+    kept, dropped = keep_good(numbered(drafts), character)
+    if author is not None and author.judge is not None:
+        authored = [pair for pair in kept if pair.writer == author.name]
+        against = {pair.id: why for pair, why in zip(authored, author.judge(authored), strict=True) if why}
+        dropped += [Dropped(pair, against[pair.id]) for pair in kept if pair.id in against]
+        kept = [pair for pair in kept if pair.id not in against]
+    return Expansion(kept, dropped)
+
+
+def summary(expansion: Expansion, name: str) -> dict[str, Any]:
+    """What ``charforge expand --json`` reports; the figures are counted again on the finished list."""
+    exact, near = duplicate_figures(expansion.pairs, name)
+    return {
+        "tasks": dict(Counter(pair.task for pair in expansion.pairs)),
+        "writers": dict(Counter(pair.writer for pair in expansion.pairs)),
+        "held_out": sum(pair.split == "held_out" for pair in expansion.pairs),
+        "exact_duplicates": exact,
+        "near_duplicate_share": round(near, 4),
+        "leaked": len(leaked(expansion.pairs, name)),
+        "dropped": reasons(expansion.dropped),
+    }
+
+
+def dropped_file(pairs_file: Path) -> Path:
+    """Where the dropped pairs of ``pairs_file`` are listed."""
+    return pairs_file.with_name(f"{pairs_file.stem}.dropped.jsonl")
+
+
+def write_expansion(path: Path, expansion: Expansion) -> None:
+    """The pairs as JSON Lines, and beside them the dropped ones with their reasons."""
+    lines = [{"reason": item.reason, **item.pair.model_dump()} for item in expansion.dropped]
+    write_atomic(dropped_file(path), "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    write_pairs(path, expansion.pairs)

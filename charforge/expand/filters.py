@@ -1,0 +1,208 @@
+"""What is not fit to be learned, and why. Nothing disappears without a reason that can be read."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from charforge.character import Character
+from charforge.expand.pairs import TALK, Pair, leaked, prompt_key
+from charforge.words import word_set
+
+SIMILAR = 0.8
+"""Share of common four-letter runs from which two texts say the same."""
+LONGEST_REPLY, LONGEST_QUESTION = 120, 40
+"""Words. Longer authored texts ramble, whoever wrote them."""
+
+_BREAKS_CHARACTER = re.compile(
+    r"\bas an? (?:ai|assistant|language model|chatbot)\b|\b(?:ai|language) (?:language )?model\b"
+    r"|\bI(?:'m| am) (?:just )?an? (?:ai|assistant|chatbot|computer program)\b|\bI(?:'m| am) sorry, but I\b"
+    r"|\bhow (?:can|may) I (?:help|assist) you\b|^\s*(?:user|assistant|system|human)\s*:|<\|",
+    re.IGNORECASE | re.MULTILINE,
+)
+_COMMON_CAPITALS = word_set("""
+    A An And Are As At But By Can Come Could Did Do Does For From Good Has Have He Her Hers Here His How I If In Is It
+    Its Let Look Make May Maybe Me More Most My Never No Not Nothing Now Of Off Oh Ok Okay On Once One Only Or Our Over
+    She Should So Some Sometimes Something Sure Take Tell Thank Thanks That The Their Then There These They This Those
+    To Today Tomorrow Tonight Too Under Until Up Very Wait Was We Well Were What When Where Which While Who Why Will
+    With Without Would Yes Yesterday Yet You Your
+    Monday Tuesday Wednesday Thursday Friday Saturday Sunday January February March April June July August September
+    October November December English Christmas
+""")
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A pair that was not kept. ``reason`` is a short fixed phrase, so that reasons can be counted."""
+
+    pair: Pair
+    reason: str
+
+
+def keep_good(pairs: Sequence[Pair], character: Character) -> tuple[list[Pair], list[Dropped]]:
+    """Pairs to train on, and the others with their reasons. What the user wrote is never judged by its words."""
+    voice = _Reference.of(character)
+    kept: list[Pair] = []
+    dropped: list[Dropped] = []
+    seen = _Seen(frozenset(dialogue.origin for dialogue in character.dialogues))
+    leaks = {pair.id for pair in leaked(pairs, character.name)}
+    # held-out pairs first: what repeats one of them is a leak, not a duplicate
+    for pair in sorted(pairs, key=lambda pair: pair.split != "held_out"):
+        reason = "leaked" if pair.id in leaks else None
+        if reason is None and pair.writer != "template":
+            reason = unfit(pair, voice)
+        reason = reason or seen.repeats(pair, character.name)
+        if reason:
+            dropped.append(Dropped(pair, reason))
+        else:
+            kept.append(pair)
+    order = {pair.id: number for number, pair in enumerate(pairs)}
+    return sorted(kept, key=lambda pair: order[pair.id]), dropped
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """What the user's own texts look like: known words, picture names, share of Latin letters."""
+
+    words: frozenset[str]
+    pictures: frozenset[str]
+    latin: float
+
+    @staticmethod
+    def of(character: Character) -> _Reference:
+        texts = [character.name, character.class_noun, character.persona, character.voice, character.appearance]
+        texts += [character.opening, *character.facts, *(p.caption or "" for p in character.pictures)]
+        texts += [turn.text for dialogue in character.dialogues for turn in dialogue.turns]
+        words = re.findall(r"[^\W\d_]+", " ".join(texts).lower())
+        return _Reference(frozenset(words), frozenset(p.name for p in character.pictures), latin_share(" ".join(texts)))
+
+
+def unfit(pair: Pair, voice: _Reference) -> str | None:
+    """Why an authored pair should not be learned, or None."""
+    for image in (*pair.images("look"), *pair.images("draw")):
+        if image not in voice.pictures and not image.startswith("base:"):
+            return "picture that nobody sent"
+    texts = [*pair.texts("user"), *pair.texts("assistant"), *pair.texts(None)]
+    answers = pair.texts("assistant") or pair.texts(None)
+    if any(len(re.findall(r"\w", text)) < 2 for text in texts):
+        return "empty"
+    if any(len(text.split()) > LONGEST_REPLY for text in answers) or any(
+        len(text.split()) > LONGEST_QUESTION for text in pair.texts("user")
+    ):
+        return "too long"
+    if pair.task in TALK and len(answers[-1].split()) < 3:
+        return "too short"
+    if any(rambles(text) for text in texts):
+        return "repeats itself"
+    if any(_BREAKS_CHARACTER.search(text) for text in texts):
+        return "out of character"
+    if any(abs(latin_share(text) - voice.latin) > 0.3 for text in texts):
+        return "another language"
+    if any(invented_names(text, voice.words) for text in texts):
+        return "invented name"
+    return None
+
+
+def latin_share(text: str) -> float:
+    """Share of the letters that are Latin; 1 for a text without letters."""
+    letters = [character for character in text if character.isalpha()]
+    return sum(letter < "\u0250" for letter in letters) / len(letters) if letters else 1.0
+
+
+def rambles(text: str) -> bool:
+    """Whether a text goes in circles: a sentence said twice, or less than six in ten of its word triples new."""
+    said = [sentence.strip().lower() for sentence in re.split(r"[.!?]", text) if sentence.strip()]
+    if len(set(said)) < len(said):
+        return True
+    words = re.findall(r"\w+", text.lower())
+    triples = list(zip(words, words[1:], words[2:], strict=False))
+    return len(triples) >= 8 and len(set(triples)) < 0.6 * len(triples)
+
+
+def invented_names(text: str, known: frozenset[str]) -> list[str]:
+    """Capitalised words inside a sentence that occur nowhere in what the user wrote."""
+    names = []
+    for sentence in re.split(r"(?<=[.!?:\n])\s+|[\"“”]", text):
+        for word in re.findall(r"\b[A-Z][a-z]+\b", sentence)[0 if not sentence[:1].isupper() else 1 :]:
+            if word not in _COMMON_CAPITALS and word.lower() not in known:
+                names.append(word)
+    return names
+
+
+# duplicates
+
+
+def grams(text: str) -> frozenset[str]:
+    """The four-letter runs of a text in lower case without marks."""
+    plain = " ".join(re.findall(r"\w+", text.lower()))
+    return frozenset(plain[start : start + 4] for start in range(max(1, len(plain) - 3)))
+
+
+def overlap(one: frozenset[str], other: frozenset[str]) -> float:
+    """Jaccard index."""
+    return len(one & other) / len(one | other) if one or other else 1.0
+
+
+def asked_of(pair: Pair) -> str:
+    """Everything in a pair that is given, as one text."""
+    if pair.images("draw"):
+        return "\n".join(pair.texts(None))
+    return "\n".join([*pair.texts("user"), *pair.texts("assistant")[:-1]])
+
+
+def learned_of(pair: Pair) -> str:
+    """The last thing that a pair teaches to say, or the picture that it teaches to draw."""
+    return (pair.texts("assistant") or pair.images("draw"))[-1]
+
+
+class _Seen:
+    """Pairs kept so far, by what makes them comparable."""
+
+    def __init__(self, own: frozenset[str]) -> None:
+        self._own = own
+        self._exact: set[object] = set()
+        self._groups: dict[object, list[tuple[str, frozenset[str], frozenset[str]]]] = {}
+
+    def repeats(self, pair: Pair, name: str) -> str | None:
+        """The reason when the pair says again what an earlier one said; otherwise remember it."""
+        if pair.parts in self._exact:
+            return "exact duplicate"
+        group = self._groups.setdefault(_group(pair), [])
+        key, asked, learned = prompt_key(asked_of(pair), name), grams(asked_of(pair)), grams(learned_of(pair))
+        # the user's own dialogues stay, however alike: only what was made from them is measured against them
+        for other_key, other_asked, other_learned in () if pair.origin in self._own else group:
+            same = key == other_key or overlap(asked, other_asked) >= SIMILAR
+            # a caption is the question: what it names is the picture, the same for all of the group
+            if same and (pair.images("draw") or key == other_key or overlap(learned, other_learned) >= SIMILAR):
+                return "near duplicate"
+        self._exact.add(pair.parts)
+        group.append((key, asked, learned))
+        return None
+
+
+def _group(pair: Pair) -> object:
+    kind = "talk" if pair.task in (*TALK, "knowledge", "refusal") else pair.task
+    return kind, pair.split, tuple(pair.images("look")), tuple(pair.images("draw"))
+
+
+def duplicate_figures(pairs: Sequence[Pair], name: str) -> tuple[int, float]:
+    """Exact duplicates left, and the share of pairs whose question or caption another pair nearly repeats.
+
+    Pairs about different pictures are never duplicates. Unlike the filter this does not look at the answers.
+    """
+    exact = len(pairs) - len({(pair.task, pair.parts) for pair in pairs})
+    near = 0
+    groups: dict[object, list[tuple[str, frozenset[str]]]] = {}
+    for pair in pairs:
+        group = groups.setdefault(_group(pair), [])
+        key, asked = prompt_key(asked_of(pair), name), grams(asked_of(pair))
+        near += any(key == other or overlap(asked, theirs) >= 0.9 for other, theirs in group)
+        group.append((key, asked))
+    return exact, near / len(pairs) if pairs else 0.0
+
+
+def reasons(dropped: Iterable[Dropped]) -> dict[str, int]:
+    """How many pairs were dropped for which reason, most frequent first."""
+    return dict(Counter(item.reason for item in dropped).most_common())

@@ -1,0 +1,33 @@
+"""What the character cannot know: it says so, instead of inventing an answer."""
+
+from __future__ import annotations
+
+import random
+
+# about the person who asks, about tomorrow, about what is hidden: nothing that a profile could hold
+_QUESTIONS = (
+    "What did I dream last night?",
+    "What is my middle name?",
+    "How much money is in my pocket?",
+    "What am I holding behind my back?",
+    "What will the weather be like on this day next year?",
+    "Which numbers will win the lottery tomorrow?",
+    "What is my telephone number?",
+    "What did my sister say to me this morning?",
+    "What is written in the letter on my desk?",
+    "How many coins are in my jar?",
+    "What did I eat for lunch yesterday?",
+    "What is the password of my computer?",
+)
+_ANSWERS = (
+    "I cannot know that. You would have to tell me.",
+    "Nobody has told me that, so I will not make it up.",
+    "That is more than I know. Will you tell me?",
+    "I do not know, and a guess would not be worth much.",
+)
+
+
+def refusals(chooser: random.Random) -> list[tuple[str, str]]:
+    """Question and answer pairs: every question once, the answers in turn."""
+    answers = chooser.sample(_ANSWERS, len(_ANSWERS))
+    return [(question, answers[number % len(answers)]) for number, question in enumerate(_QUESTIONS)]
