@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from charforge.character import check_character, load_picture, read_character
-from charforge.character.dialogues import parse_jsonl, parse_text
+from charforge.character.dialogues import parse_text
+from charforge.character.json_lines import parse_jsonl
 from charforge.character.profile import guess_class_noun, parse_character_md, parse_facts, sentences
 from charforge.errors import InputError, Problem
 

@@ -11,18 +11,25 @@ from typing import Any
 
 from charforge.bundle.manifest import ADAPTER, ADAPTER_CONFIG, AVATAR, CARD, MANIFEST, README, Manifest
 from charforge.character import Dialogue
+from charforge.character.cards.write import as_v3
 from charforge.files import write_atomic
 
+# what an imported card never decides
+OURS = ("name", "assets", "extensions")
 # the earliest time a zip can hold: the same content gives the same file on any day
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def write_bundle(
-    path: Path, manifest: Manifest, adapter_folder: Path, dialogues: tuple[Dialogue, ...], avatar_png: bytes
-) -> Path:
-    """Write ``path`` (.charx) from the adapter files in ``adapter_folder``. The manifest's members are filled in."""
+    path: Path, manifest: Manifest, adapter_folder: Path, dialogues: tuple[Dialogue, ...], avatar_png: bytes,
+    card: dict[str, Any] | None = None,
+) -> Path:  # fmt: skip
+    """Write ``path`` (.charx) from the adapter files in ``adapter_folder``. The manifest's members are filled in.
+
+    ``card`` is the document of the card that the character came from, if it came from one.
+    """
     members = {
-        CARD: _json(character_card(manifest, dialogues)),
+        CARD: _json(character_card(manifest, dialogues, card)),
         AVATAR: avatar_png,
         ADAPTER: (adapter_folder / "adapter_model.safetensors").read_bytes(),
         ADAPTER_CONFIG: (adapter_folder / "adapter_config.json").read_bytes(),
@@ -48,8 +55,14 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True).encode()
 
 
-def character_card(manifest: Manifest, dialogues: tuple[Dialogue, ...]) -> dict[str, Any]:
-    """A Character Card V3 with all V2 fields too, as front ends really read them (ecosystem notes, 1.1)."""
+def character_card(
+    manifest: Manifest, dialogues: tuple[Dialogue, ...], original: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """A Character Card V3 with all V2 fields too, as front ends really read them.
+
+    ``original`` is the document of the card that the character came from: what it says stays, unknown keys and
+    extensions included; only the name, the assets and our own extension are new.
+    """
     who = manifest.character
     description = "\n".join(part for part in (f"{who.name}, {who.class_noun}.", who.persona, who.appearance) if part)
     entries = [
@@ -82,7 +95,13 @@ def character_card(manifest: Manifest, dialogues: tuple[Dialogue, ...]) -> dict[
     }
     if entries:
         data["character_book"] = {"extensions": {}, "entries": entries}
-    return {"spec": "chara_card_v3", "spec_version": "3.0", "data": data}
+    if original is not None:
+        before = original["data"]
+        kept = {key: value for key, value in before.items() if value not in ("", None, []) and key not in OURS}
+        foreign = before.get("extensions")
+        data = {**data, **kept, "extensions": {**(foreign if isinstance(foreign, dict) else {}), **data["extensions"]}}
+        return as_v3({**original, "data": data})
+    return as_v3({"data": data})
 
 
 def _examples(dialogues: tuple[Dialogue, ...]) -> str:

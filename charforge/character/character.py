@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Role = Literal["user", "character"]
 
@@ -51,6 +51,8 @@ class Character:
     pictures: tuple[Picture, ...]
     dialogues: tuple[Dialogue, ...]
     folder: Path
+    card: dict[str, Any] | None = None
+    """The document of the card it came from, unknown keys included: an export writes them back."""
 
     def picture(self, name: str) -> Picture:
         """The picture called ``name``; KeyError when there is none."""

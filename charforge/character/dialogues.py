@@ -1,9 +1,8 @@
-"""Dialogues as people write them (JSON Lines or plain text) -> Dialogue."""
+"""Dialogues as people write them (records or plain text) -> Dialogue."""
 
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
@@ -38,36 +37,6 @@ def image_name(value: object) -> str | None:
         return None
     path = PurePosixPath(str(value).strip().replace("\\", "/"))
     return path.stem if path.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp"} else path.name
-
-
-def parse_jsonl(text: str, file: str, name: str, problems: list[Problem]) -> list[Dialogue]:
-    """One dialogue a line, ``{"turns": [...]}`` or ``{"messages": [...]}``; bad lines become problems."""
-    dialogues: list[Dialogue] = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        origin = f"{file}:{number}"
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            reason = getattr(error, "msg", "nested too deeply")
-            problems.append(Problem(origin, "error", f"is not JSON ({reason})", "write one JSON object a line"))
-            continue
-        turns = record.get("turns", record.get("messages")) if isinstance(record, dict) else None
-        if not isinstance(turns, list):
-            problems.append(
-                Problem(
-                    origin,
-                    "error",
-                    'has no list "turns"',
-                    'write {"turns": [{"role": "user", "text": "..."}, ...]}',
-                )
-            )
-            continue
-        dialogue = dialogue_from_records(turns, origin, name, problems)
-        if dialogue is not None:
-            dialogues.append(dialogue)
-    return dialogues
 
 
 def dialogue_from_records(records: list[Any], origin: str, name: str, problems: list[Problem]) -> Dialogue | None:

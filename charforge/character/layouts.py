@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from charforge.character.cards.convert import card_dialogues, card_profile
+from charforge.character.cards.folder import folder_card, lorebook_facts
 from charforge.character.character import Dialogue
-from charforge.character.dialogues import dialogue_from_records, parse_jsonl, parse_text
+from charforge.character.dialogues import dialogue_from_records, parse_text
+from charforge.character.json_lines import parse_jsonl
 from charforge.character.pictures import find_pictures, natural_key
 from charforge.character.profile import (
     Profile,
@@ -35,18 +38,30 @@ class Found:
     dialogues: list[Dialogue] = field(default_factory=list)
     strict_images: bool = True
     """Whether a dialogue that names a missing picture is an error."""
+    card: dict[str, Any] | None = None
 
 
 def read_own(folder: Path, problems: list[Problem]) -> Found:
-    """character.md, images/, dialogues.jsonl / .md / .txt, facts.md."""
-    text = read_text(folder, folder / "character.md", problems)
-    found = Found(parse_character_md(text or "", "character.md", problems))
-    profile = found.profile
+    """character.md and/or a card, images/, dialogues.jsonl / .md / .txt, chats/*.jsonl, facts.md, lorebook.json.
+
+    Where character.md and the card both say something, character.md is right; facts and dialogues are joined.
+    """
+    profile = Profile()
+    if _exists(folder / "character.md"):
+        profile = parse_character_md(
+            read_text(folder, folder / "character.md", problems) or "", "character.md", problems
+        )
+    found = Found(profile)
+    card = folder_card(folder, problems)
+    if card is not None:
+        found.card = _without_overridden(card.document, profile)
+        _fill_from_card(profile, card_profile(card, "card", problems))
     if profile.breed:
         profile.facts.insert(0, f"Breed: {profile.breed}")
     facts = folder / "facts.md"
     if _exists(facts):
         profile.facts += parse_facts(read_text(folder, facts, problems) or "")
+    profile.facts += lorebook_facts(folder, profile.name, problems)
     images = folder / "images"
     if not images.is_dir():
         problems.append(Problem("images", "error", "is missing", "make a folder images/ with 10 pictures"))
@@ -71,15 +86,34 @@ def read_own(folder: Path, problems: list[Problem]) -> Found:
                 problems.append(
                     Problem(shown(folder, path), "warning", "is a caption without a picture", "add or remove one")
                 )
-    for file in ("dialogues.jsonl", "dialogues.md", "dialogues.txt"):
+    chats = [f"chats/{path.name}" for path in sorted((folder / "chats").glob("*.jsonl"))]
+    for file in ("dialogues.jsonl", "dialogues.md", "dialogues.txt", *chats):
         if _exists(folder / file):
             text = read_text(folder, folder / file, problems)
             parse = parse_jsonl if file.endswith(".jsonl") else parse_text
             if text is not None:
                 found.dialogues += parse(text, file, profile.name, problems)
+    if card is not None:
+        found.dialogues += card_dialogues(card, "card", problems)
     about = " ".join([profile.persona, profile.appearance, *profile.facts, *found.captions.values()])
     profile.class_noun = profile.class_noun or guess_class_noun(profile.breed, about)
     return found
+
+
+def _fill_from_card(profile: Profile, card: Profile) -> None:
+    """The card's words where the profile has none, and its facts after the profile's."""
+    for key in ("name", "class_noun", "author", "opening", "persona", "voice", "appearance"):
+        if not getattr(profile, key):
+            setattr(profile, key, getattr(card, key))
+    profile.facts += card.facts
+
+
+def _without_overridden(document: dict[str, Any], profile: Profile) -> dict[str, Any]:
+    """The card's document without the fields for which character.md has words of its own: an export shows those."""
+    gone = {"persona": ("description", "personality"), "voice": ("personality",), "opening": ("first_mes",)}
+    hidden = {field for key, fields in gone.items() if getattr(profile, key) for field in fields}
+    data = {key: value for key, value in document["data"].items() if key not in hidden}
+    return {**document, "data": data}
 
 
 def _exists(path: Path) -> bool:

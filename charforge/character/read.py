@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from charforge.character.cards.folder import card_files
 from charforge.character.character import Character, Dialogue, Picture
 from charforge.character.dialogues import check_images
 from charforge.character.layouts import Found, read_own, read_rolescape, rolescape_folder
@@ -40,7 +41,7 @@ def _read(folder: Path) -> tuple[Character | None, list[Problem]]:
     folder = folder.resolve()
     own = folder / "character.md"
     released = rolescape_folder(folder)
-    if own.exists() or own.is_symlink():
+    if own.exists() or own.is_symlink() or card_files(folder):
         found = read_own(folder, problems)
     elif released is not None:
         folder = released
@@ -50,7 +51,7 @@ def _read(folder: Path) -> tuple[Character | None, list[Problem]]:
             Problem(
                 str(folder),
                 "error",
-                "has no character.md and no annotation.json",
+                "has no character.md, no character card and no annotation.json",
                 "write character.md (charforge new DIR makes a folder with an example of every file)",
             )
         ]
@@ -72,6 +73,7 @@ def _read(folder: Path) -> tuple[Character | None, list[Problem]]:
         pictures=tuple(Picture(p.stem, p, found.captions.get(p.stem) or None) for p in found.pictures),
         dialogues=tuple(dialogues),
         folder=folder,
+        card=found.card,
     )
     return character, problems
 

@@ -90,4 +90,4 @@ def make_bundle(
     )
     avatar = io.BytesIO()
     Image.open(run / "avatar.png").save(avatar, "PNG")
-    return write_bundle(path, manifest, run / "adapter", character.dialogues, avatar.getvalue())
+    return write_bundle(path, manifest, run / "adapter", character.dialogues, avatar.getvalue(), character.card)
