@@ -10,9 +10,13 @@ import typer
 
 def check(
     folder: Annotated[Path, typer.Argument(help="the character's folder")],
+    preset: Annotated[str, typer.Option(help="a preset's name, or the path of a .toml file")] = "mini",
+    base: Annotated[str | None, typer.Option(help="mini, or a folder in the official BAGEL layout")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
 ) -> None:
-    """Read a character folder and say what it holds, what is wrong and how to mend it. Loads no model.
+    """Read a character folder and say what it holds, what is wrong and how to mend it, and what training would cost.
+
+    Loads no model and changes nothing.
 
     \b
     Examples:
@@ -20,13 +24,29 @@ def check(
       charforge check ./mychar --json
     """
     from charforge.character import check_character, read_character
-    from charforge.cli.output import print_json, print_problems, say
+    from charforge.character.judge_dialogues import judge_dialogues
+    from charforge.character.judge_pictures import judge_pictures
+    from charforge.cli.output import print_json, print_pictures, print_problems, say
+    from charforge.errors import InputError, Problem
+    from charforge.estimate import estimate
+    from charforge.resources import preset_path
+    from charforge.settings import read_settings
 
     problems = check_character(folder)
+    settings = None
+    try:
+        settings = read_settings(preset_path(preset), folder / "charforge.toml", [], base=base)
+    except InputError as error:
+        problem, _, remedy = str(error).rpartition(". ") if ". " in str(error) else str(error).rpartition(": ")
+        problems.insert(0, Problem("charforge.toml", "error", problem or remedy, remedy))
     wrong = any(problem.level == "error" for problem in problems)
-    found = {}
-    if not wrong:
+    told: dict[str, object] = {}
+    if not wrong and settings is not None:
         character = read_character(folder)
+        pictures, about_pictures = judge_pictures(character)
+        dialogues, about_dialogues = judge_dialogues(character)
+        problems += [*about_pictures, *about_dialogues]
+        cost = estimate(settings)
         found = {
             "name": character.name,
             "class": character.class_noun,
@@ -34,12 +54,25 @@ def check(
             "dialogues": len(character.dialogues),
             "facts": len(character.facts),
         }
+        told = {
+            "found": found,
+            "pictures": [vars(one) for one in pictures],
+            "dialogues": vars(dialogues),
+            "cost": vars(cost),
+        }
     if as_json:
-        print_json({"ok": not wrong, "found": found, "problems": [vars(problem) for problem in problems]})
-    else:
-        if problems:
-            print_problems(problems)
-        if found:
-            say(", ".join(f"{key}: {value}" for key, value in found.items()))
-        say("not ready to train" if wrong else "ready to train")
+        print_json({"ok": not wrong, "found": {}, "problems": [vars(problem) for problem in problems], **told})
+        raise typer.Exit(1 if wrong else 0)
+    if problems:
+        print_problems(problems)
+    if not wrong and settings is not None:
+        print_pictures(pictures)
+        say(", ".join(f"{key}: {value}" for key, value in found.items()))
+        voice = ", ".join(dialogues.voice_words) or "no words stand out"
+        say(f"voice: {voice} ({dialogues.words_per_reply} words a reply)")
+        if cost.hours is None:
+            say(f"cost: not known yet for the base {settings.base}")
+        else:
+            say(f"cost: about {60 * cost.hours:.0f} minutes on two CPU cores, {cost.host_peak_gib} GiB of memory")
+    say("not ready to train" if wrong else "ready to train")
     raise typer.Exit(1 if wrong else 0)

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from charforge.cli import base, chat, check, expand, imagine, inspect, train
+from charforge.cli import base, chat, check, expand, imagine, inspect, new, train
 
 app = typer.Typer(
     name="charforge",
@@ -18,6 +18,7 @@ app = typer.Typer(
     help="Ten pictures of a character and a page of dialogue in; one small adapter out that speaks and draws it.\n\n"
     "\b\nExamples:\n  charforge train examples/wren\n  charforge chat runs/wren-20261123-1/wren.charx",
 )
+app.command("new")(new.new)
 app.command("check")(check.check)
 app.command("expand")(expand.expand)
 app.command("train")(train.train)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from charforge.character.judge_pictures import PictureJudgement
     from charforge.errors import CharforgeError, Problem
 
 
@@ -35,6 +36,21 @@ def print_problems(problems: list[Problem]) -> None:
         mark = Text("error", "red") if problem.level == "error" else Text("warning", "yellow")
         # file names and texts are the user's: never markup
         table.add_row(mark, Text(problem.file), Text(problem.problem), Text(problem.remedy))
+    Console(stderr=True).print(table)
+
+
+def print_pictures(pictures: list[PictureJudgement]) -> None:
+    """The figures of each picture on stderr."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_lines=False)
+    for column in ("picture", "pixels", "sharpness", "brightness", "most like", "difference"):
+        table.add_column(column)
+    for one in pictures:
+        size, sharp, bright = f"{one.width} x {one.height}", f"{one.sharpness:.2f}", f"{one.brightness:.2f}"
+        table.add_row(Text(one.name), size, sharp, bright, Text(one.nearest), f"{one.difference:.3f}")
     Console(stderr=True).print(table)
 
 
