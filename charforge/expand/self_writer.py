@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import torch
-import torch.nn.functional as F
 
 from charforge.bagel.context import empty_context, extend_context, generate_text
 from charforge.bagel.model import computes_in_bf16
-from charforge.bagel.packing import Split, TextSplit, pack
+from charforge.bagel.packing import Split
 from charforge.bases.base import Base
 from charforge.expand.authored import Request
 from charforge.expand.kept import Kept
 from charforge.expand.pairs import Pair, TextPart
+from charforge.likelihood import mean_log_likelihood
 from charforge.sample import Picture
 from charforge.sampling import nucleus
 
@@ -98,23 +98,15 @@ def likelihood_judge(base: Base) -> Callable[[Sequence[Pair]], list[str | None]]
     return judge
 
 
-@torch.no_grad()
 def _against(base: Base, pair: Pair) -> str | None:
     parts = [part for part in pair.parts if isinstance(part, TextPart)]
     if len(parts) != len(pair.parts) or [part.role for part in parts] != ["system", "user", "assistant"]:
         return None
     system, question, answer = (base.tokenizer.text(part.text, part.role, part.loss) for part in parts)
-    alone = _mean_log_likelihood(base, [question, answer])
-    anything = _mean_log_likelihood(base, [base.tokenizer.text("Go on.", "user"), answer])
+    alone = mean_log_likelihood(base, [question, answer])
+    anything = mean_log_likelihood(base, [base.tokenizer.text("Go on.", "user"), answer])
     if alone - anything < LEAST_QUESTION_GAIN:
         return "question does not fit the answer"
-    if not pair.source and _mean_log_likelihood(base, [system, question, answer]) - alone < LEAST_PROFILE_GAIN:
+    if not pair.source and mean_log_likelihood(base, [system, question, answer]) - alone < LEAST_PROFILE_GAIN:
         return "contradicts the profile"
     return None
-
-
-def _mean_log_likelihood(base: Base, splits: Sequence[TextSplit]) -> float:
-    with torch.autocast(base.model.device.type, torch.bfloat16, enabled=computes_in_bf16(base.model)):
-        batch = pack([list(splits)], base.config).to(base.model.device)
-        logits = base.model(batch).logits
-    return -F.cross_entropy(logits.float(), batch.labels).item()

@@ -1,0 +1,1 @@
+"""What an adapter changed, in figures."""
