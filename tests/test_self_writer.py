@@ -37,7 +37,8 @@ def test_it_writes_the_same_again_and_asks_nothing_twice(base: Base, tmp_path: P
         return SelfWriter(base, Kept(tmp_path / file, "me"), pictures, 0, lambda done, of: told.append((done, of)))
 
     texts = writer("a")([ASK, OTHER, LOOK, ASK])
-    assert (texts[0] == texts[3] and all(texts) and told == [(1, 3), (3, 3)]) or told == [(2, 3), (3, 3)]
+    assert texts[0] == texts[3] and all(texts)
+    assert told == [(2, 3), (3, 3)]
     assert writer("b")([ASK, OTHER, LOOK]) == texts[:3]
     told.clear()
     assert writer("a")([OTHER, LOOK]) == texts[1:3] and told == []
