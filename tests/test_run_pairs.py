@@ -1,0 +1,44 @@
+"""Which pairs a run trains on: its own file, edited or not, the ones it was given, or fresh ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from folders import make_folder
+
+from charforge.character import Character, read_character
+from charforge.errors import InputError
+from charforge.expand import expand, read_pairs, write_pairs
+from charforge.settings import Settings
+from charforge.train.run import run_identity, run_pairs
+
+
+@pytest.fixture(scope="module")
+def pip(tmp_path_factory: pytest.TempPathFactory) -> Character:
+    return read_character(make_folder(tmp_path_factory.mktemp("characters") / "pip"))
+
+
+def test_a_fresh_run_expands_and_writes_the_page_and_an_edited_file_is_used(pip: Character, tmp_path: Path) -> None:
+    pairs = run_pairs(tmp_path, pip, Settings(), None)
+    assert len(pairs) > 150 and (tmp_path / "pairs" / "pairs.html").exists()
+    assert any(name.startswith("base:") for pair in pairs for name in pair.images("look"))
+    write_pairs(tmp_path / "pairs" / "pairs.jsonl", pairs[:7])
+    assert run_pairs(tmp_path, pip, Settings(), None) == pairs[:7]
+
+
+def test_given_pairs_take_the_place_of_the_expansion_and_make_another_run(pip: Character, tmp_path: Path) -> None:
+    given = tmp_path / "mine.jsonl"
+    write_pairs(given, expand(pip).pairs[:5])
+    assert run_pairs(tmp_path / "run", pip, Settings(), given) == read_pairs(given)
+    first = run_identity(pip, Settings(), given)
+    write_pairs(given, expand(pip).pairs[:4])
+    assert len({first, run_identity(pip, Settings(), given), run_identity(pip, Settings())}) == 3
+
+
+def test_a_pair_with_a_picture_that_nobody_sent_stops_the_run(pip: Character, tmp_path: Path) -> None:
+    given = tmp_path / "mine.jsonl"
+    write_pairs(given, expand(pip).pairs)
+    given.write_text(given.read_text().replace('"image": "03"', '"image": "33"'))
+    with pytest.raises(InputError, match="'33', which nobody sent"):
+        run_pairs(tmp_path / "run", pip, Settings(), given)
