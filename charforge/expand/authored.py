@@ -48,36 +48,27 @@ def authored_drafts(
     character: Character, held: HeldOut, writer: WriterName, complete: Complete, invents: bool, seed: int
 ) -> list[Draft]:
     """Everything a language model adds to the template's pairs. Two rounds: replies answer the visits of the first."""
-    topics = TOPICS if invents else ()
     reworded = list(_rewordings(character, held))
     asked = list(_questions(character))
-    captioned = [picture.name for picture in character.pictures if picture.caption is None]
-    requests = [
-        *(r for r, _, _ in reworded),
-        *(r for r, _, _ in asked),
-        *_visits(character, topics, seed),
-        *map(_caption, captioned),
-    ]
-    texts = iter(complete(requests))
+    visits = _visits(character, TOPICS if invents else (), seed)
+    described = {picture.name: _caption(picture.name) for picture in character.pictures if picture.caption is None}
+    requests = [*(r for r, _, _ in reworded), *(r for r, _, _ in asked), *visits, *described.values()]
+    written = dict(zip(requests, complete(requests), strict=True))
     system = TextPart(role="system", text=grammar.system_prompt(character))
     drafts: list[Draft] = []
-    for (_, origin, reply), text in zip(reworded, texts, strict=False):
-        for line in _one_line(text):
+    for request, origin, reply in reworded:
+        for line in _one_line(written[request]):
             drafts.append(Draft("roleplay_text", "train", origin, talk(system, line, reply), writer, source=reply))
-    for (_, fact, answer), text in zip(asked, texts, strict=False):
-        for question in _as_question(text):
+    for request, fact, answer in asked:
+        for question in _as_question(written[request]):
             parts = talk(system, question, answer)
             drafts.append(Draft("knowledge", "train", "question about a fact", parts, writer, source=fact))
-    visits = [line for _ in topics for line in _one_line(next(texts))]
-    drafts += [
-        draft
-        for name, text in zip(captioned, texts, strict=True)
-        for draft in _captioned(character, name, text, writer)
-    ]
-    replies = complete([_reply(character, held, line, number, seed) for number, line in enumerate(visits)])
-    for line, text in zip(visits, replies, strict=True):
-        reply = text.strip().split("\n")[0].strip()
-        if reply:
+    for name, request in described.items():
+        drafts += _captioned(character, name, written[request], writer)
+    lines = [line for request in visits for line in _one_line(written[request])]
+    replies = complete([_reply(character, held, line, number, seed) for number, line in enumerate(lines)])
+    for line, text in zip(lines, replies, strict=True):
+        for reply in _one_line(text):
             drafts.append(Draft("roleplay_text", "train", "a new visit", talk(system, line, reply), writer))
     return drafts
 
