@@ -10,13 +10,22 @@ from safetensors.torch import load_file, save_file
 from test_golden import GOLDEN
 from tiny import CONFIG, tiny_data, tiny_model
 
-from charforge.bagel.checkpoint import build_empty, load_official, load_tensors, rounded_rows, save_official
+from charforge.adapter.lora import add_adapter, lora_config
+from charforge.bagel.checkpoint import (
+    add_low_rank,
+    build_empty,
+    load_official,
+    load_tensors,
+    rounded_rows,
+    save_official,
+)
 from charforge.bagel.context import empty_context, extend_context, prepare_canvas, velocity
 from charforge.bagel.images import patchify_latent, unpatchify_latent
 from charforge.bagel.layers import grid_position_ids
 from charforge.bagel.packing import LatentSplit, TextSplit, pack
 from charforge.errors import InputError
 from charforge.flow import interpolate, logit_normal_timesteps, shift_timesteps, stratified_normal, target_velocity
+from charforge.mini.answers import ALPHA, RANK, low_rank
 
 
 @torch.no_grad()
@@ -133,3 +142,28 @@ def test_stratified_times_cover_every_slice_once():
     normal = stratified_normal(64, torch.Generator().manual_seed(0))
     slices = (torch.special.ndtr(normal) * 64).floor().long().sort().values
     assert slices.tolist() == list(range(64))
+
+
+@torch.no_grad()
+def test_a_low_rank_addition_is_the_adapter_merged():
+    adapted, merged = tiny_model(), tiny_model()
+    add_adapter(adapted, lora_config(RANK, ALPHA, generation=False), seed=0)
+    generator = torch.Generator().manual_seed(3)
+    trained = {}
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+            trained[name] = parameter.data
+    batch = pack([[TextSplit((5, 6, 7), loss=True)]], CONFIG)
+    before = merged(batch).logits
+    add_low_rank(merged, low_rank(trained))
+    torch.testing.assert_close(merged(batch).logits, adapted(batch).logits, atol=1e-4, rtol=1e-4)
+    assert (merged(batch).logits - before).abs().max() > 0.1
+
+
+def test_an_addition_that_does_not_fit_is_refused():
+    name = "language_model.model.layers.0.self_attn.q_proj"
+    with pytest.raises(InputError, match="does not fit"):
+        add_low_rank(tiny_model(), {f"{name}.lora_A": torch.zeros(2, 5), f"{name}.lora_B": torch.zeros(7, 2)})
+    with pytest.raises(InputError, match="which this base has not"):
+        add_low_rank(tiny_model(), {"nowhere.lora_A": torch.zeros(2, 5), "nowhere.lora_B": torch.zeros(7, 2)})

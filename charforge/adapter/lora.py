@@ -25,12 +25,14 @@ PREFIX = "base_model.model."
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
-def lora_config(rank: int, alpha: int, dropout: float = 0.0) -> LoraConfig:
-    """All seven linears of the understanding and of the generation expert."""
-    attention = r"self_attn\.(q|k|v|o)_proj(_moe_gen)?"
-    mlp = r"mlp(_moe_gen)?\.(gate|up|down)_proj"
-    pattern = rf"language_model\.model\.layers\.\d+\.({attention}|{mlp})"
-    return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=pattern, bias="none")
+def lora_config(rank: int, alpha: int, generation: bool = True) -> LoraConfig:
+    """All seven linears of the understanding expert and, unless ``generation`` is false, of the generation expert."""
+    expert = "(_moe_gen)?" if generation else ""
+    pattern = (
+        rf"language_model\.model\.layers\.\d+\."
+        rf"(self_attn\.(q|k|v|o)_proj{expert}|mlp{expert}\.(gate|up|down)_proj)"
+    )
+    return LoraConfig(r=rank, lora_alpha=alpha, target_modules=pattern, bias="none")
 
 
 def add_adapter(model: BagelModel, config: LoraConfig, seed: int) -> dict[str, nn.Parameter]:

@@ -75,6 +75,32 @@ def load_tensors(model: BagelModel, files: list[Path], dtype: torch.dtype) -> No
         raise InputError(f"the base does not fit its configuration: {shown}. Fetch the base again.")
 
 
+@torch.no_grad()
+def add_low_rank(model: BagelModel, state: dict[str, Tensor]) -> None:
+    """Add ``B @ A`` to the linears that ``state`` names: ``NAME.lora_A`` (r, in) and ``NAME.lora_B`` (out, r).
+
+    Raises InputError when a linear is not there or has another shape.
+    """
+    for name in sorted(key.removesuffix(".lora_A") for key in state if key.endswith(".lora_A")):
+        a, b = state[f"{name}.lora_A"], state.get(f"{name}.lora_B")
+        try:
+            weight = model.get_parameter(f"{name}.weight")
+        except AttributeError:
+            raise InputError(f"an addition changes {name}, which this base has not; fetch the base again") from None
+        if b is None or (b.shape[0], a.shape[1]) != tuple(weight.shape):
+            raise InputError(f"an addition does not fit {name} of this base; fetch the base again")
+        weight.copy_(weight.float() + b.float() @ a.float())
+
+
+def unrounded(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of ``rounded_rows``, to fp32."""
+    return {
+        name: tensor.float() * (state[name + SCALE].float()[:, None] if name + SCALE in state else 1.0)
+        for name, tensor in state.items()
+        if not name.endswith(SCALE)
+    }
+
+
 def set_tensor(model: torch.nn.Module, name: str, tensor: Tensor) -> None:
     """Replace the parameter ``name`` (on the meta device, say) by ``tensor``; it stays frozen."""
     path, _, leaf = name.rpartition(".")

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from charforge.bagel.autoencoder import Autoencoder
-from charforge.bagel.checkpoint import build_empty, load_autoencoder, load_tensors
+from charforge.bagel.checkpoint import add_low_rank, build_empty, load_autoencoder, load_tensors, unrounded
 from charforge.bagel.config import BagelConfig, read_config
 from charforge.bagel.model import BagelModel
 from charforge.bagel.tokenizer import Tokenizer
@@ -20,6 +21,8 @@ from charforge.files import sha256_file
 MINI = Path(__file__).parent / "mini"
 # the vision table and the drawing side of `mini`; the language weights come from the user's cache
 MINI_FILES = ("generation.safetensors", "vision.safetensors")
+# what answering questions about pictures adds to the language weights (charforge/mini/answers.py)
+MINI_READING = MINI / "reading.safetensors"
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ def load_base(name: str, quantize: str | None = None, device: str = "cpu") -> Ba
     if name == "mini":
         language = ensure_language_weights()
         weights = [language / "language.safetensors", *(MINI / file for file in MINI_FILES)]
+        additions = [MINI_READING]
         config_folder, autoencoder_file, tokenizer_file = (
             MINI,
             MINI / "autoencoder.safetensors",
@@ -54,18 +58,20 @@ def load_base(name: str, quantize: str | None = None, device: str = "cpu") -> Ba
         )
     elif Path(name).is_dir():
         config_folder = Path(name)
-        weights = [config_folder / "ema.safetensors"]
+        weights, additions = [config_folder / "ema.safetensors"], []
         autoencoder_file, tokenizer_file = config_folder / "ae.safetensors", config_folder / "tokenizer.json"
     else:
         raise InputError(
             f"there is no base named {name!r}: use mini, or the folder of a checkpoint in the official layout"
         )
-    for file in (*weights, autoencoder_file, tokenizer_file):
+    for file in (*weights, *additions, autoencoder_file, tokenizer_file):
         if not file.exists():
             raise InputError(f"{file} is missing: the base {name} is not complete; fetch or install it again")
     config = read_config(config_folder)
     model = build_empty(config)
     load_tensors(model, weights, dtype)
+    for file in additions:
+        add_low_rank(model, unrounded(load_file(file)))
     if quantize:
         from charforge.bagel.quantize import quantize_decoder
 
@@ -75,7 +81,7 @@ def load_base(name: str, quantize: str | None = None, device: str = "cpu") -> Ba
         model=model.eval().to(device),
         autoencoder=load_autoencoder(autoencoder_file, config).to(device),
         tokenizer=Tokenizer(tokenizer_file, config.chat_roles),
-        content_hash=content_hash([*weights, autoencoder_file]),
+        content_hash=content_hash([*weights, *additions, autoencoder_file]),
         precision=quantize or str(dtype).removeprefix("torch."),
     )
 

@@ -1,4 +1,4 @@
-"""``python -m charforge.mini``: render, autoencoder, generation, vision, pack."""
+"""``python -m charforge.mini``: render, autoencoder, vision, generation, pack."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     help="Make the embedded base from nothing. Needs the extra `recipe`. Stages in order: render, autoencoder, "
-    "generation, vision, pack. Stop and run a stage again at any time: it goes on from its last checkpoint.",
+    "vision, generation, pack. Stop and run a stage again at any time: it goes on from its last checkpoint.",
 )
 Out = Annotated[Path, typer.Option(help="working folder of the recipe")]
 Threads = Annotated[int, typer.Option(help="CPU threads")]
@@ -67,8 +67,8 @@ def generation(
 
 
 @app.command()
-def vision(out: Out = Path("mini-work"), minutes: float = 50.0, threads: Threads = 2) -> None:
-    """Train the vision tower: first words for what is seen, then answers through the frozen language model."""
+def vision(out: Out = Path("mini-work"), minutes: float = 90.0, threads: Threads = 2) -> None:
+    """Train the vision tower: first words for what is seen, then answers through the language model."""
     import torch
 
     from charforge.mini.vision import VisionRecipe, train_vision

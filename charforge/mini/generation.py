@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from charforge.bagel.checkpoint import build_empty, set_tensor
+from charforge.bagel.checkpoint import add_low_rank, build_empty, set_tensor
 from charforge.bagel.config import BagelConfig
 from charforge.bagel.context import Context, empty_context, extend_context, prepare_canvas, velocity
 from charforge.bagel.layers import grid_position_ids, sincos_table
@@ -26,8 +26,10 @@ from charforge.bagel.model import BagelModel
 from charforge.bagel.packing import TextSplit
 from charforge.bagel.tokenizer import Tokenizer
 from charforge.bases.language import ensure_language_weights
+from charforge.errors import InputError
 from charforge.files import write_atomic_with
 from charforge.flow import interpolate, logit_normal_timesteps, stratified_normal, target_velocity
+from charforge.mini.answers import averaged, low_rank
 from charforge.mini.dataset import read_records
 from charforge.mini.shape import mini_config
 
@@ -256,6 +258,10 @@ def prepare_generation(out: Path, recipe: GenerationRecipe, device: str) -> tupl
     captions = [[tokenizer.text(caption) for caption in record["captions"]] for record in records]
     tokens = standard_tokens(np.load(out / "autoencoder" / "latents.npy"), config)
     model = build_for_pretraining(config, language / "language.safetensors", recipe.seed, device)
+    seeing = out / "vision" / "checkpoint.safetensors"
+    if not seeing.exists():
+        raise InputError(f"{seeing} is missing: run the vision stage first, drawing reads the language model it leaves")
+    add_low_rank(model, low_rank(averaged(seeing)))
     match_text_scale(model, [captions[index][0] for index in range(32)])
     return model, CaptionedLatents(tokens, captions)
 

@@ -16,6 +16,7 @@ from charforge.bagel.context import empty_context, extend_context, generate_text
 from charforge.bagel.layers import sincos_table
 from charforge.bases.base import load_base
 from charforge.files import sha256_file, write_atomic, write_atomic_with
+from charforge.mini.answers import averaged, low_rank
 from charforge.mini.dataset import read_records
 from charforge.mini.generation import standard_tokens
 from charforge.mini.questions import QUESTIONS
@@ -34,7 +35,9 @@ def pack_base(out: Path, to: Path) -> dict[str, Any]:
     generation = averaged(out / "generation" / "checkpoint.safetensors")
     generation["latent_pos_embed.pos_embed"] = sincos_table(config.max_latent_size, config.generation.hidden_size)
     _save(to / "generation.safetensors", rounded_rows(generation))
-    vision = averaged(out / "vision" / "checkpoint.safetensors")
+    seeing = averaged(out / "vision" / "checkpoint.safetensors")
+    _save(to / "reading.safetensors", rounded_rows(low_rank(seeing)))
+    vision = {name: tensor for name, tensor in seeing.items() if ".lora_" not in name}
     vision["vit_pos_embed.pos_embed"] = sincos_table(config.vision.patches_per_side, config.understanding.hidden_size)
     _save(to / "vision.safetensors", rounded_rows(vision))
     _save(to / "autoencoder.safetensors", load_file(out / "autoencoder" / "autoencoder.safetensors"))
@@ -66,11 +69,6 @@ def pack_base(out: Path, to: Path) -> dict[str, Any]:
     }
     write_atomic(to / "provenance.json", json.dumps(provenance, indent=1))
     return provenance
-
-
-def averaged(checkpoint: Path) -> dict[str, Tensor]:
-    """The exponential averages of a training checkpoint."""
-    return {n.removeprefix("ema."): t for n, t in load_file(checkpoint).items() if n.startswith("ema.")}
 
 
 def _save(path: Path, state: dict[str, Tensor]) -> None:

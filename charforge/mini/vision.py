@@ -1,8 +1,9 @@
-"""Pretraining of the vision tower and connector; the language model stays frozen.
+"""Pretraining of the vision tower and connector, and of a small adapter on the language model.
 
 First the connector's outputs are taught to point at word embeddings: for each attribute a learned query pools them and
 the pooled vector must be nearest to the embedding of the true word. That is hundreds of times cheaper than training
-through the language model and already speaks its language. Then questions are answered through the frozen model.
+through the language model and already speaks its language. Then questions are answered through the model (answers.py),
+while words go on beside: they see six times the pictures at a tenth of the cost.
 """
 
 from __future__ import annotations
@@ -22,14 +23,24 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from charforge.bagel.layers import grid_position_ids, sincos_table
+from charforge.adapter.lora import add_adapter, lora_config
+from charforge.bagel.layers import sincos_table
 from charforge.bagel.model import BagelModel
-from charforge.bagel.packing import LookSplit, Split, pack
+from charforge.bagel.packing import LookSplit
 from charforge.bagel.tokenizer import Tokenizer
-from charforge.bagel.vision import patchify
 from charforge.bases.language import ensure_language_weights
 from charforge.files import write_atomic_with
 from charforge.mini import captions, world
+from charforge.mini.answers import (
+    ALPHA,
+    RANK,
+    Pictures,
+    answer_accuracy,
+    answers_loss,
+    drift,
+    own_texts,
+    question_sample,
+)
 from charforge.mini.dataset import read_records
 from charforge.mini.generation import build_for_pretraining
 from charforge.mini.shape import mini_config
@@ -40,12 +51,18 @@ from charforge.mini.world import Look
 class VisionRecipe:
     """Settings; ``minutes`` over all resumed parts, ``words_share`` of them for the first stage."""
 
-    minutes: float = 50.0
-    words_share: float = 0.14
+    minutes: float = 90.0
+    words_share: float = 0.1
     words_batch: int = 32
-    answers_batch: int = 6
-    questions: int = 5
-    learning_rate: float = 6e-4
+    words_beside: int = 24
+    words_weight: float = 0.5
+    answers_batch: int = 4
+    questions: int = 7
+    drift_texts: int = 3
+    drift_weight: float = 2.0
+    learning_rate: float = 5e-4
+    decay: float = 0.4
+    judge_every: float = 600.0
     ema: float = 0.995
     seed: int = 0
     save_every: int = 100
@@ -63,11 +80,16 @@ def words_of(look: Look) -> dict[str, str]:
         "kind": world.KIND_NOUN[look.kind],
         "where": captions.place_phrase(look),
         "mouth": mouth,
-        "eyes": eyes,
         "thing": world.THINGS[look.thing] if look.thing else "nothing",
         "color": look.outfit_color or look.body_color,
     }
+    if not captions.eyes_hidden(look):
+        words["eyes"] = eyes
+    if look.top:
+        words["top"] = world.CREATURE_TOPS[look.kind][look.top]
     if look.kind == "person":
+        words["outfit"] = " ".join(world.OUTFITS[look.outfit][1].replace("{}", "").split())
+        words["style"] = " ".join((world.HATS | world.HAIR_STYLES)[look.hair].replace("{}", "").split())
         words |= {"hair": look.hair_color, "skin": look.skin, "glasses": world.GLASSES.get(look.glasses, "no glasses")}
     return words
 
@@ -91,20 +113,6 @@ class WordReader(nn.Module):
         weights = (features @ self.queries[name] / math.sqrt(features.shape[-1]) * 8).softmax(-1)
         pooled = (weights[..., None] * features).sum(1)
         return self.scale * F.normalize(pooled, dim=-1) @ self.get_buffer(f"words_{name}").T
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Pixels (n, H, W, 3) with their records."""
-
-    pixels: np.ndarray
-    records: list[dict[str, Any]]
-
-    def look_split(self, index: int, patch: int, side: int) -> LookSplit:
-        """One picture as the vision tower takes it."""
-        pixels = torch.from_numpy(np.array(self.pixels[index])).permute(2, 0, 1).float() / 127.5 - 1
-        count = pixels.shape[1] // patch
-        return LookSplit(patchify(pixels, patch), grid_position_ids(count, count, side))
 
 
 def features_of(model: BagelModel, looks: list[LookSplit]) -> Tensor:
@@ -131,59 +139,6 @@ def words_loss(model: BagelModel, reader: WordReader, data: Pictures, indices: l
     return torch.stack(losses).mean()
 
 
-def question_sample(
-    model: BagelModel, tokenizer: Tokenizer, data: Pictures, index: int, count: int, rng: random.Random
-) -> list[Split]:
-    """A picture followed by ``count`` of its questions with supervised answers."""
-    vision = model.config.vision
-    sample: list[Split] = [data.look_split(index, vision.patch_size, vision.patches_per_side)]
-    asked = data.records[index]["questions"]
-    for question, answer in rng.sample(asked, min(count, len(asked))):
-        sample += [tokenizer.text(question, "user"), tokenizer.text(answer, "assistant", loss=True)]
-    return sample
-
-
-def answers_loss(model: BagelModel, samples: list[list[Split]], prefix: int) -> Tensor:
-    """Cross-entropy of the answers; the role line before each answer (``prefix`` tokens) is given, not asked."""
-    batch = pack(samples, model.config)
-    logits = model(batch).logits.float()
-    keep = torch.ones(len(batch.labels), dtype=torch.bool)
-    start = 0
-    for sample in samples:
-        for split in sample:
-            if not isinstance(split, LookSplit) and getattr(split, "loss", False):
-                keep[start : start + prefix] = False
-                start += len(split.ids) + 1  # type: ignore[union-attr]
-    return F.cross_entropy(logits[keep], batch.labels[keep])
-
-
-@torch.no_grad()
-def answer_accuracy(model: BagelModel, tokenizer: Tokenizer, data: Pictures, count: int) -> dict[str, float]:
-    """Share of held-out questions whose every answer token is the most likely one, by kind of question."""
-    vision, right = model.config.vision, {}
-    prefix = len(tokenizer.role_prefix("assistant"))
-    tally: dict[str, list[bool]] = {}
-    for index in range(min(count, len(data.records))):
-        look = data.look_split(index, vision.patch_size, vision.patches_per_side)
-        asked = data.records[index]["questions"]
-        samples: list[list[Split]] = [
-            [look, tokenizer.text(q, "user"), tokenizer.text(a, "assistant", loss=True)] for q, a in asked
-        ]
-        with torch.autocast("cpu", torch.bfloat16):
-            predicted = model(pack(samples, model.config)).logits.argmax(-1).tolist()
-        start = 0
-        for (question, answer), sample in zip(asked, samples, strict=True):
-            ids = sample[2].ids  # type: ignore[union-attr]
-            expected = [*ids[prefix:], model.config.special_tokens.eos]
-            got = predicted[start + prefix : start + len(ids) + 1]
-            start += len(ids) + 1
-            kind = "yes_no" if answer in ("Yes.", "No.") else "color" if "colour" in question else "other"
-            tally.setdefault(kind, []).append(got == expected)
-    for kind, hits in sorted(tally.items()):
-        right[f"vqa_{kind}"] = round(sum(hits) / len(hits), 4)
-    return right
-
-
 def train_vision(out: Path, recipe: VisionRecipe) -> dict[str, Any]:
     """Both stages, resuming from ``out/vision``; returns the held-out accuracy."""
     folder = out / "vision"
@@ -192,53 +147,52 @@ def train_vision(out: Path, recipe: VisionRecipe) -> dict[str, Any]:
     config, language = mini_config(zeros, ones), ensure_language_weights()
     tokenizer = Tokenizer(language / "tokenizer.json", config.chat_roles)
     model = build_for_pretraining(config, language / "language.safetensors", recipe.seed)
+    texts = own_texts(model, tokenizer, folder / "own_texts.jsonl", recipe.seed)
+    add_adapter(model, lora_config(RANK, ALPHA, generation=False), recipe.seed)
     _fresh_vision(model, recipe.seed)
     data = Pictures(np.load(out / "data/images.npy", mmap_mode="r"), read_records(out / "data/records.jsonl"))
     held_out = Pictures(np.load(out / "data/held_out.npy"), read_records(out / "data/held_out.jsonl"))
-    values: dict[str, list[str]] = {}
-    for record in data.records[:4000]:
-        for name, word in words_of(Look(**record["look"])).items():
-            if word not in values.setdefault(name, []):
-                values[name].append(word)
     torch.manual_seed(recipe.seed)
-    reader = WordReader(values, model.language_model.model.embed_tokens.weight, tokenizer)
+    reader = WordReader(word_values(data), model.language_model.model.embed_tokens.weight, tokenizer)
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     parameters |= {f"reader.{name}": p for name, p in reader.named_parameters()}
     optimizer = torch.optim.AdamW(parameters.values(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    ema = {name: p.detach().clone() for name, p in parameters.items() if trainable(name)}
+    ema = {name: p.detach().clone() for name, p in parameters.items() if not name.startswith("reader.")}
     step, seconds = _resume(folder, parameters, ema, optimizer)
-    average = 0.0
-    prefix = len(tokenizer.role_prefix("assistant"))
+    prefix, judged = len(tokenizer.role_prefix("assistant")), seconds
+    averages: dict[str, float] = {}
     while (progress := seconds / (60 * recipe.minutes)) < 1:
         began = time.monotonic()
         rng = random.Random(f"{recipe.seed}:{step}")
-        words_stage = progress < recipe.words_share
+        answering = progress >= recipe.words_share
         with torch.autocast("cpu", torch.bfloat16):
-            if words_stage:
-                indices = [rng.randrange(len(data.records)) for _ in range(recipe.words_batch)]
-                loss = words_loss(model, reader, data, indices)
-            else:
-                indices = [rng.randrange(len(data.records)) for _ in range(recipe.answers_batch)]
+            size = recipe.words_beside if answering else recipe.words_batch
+            losses = {"words": words_loss(model, reader, data, rng.choices(range(len(data.records)), k=size))}
+            if answering:
+                indices = rng.choices(range(len(data.records)), k=recipe.answers_batch)
                 samples = [question_sample(model, tokenizer, data, i, recipe.questions, rng) for i in indices]
-                loss = answers_loss(model, samples, prefix)
-        loss.backward()
+                losses["answers"] = answers_loss(model, samples, prefix)
+                losses["drift"] = drift(model, rng.sample(texts, recipe.drift_texts))
+        weights = {"words": recipe.words_weight, "answers": 1.0, "drift": recipe.drift_weight}
+        torch.stack([weights[name] * loss for name, loss in losses.items()]).sum().backward()
         nn.utils.clip_grad_norm_(parameters.values(), 1.0)
-        inside = (
-            progress / recipe.words_share if words_stage else (progress - recipe.words_share) / (1 - recipe.words_share)
-        )
-        rate = recipe.learning_rate * min(1.0, (step + 1) / 100) * max(0.02, min(1.0, 1.6 * (1 - inside)))
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = learning_rate_at(step, progress, recipe)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         decay = min(recipe.ema, (1 + step) / (10 + step))
         for name, mean in ema.items():
             mean.lerp_(parameters[name].detach(), 1 - decay)
         step += 1
-        average = loss.item() if average == 0 else 0.97 * average + 0.03 * loss.item()
+        for name, loss in losses.items():
+            averages[name] = 0.97 * averages.get(name, loss.item()) + 0.03 * loss.item()
         seconds += time.monotonic() - began
         if step % 25 == 0:
-            _log(folder, {"step": step, "stage": "words" if words_stage else "answers", "loss": round(average, 4)})
+            rounded = {name: round(value, 4) for name, value in averages.items()}
+            _log(folder, {"step": step, "seconds": round(seconds), **rounded})
+        if answering and seconds - judged > recipe.judge_every:
+            judged = seconds
+            _log(folder, {"step": step, **answer_accuracy(model, tokenizer, held_out, 24)})
         if step % recipe.save_every == 0 or seconds >= 60 * recipe.minutes:
             _save(folder, parameters, ema, optimizer, step, seconds)
     with torch.no_grad():
@@ -249,12 +203,26 @@ def train_vision(out: Path, recipe: VisionRecipe) -> dict[str, Any]:
     return result
 
 
+def learning_rate_at(step: int, progress: float, recipe: VisionRecipe) -> float:
+    """Warm-up over 100 steps, constant, linear decay to 2 % over the last ``decay`` of the time."""
+    return recipe.learning_rate * min(1.0, (step + 1) / 100) * min(1.0, max(0.02, (1 - progress) / recipe.decay))
+
+
+def word_values(data: Pictures) -> dict[str, list[str]]:
+    """The values of every attribute, in the order in which the records show them."""
+    values: dict[str, list[str]] = {}
+    for record in data.records[:4000]:
+        for name, word in words_of(Look(**record["look"])).items():
+            if word not in values.setdefault(name, []):
+                values[name].append(word)
+    return values
+
+
 def _fresh_vision(model: BagelModel, seed: int) -> None:
     """Random vision weights in fp32, trainable; the connector's output starts at the scale of word embeddings."""
     generator = torch.Generator().manual_seed(seed + 1)
     scale = model.language_model.model.embed_tokens.weight.float().pow(2).mean().sqrt()
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(False)
         if name == "vit_pos_embed.pos_embed":
             side = model.config.vision.patches_per_side
             parameter.data = sincos_table(side, parameter.shape[1])
