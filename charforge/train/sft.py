@@ -65,6 +65,10 @@ class Hooks:
     on_preview: Callable[[int], None]
 
 
+WITHIN_NOISE = 1.005
+"""Of scores this close the later step is kept: a few held-out pairs cannot tell them apart, and it has seen more."""
+
+
 def step_generator(seed: int, step: int) -> torch.Generator:
     """The source of all randomness of one step."""
     return torch.Generator().manual_seed(seed * 1_000_003 + step)
@@ -164,7 +168,7 @@ def train_sft(
 ) -> HeldOut:  # fmt: skip
     """Train to ``settings.steps``, resuming from ``folder/last.safetensors``; returns the best held-out result.
 
-    ``folder/best.safetensors`` holds the adapter of the best held-out score.
+    ``folder/best.safetensors`` holds the adapter of the best held-out score, see ``WITHIN_NOISE``.
     """
     optimizer = adamw(parameters, settings)
     last, best_file = folder / "last.safetensors", folder / "best.safetensors"
@@ -172,10 +176,11 @@ def train_sft(
     if last.exists():
         step, notes = load_checkpoint(last, parameters, optimizer)
         start = (float(notes["start_ce"]), float(notes["start_mse"]))  # type: ignore[arg-type]
-        best = HeldOut(**notes["best"])  # type: ignore[arg-type]
+        best, lowest = HeldOut(**notes["best"]), float(notes["lowest"])  # type: ignore[arg-type]
     else:
         start = held_out(model, data, settings)
         best = HeldOut(0, *start, relative_score(*start, start))
+        lowest = best.score
         hooks.on_held_out(best, True)
     while step < settings.steps:
         log = train_step(model, list(parameters.values()), optimizer, data, settings, seed, step)
@@ -184,8 +189,9 @@ def train_sft(
         if step % settings.evaluate_every == 0 or step == settings.steps:
             losses = held_out(model, data, settings)
             result = HeldOut(step, *losses, relative_score(*losses, start))
+            lowest = min(lowest, result.score)
             # without held-out pairs every score is nan: then the last step is the best there is
-            is_best = math.isnan(result.score) or result.score < best.score
+            is_best = math.isnan(result.score) or result.score <= lowest * WITHIN_NOISE
             hooks.on_held_out(result, is_best)
             if is_best:
                 best = result
@@ -193,6 +199,6 @@ def train_sft(
         if step % settings.preview_every == 0:
             hooks.on_preview(step)
         if step % settings.checkpoint_every == 0 or step == settings.steps:
-            notes = {"start_ce": start[0], "start_mse": start[1], "best": asdict(best)}
+            notes = {"start_ce": start[0], "start_mse": start[1], "best": asdict(best), "lowest": lowest}
             save_checkpoint(last, parameters, optimizer, step, notes)
     return best
