@@ -10,7 +10,8 @@ import pytest
 from PIL import Image, ImageChops
 
 from charforge.character import check_character, read_character
-from charforge.expand import expand, leaked
+from charforge.evaluate.questions import read_choices
+from charforge.expand import TALK, expand, leaked
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 WREN = EXAMPLES / "wren"
@@ -48,11 +49,19 @@ def test_unseen_prompts_and_questions_are_unseen():
 
 def test_its_pairs_do_not_leak():
     wren = read_character(WREN)
-    pairs = expand(wren, seed=0)
+    pairs = expand(wren, seed=0).pairs
     assert {pair.task for pair in pairs} == {
-        "roleplay_text", "roleplay_picture", "text_to_image", "vqa", "knowledge",
+        *TALK, "roleplay_picture", "text_to_image", "vqa", "knowledge", "refusal",
     }  # fmt: skip
     assert leaked(pairs, wren.name) == []
+
+
+def test_its_keyed_questions_are_in_no_training_pair():
+    wren = read_character(WREN)
+    trained = {text for pair in expand(wren, seed=0).pairs if pair.split == "train" for text in pair.texts("user")}
+    choices = read_choices(EXAMPLES / "wren_questions.json")
+    assert len(choices) == 14 and not trained & {choice.question for choice in choices}
+    assert all(len(set(choice.options)) == 4 for choice in choices)
 
 
 def test_redrawing_gives_the_same_pixels():
