@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from charforge.settings import Settings
 
-# Measured on two cores of a server CPU with avx512_bf16 (docs/log.md): one step of the preset `mini` takes 2.6 s, of
-# which the texts are two thirds; drawing and talking at the end take 80 s; the process peaks at 4.7 GiB.
-_SECONDS_PER_TEXT, _SECONDS_PER_DRAW, _SECONDS_AROUND = 0.22, 0.045, 90.0
-_HOST_GIB, _RUN_GIB = 4.7, 0.15
+# Measured on two cores of a server CPU with avx512_bf16 (docs/log.md): one step of the preset `mini` (7 texts, 24
+# noisy pictures) takes 2.4 s; everything around the steps 60 to 130 s; the process peaks at 4.5 GiB (Wren) and 5.3 GiB
+# (Bo). How a step divides between texts and pictures is a guess.
+_SECONDS_PER_TEXT, _SECONDS_PER_DRAW, _SECONDS_AROUND = 0.19, 0.045, 90.0
+_HOST_GIB, _RUN_GIB = 5.3, 0.15
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -212,7 +214,20 @@ def test_what_is_no_folder_is_told(tmp_path: Path, what: str) -> None:
     if what == "a file":
         path.write_text("x")
     result = CliRunner().invoke(app, ["check", str(path)])
-    assert result.exit_code == 1 and "Traceback" not in result.output
+    assert isinstance(result.exception, SystemExit) and result.exit_code == 1
+    assert "not ready to train" in result.output
+
+
+def test_a_pipe_beside_the_files_is_not_waited_for(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "pip")
+    os.mkfifo(folder / "x.png")
+    command = [sys.executable, "-m", "charforge.cli.main", "check", str(folder)]
+    assert subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
+
+
+def test_a_preset_that_is_not_there_is_not_blamed_on_the_folder(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["check", str(make_folder(tmp_path / "pip")), "--preset", "nowhere"])
+    assert "nowhere" in str(result.exception) and "charforge.toml" not in result.output
 
 
 def test_the_table_shows_names_as_they_are(tmp_path: Path) -> None:
@@ -230,8 +245,7 @@ def test_new_folders_lack_nothing_but_pictures(tmp_path: Path) -> None:
     told = json.loads(CliRunner().invoke(app, ["check", str(folder), "--json"]).stdout)
     assert told["ok"] and told["found"]["name"] == 'Ann "A": x' and told["found"]["class"] == "No"
     assert told["cost"]["gpu_peak_gib"] == 0.0 and told["cost"]["hours"] > 0
-    again = CliRunner().invoke(app, ["new", str(folder)])
-    assert again.exit_code == 1
+    assert "is not empty" in str(CliRunner().invoke(app, ["new", str(folder)]).exception)
 
 
 def test_the_voice_is_heard_and_the_figures_are_told(tmp_path: Path) -> None:

@@ -32,10 +32,11 @@ def check(
     from charforge.resources import preset_path
     from charforge.settings import read_settings
 
+    preset_file = preset_path(preset)
     problems = check_character(folder)
     settings = None
     try:
-        settings = read_settings(preset_path(preset), folder / "charforge.toml", [], base=base)
+        settings = read_settings(preset_file, folder / "charforge.toml", [], base=base)
     except InputError as error:
         problem, _, remedy = str(error).rpartition(". ") if ". " in str(error) else str(error).rpartition(": ")
         problems.insert(0, Problem("charforge.toml", "error", problem or remedy, remedy))

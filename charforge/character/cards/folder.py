@@ -19,7 +19,9 @@ def card_files(folder: Path) -> list[Path]:
     """The files at the top of ``folder`` that are cards: by name, CHARX, or a PNG that carries one."""
     named = [folder / name for name in NAMED if (folder / name).exists() or (folder / name).is_symlink()]
     others = [path for path in sorted(folder.glob("*.charx")) if path not in named]
-    pictures = [path for path in sorted(folder.glob("*.png")) if path not in named and png_carries_card(path)]
+    # a pipe of that name would never end: only files are looked into
+    found = [path for path in sorted(folder.glob("*.png")) if path not in named and path.is_file()]
+    pictures = [path for path in found if png_carries_card(path)]
     return [*named, *others, *pictures]
 
 
