@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -34,3 +36,52 @@ def interpolate(x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
 def target_velocity(x0: Tensor, noise: Tensor) -> Tensor:
     """What the model should predict: noise - x0."""
     return noise.float() - x0.float()
+
+
+# Steps of the sampler: x and velocity are (rows, n, values); the times ``now`` > ``after`` are (rows,) or one number.
+
+
+def ode_step(x: Tensor, velocity: Tensor, now: Tensor, after: Tensor) -> Tensor:
+    """One Euler step from ``now`` to ``after``."""
+    return x.float() + velocity.float() * _per_row(after - now)
+
+
+def sde_step(
+    x: Tensor, velocity: Tensor, now: Tensor, after: Tensor, noise_level: float, second: float
+) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (rows, 1, 1) of the published stochastic step (unicharacter.md 4.3, Flow-GRPO).
+
+    sigma = a sqrt(t / (1 - t)); at t = 1, where that has no end, the schedule's ``second`` time stands in the
+    denominator.
+    """
+    t, step = _per_row(now).float(), _per_row(after - now).float()
+    sigma2 = noise_level**2 * t / (1 - torch.where(t == 1, torch.full_like(t, second), t))
+    drift = sigma2 / (2 * t)
+    mean = x.float() * (1 + drift * step) + velocity.float() * (1 + drift * (1 - t)) * step
+    return mean, (-step * sigma2).sqrt()
+
+
+def cps_step(x: Tensor, velocity: Tensor, now: Tensor, after: Tensor, noise_level: float) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (rows, 1, 1) of the coefficient-preserving step (Wang and Yu 2025, "Flow-CPS").
+
+    The picture keeps its share 1 - ``after``, and old and fresh noise together have exactly the variance ``after``^2
+    that the flow has there. ``noise_level`` 0 is the Euler step, 1 replaces all noise.
+    """
+    t, end = _per_row(now).float(), _per_row(after).float()
+    x, velocity = x.float(), velocity.float()
+    picture, noise = x - t * velocity, x + (1 - t) * velocity
+    angle = noise_level * math.pi / 2
+    return (1 - end) * picture + end * math.cos(angle) * noise, end * math.sin(angle)
+
+
+def log_probability(x: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+    """Log-density in nats of ``x`` under N(mean, deviation^2), averaged over tokens and values; (rows,).
+
+    The mean, not the sum, as in the published code: clip ranges belong to this scale.
+    """
+    density = -(x.float() - mean).pow(2) / (2 * deviation**2) - deviation.log() - 0.5 * math.log(2 * math.pi)
+    return density.mean(dim=(-2, -1))
+
+
+def _per_row(t: Tensor) -> Tensor:
+    return t[..., None, None]

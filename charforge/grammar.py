@@ -268,6 +268,13 @@ def is_it(name: str, phrase: str) -> str:
     return f"Is {name} {phrase}?"
 
 
+def has_detail(name: str, detail: str) -> str:
+    """A yes/no question from a caption's detail: "with open eyes" -> "Does Wren have open eyes?", others as is_it."""
+    if detail.startswith("with "):
+        return f"Does {name} have {detail.removeprefix('with ')}?"
+    return is_it(name, detail)
+
+
 def shows(thing: str) -> str:
     """A yes/no question from a noun phrase: "Does the picture show a red kite?"."""
     return f"Does the picture show {thing}?"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from charforge.errors import InputError
 
@@ -48,6 +48,59 @@ class SftSettings(_Strict):
     checkpoint_every: int = Field(25, ge=1)
 
 
+class GrpoSettings(_Strict):
+    """Character-GRPO; ``presets/mini.toml`` says what each value does."""
+
+    algorithm: Literal["grpo", "nft"] = "grpo"
+    iterations: int = Field(30, ge=0)
+    prompts: int = Field(6, ge=1)
+    # fewer than four siblings say nothing about which of them is good
+    group: int = Field(8, ge=4)
+    updates: int = Field(2, ge=1)
+    steps: int = Field(14, ge=2)
+    timestep_shift: float = Field(3.0, gt=0)
+    noise: Literal["cps", "sde"] = "cps"
+    noise_level: float = Field(0.8, gt=0)
+    window: int = Field(2, ge=1)
+    window_last_start: int = Field(5, ge=0)
+    learning_rate: float = Field(3e-4, gt=0)
+    warmup: int = Field(6, ge=0)
+    clip_range: float = Field(1e-4, gt=0)
+    advantage_clip: float = Field(5.0, gt=0)
+    gradient_clip: float = Field(1.0, gt=0)
+    micro_batch: int = Field(24, ge=1)
+    anchor: float = Field(0.2, ge=0)
+    anchor_pictures: int = Field(8, ge=0)
+    guard: float = Field(0.1, gt=0)
+    evaluate_every: int = Field(10, ge=1)
+    held_out_pictures: int = Field(12, ge=1)
+    patience: int = Field(2, ge=1)
+    preview_every: int = Field(10, ge=1)
+    checkpoint_every: int = Field(5, ge=1)
+    nft_beta: float = Field(1.0, gt=0)
+    nft_times: int = Field(2, ge=1)
+    nft_decay: float = Field(0.5, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _window_ends_before_the_picture(self) -> Self:
+        if self.window_last_start + self.window >= self.steps:
+            raise ValueError(f"window_last_start + window must be less than steps ({self.steps})")
+        return self
+
+
+class RewardSettings(_Strict):
+    """What a drawn picture is paid for. ``published`` takes the paper's reward as it stands instead of the weights."""
+
+    published: bool = False
+    encoder: str = "efficientnet-lite0"
+    clip: str = ""
+    scene: float = Field(0.75, ge=0)
+    clip_text: float = Field(0.0, ge=0)
+    identity: float = Field(0.15, ge=0)
+    copying: float = Field(0.15, ge=0)
+    variety: float = Field(0.10, ge=0)
+
+
 class ChatSettings(_Strict):
     """How the character speaks."""
 
@@ -64,6 +117,8 @@ class Settings(_Strict):
     seed: int = 0
     adapter: AdapterSettings = AdapterSettings()
     sft: SftSettings = SftSettings()
+    grpo: GrpoSettings = GrpoSettings()
+    reward: RewardSettings = RewardSettings()
     chat: ChatSettings = ChatSettings()
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from charforge.bagel.config import SamplingConfig
 from charforge.bagel.context import Canvas, Context, prepare_canvas, velocity
 from charforge.bagel.model import BagelModel
+from charforge.flow import ode_step
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def draw(
         step_velocity = _velocity_at(model, (full, no_text, no_images), x, float(now), settings)
         if on_step is not None:
             on_step(index, x, step_velocity)
-        x = x - step_velocity * (now - after)
+        x = ode_step(x, step_velocity, now, after)
     return x
 
 

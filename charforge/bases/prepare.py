@@ -69,11 +69,29 @@ def _draw(base: Base, context: Context, seeds: list[int]) -> list[Image.Image]:
     ids = grid_position_ids(rows, columns, config.max_latent_size, config.interpolate_positions)
     noise = torch.cat([initial_noise(base, 1, seed) for seed in seeds]).to(base.model.device)
     guidance = Guidance(full=context, without_text=empty_context(len(seeds)), without_images=context)
-    pictures: list[Image.Image] = []
-    for tokens in draw(base.model, guidance, noise, ids, sampling):
-        latent = images.unpatchify_latent(tokens, rows, columns, config.latent_patch_size)
-        pictures.append(images.to_image(base.autoencoder.decode(latent[None])[0]))
-    return pictures
+    latents = draw(base.model, guidance, noise, ids, sampling)
+    return [images.to_image(picture) for picture in decode_latents(base, latents)]
+
+
+@torch.no_grad()
+def decode_target(base: Base, target: Target) -> Tensor:
+    """A prepared picture as the autoencoder gives it back: pixels (3, H, W) in [-1, 1]."""
+    side, patch = base.config.max_latent_size, base.config.latent_patch_size
+    rows, columns = int(target.position_ids.max()) // side + 1, int((target.position_ids % side).max()) + 1
+    latent = images.unpatchify_latent(target.x0, rows, columns, patch)
+    return base.autoencoder.decode(latent[None].to(base.model.device))[0]
+
+
+@torch.no_grad()
+def decode_latents(base: Base, latents: Tensor) -> Tensor:
+    """Latent tokens (n, tokens, values) of one size, that of ``base``'s drawings, -> pixels (n, 3, H, W) in [-1, 1]."""
+    config, sampling = base.config, base.config.sampling
+    rows, columns = sampling.height // config.latent_stride, sampling.width // config.latent_stride
+    decoded = []
+    for tokens in latents:
+        latent = images.unpatchify_latent(tokens.to(base.model.device), rows, columns, config.latent_patch_size)
+        decoded.append(base.autoencoder.decode(latent[None])[0])
+    return torch.stack(decoded)
 
 
 def contact_sheet(pictures: list[Image.Image], columns: int, cell: int = 128) -> Image.Image:

@@ -27,6 +27,8 @@ from charforge.bagel.packing import LookSplit, Split, TextSplit, pack
 from charforge.bagel.tokenizer import Tokenizer
 from charforge.bagel.vision import patchify
 from charforge.files import write_atomic
+from charforge.mini.asking import questions
+from charforge.mini.world import Look
 
 RANK, ALPHA = 8, 16
 
@@ -51,7 +53,7 @@ def question_sample(
     """A picture followed by ``count`` of its questions with supervised answers."""
     vision = model.config.vision
     sample: list[Split] = [data.look_split(index, vision.patch_size, vision.patches_per_side)]
-    asked = data.records[index]["questions"]
+    asked = questions(Look(**data.records[index]["look"]), rng)
     for question, answer in rng.sample(asked, min(count, len(asked))):
         sample += [tokenizer.text(question, "user"), tokenizer.text(answer, "assistant", loss=True)]
     return sample
@@ -127,7 +129,8 @@ def answer_accuracy(model: BagelModel, tokenizer: Tokenizer, data: Pictures, cou
     tally: dict[str, list[bool]] = {}
     for index in range(min(count, len(data.records))):
         look = data.look_split(index, vision.patch_size, vision.patches_per_side)
-        asked = data.records[index]["questions"]
+        # numbered, so that the same questions are asked every time
+        asked = questions(Look(**data.records[index]["look"]), random.Random(f"held out:{index}"))
         texts = [(tokenizer.text(q, "user"), tokenizer.text(a, "assistant", loss=True)) for q, a in asked]
         with torch.autocast("cpu", torch.bfloat16):
             predicted = model(pack([[look, *pair] for pair in texts], model.config)).logits.argmax(-1).tolist()

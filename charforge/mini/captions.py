@@ -1,4 +1,4 @@
-"""A look in words: captions in varied natural language and short questions with true answers."""
+"""A look in words: captions in varied natural language."""
 
 from __future__ import annotations
 
@@ -141,41 +141,3 @@ def named_caption(look: Look, name: str) -> str:
     parts += [f"wearing {clothes}"] if clothes else []
     parts += [thing_phrase(look)] if look.thing else []
     return ", ".join([*parts, place_phrase(look)])
-
-
-def questions(look: Look, rng: random.Random) -> list[tuple[str, str]]:
-    """About ten short questions with true answers; yes and no balanced, colours, places, things, expression."""
-    other = world.random_look(rng)
-    noun = world.KIND_NOUN[look.kind]
-    out: list[tuple[str, str]] = [("What kind of character is this?", f"A {noun}.")]
-    place = place_phrase(look)
-    out.append(("Where is it?", f"{place[0].upper()}{place[1:]}."))
-    wrong_place = place_phrase(other)
-    yes = rng.random() < 0.5 or wrong_place == place
-    out.append((f"Is the character {place if yes else wrong_place}?", "Yes." if yes else "No."))
-    if look.kind == "person":
-        if look.hair in world.HAIR_STYLES:
-            out.append(("What colour is the hair?", f"{look.hair_color.capitalize()}."))
-        out.append(("What colour are the clothes?", f"{look.outfit_color.capitalize()}."))
-        # three in ten wear glasses: ask fewer of the others, so that yes and no stay balanced
-        if look.glasses or rng.random() < 0.43:
-            out.append(("Does the character wear glasses?", "Yes." if look.glasses else "No."))
-    else:
-        out.append(
-            (f"What colour is the {'pot' if look.kind == 'sprout' else 'body'}?", f"{look.body_color.capitalize()}.")
-        )
-    if look.thing and look.side:
-        out.append((f"What is {'it holding' if look.side == 'holding' else 'next to it'}?",
-                    f"{world.THINGS[look.thing].capitalize()}."))  # fmt: skip
-    if not look.place:
-        out.append(("What colour is the background?", f"{look.background.capitalize()}."))
-    mouth = mood_phrase(look)[0]
-    known = ("smiling", "laughing", "frowning", "grinning")
-    if mouth in known:
-        yes = rng.random() < 0.5
-        asked = mouth if yes else rng.choice([m for m in known if m != mouth])
-        out.append((f"Is the character {asked}?", "Yes." if yes else "No."))
-    wrong_kind = rng.choice([n for n in world.KIND_NOUN.values() if n != noun])
-    yes = rng.random() < 0.5
-    out.append((f"Is this a {noun if yes else wrong_kind}?", "Yes." if yes else "No."))
-    return out

@@ -28,14 +28,13 @@ def look_of(index: int, seed: int) -> Look:
 
 
 def record(look: Look, index: int, seed: int) -> dict[str, Any]:
-    """What is known about a picture: its look, four captions, questions with answers."""
+    """What is known about a picture: its look and four captions."""
     rng = random.Random(f"words:{seed}:{index}")
     # few-shot captions name only what varies: such sparse captions must be familiar too
     completeness = (0.95, 0.85, 0.7, 0.5)
     return {
         "look": {key: value for key, value in asdict(look).items() if value not in ("", 0)},
         "captions": [captions.caption(look, rng, share) for share in completeness],
-        "questions": captions.questions(look, rng),
     }
 
 

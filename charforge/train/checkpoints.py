@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from charforge.files import write_atomic_with
 
@@ -21,22 +23,29 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     step: int,
     notes: dict[str, object],
+    others: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> None:
-    """Write parameters and AdamW state (fp32) after ``step`` steps. ``notes`` must be JSON."""
+    """Write parameters and AdamW state (fp32) after ``step`` steps, and ``others``. ``notes`` must be JSON."""
     state = {f"parameter.{name}": p.detach().cpu().contiguous() for name, p in parameters.items()}
     for name, parameter in parameters.items():
         for moment, value in optimizer.state[parameter].items():
             state[f"{moment}.{name}"] = value.detach().cpu().contiguous()
+    state |= {f"other.{name}": tensor.detach().cpu().contiguous() for name, tensor in others.items()}
     metadata = {"step": str(step), "notes": json.dumps(notes)}
     write_atomic_with(path, lambda temporary: save_file(state, temporary, metadata))
 
 
 def load_checkpoint(
-    path: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer
+    path: Path,
+    parameters: dict[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    others: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> tuple[int, dict[str, object]]:
-    """Fill parameters and optimiser from ``path``; returns the step to go on from and the notes."""
+    """Fill parameters, optimiser and ``others`` from ``path``; returns the step to go on from and the notes."""
     state = load_file(path)
     with torch.no_grad():
+        for name, tensor in others.items():
+            tensor.copy_(state[f"other.{name}"])
         for name, parameter in parameters.items():
             parameter.copy_(state[f"parameter.{name}"])
             moments = {m: state[f"{m}.{name}"] for m in MOMENTS if f"{m}.{name}" in state}

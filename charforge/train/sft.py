@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -65,6 +66,7 @@ class Hooks:
     on_preview: Callable[[int], None]
 
 
+Item = TypeVar("Item")
 WITHIN_NOISE = 1.005
 """Of scores this close the later step is kept: a few held-out pairs cannot tell them apart, and it has seen more."""
 
@@ -74,8 +76,8 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 1_000_003 + step)
 
 
-def choose(samples: Sequence[Sample], count: int, step: int, seed: int) -> list[Sample]:
-    """The ``count`` samples of ``step``: epoch after epoch, each epoch in its own random order."""
+def choose(samples: Sequence[Item], count: int, step: int, seed: int) -> list[Item]:
+    """The ``count`` items of ``step``: epoch after epoch, each epoch in its own random order."""
     chosen = []
     for position in range(step * count, (step + 1) * count) if samples else ():
         epoch, index = divmod(position, len(samples))
@@ -148,12 +150,19 @@ def held_out(model: BagelModel, data: Dataset, settings: SftSettings) -> tuple[f
         if data.held_out_texts:
             total, count = text_loss(model, data.held_out_texts)
             ce = total.item() / count
-        if data.held_out_pictures:
-            repeated = [sample for sample in data.held_out_pictures for _ in range(8)]
-            noise = draw_noise(repeated, settings.timestep_shift, torch.Generator().manual_seed(20_061))
-            total, count = picture_loss(model, repeated, noise, context_gradients=False)
-            mse = total.item() / count
+    if data.held_out_pictures:
+        mse = flow_error(model, data.held_out_pictures, settings)
     return ce, mse
+
+
+@torch.no_grad()
+def flow_error(model: BagelModel, pictures: Sequence[Sample], settings: SftSettings) -> float:
+    """Mean squared velocity error at fixed noise and eight fixed times per picture."""
+    repeated = [sample for sample in pictures for _ in range(8)]
+    noise = draw_noise(repeated, settings.timestep_shift, torch.Generator().manual_seed(20_061))
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=computes_in_bf16(model)):
+        total, count = picture_loss(model, repeated, noise, context_gradients=False)
+    return total.item() / count
 
 
 def relative_score(ce: float, mse: float, start: tuple[float, float]) -> float:

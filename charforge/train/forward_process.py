@@ -1,0 +1,96 @@
+"""DiffusionNFT: reinforcement on the forward process, the alternative to the policy gradient (Zheng et al. 2025).
+
+No probabilities, no stochastic steps to remember: a drawn picture is noised again, and the model is drawn towards what
+it predicts there as far as the picture was good and away from it as far as it was bad, relative to the policy that drew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from charforge.bagel.context import Context, prepare_canvas, velocity
+from charforge.bases.base import Base
+from charforge.flow import interpolate, logit_normal_timesteps, stratified_normal
+from charforge.settings import GrpoSettings
+from charforge.train.losses import select_rows
+from charforge.train.memory import MicroBatches
+from charforge.train.rollout import Rollout
+
+
+@contextmanager
+def as_policy(parameters: dict[str, nn.Parameter], values: dict[str, Tensor]) -> Iterator[None]:
+    """The adapter with other ``values`` inside the block."""
+    current = {name: parameter.data for name, parameter in parameters.items()}
+    for name, parameter in parameters.items():
+        parameter.data = values[name]
+    try:
+        yield
+    finally:
+        for name, parameter in parameters.items():
+            parameter.data = current[name]
+
+
+def optimality(gains: Tensor) -> Tensor:
+    """Advantages (rows,) -> how good a picture is in [0, 1], 0.5 for the mean of its group."""
+    return 0.5 + 0.5 * gains.clamp(-1, 1)
+
+
+def negative_aware_loss(
+    predicted: Tensor, old: Tensor, x_t: Tensor, x0: Tensor, t: Tensor, good: Tensor, beta: float
+) -> Tensor:
+    """Loss of each row (rows,): ``good`` of the implicit positive policy's error, the rest of the negative one's.
+
+    v+ = (1 - beta) v_old + beta v, v- = (1 + beta) v_old - beta v. Errors are those of the predicted picture
+    x_t - t v, each divided by its own mean absolute value as in the paper (section 3.3). All (rows, n, values) but
+    t, good (rows,).
+    """
+    time = t[:, None, None]
+
+    def error(of: Tensor) -> Tensor:
+        off = (x_t - time * of) - x0
+        scale = off.detach().abs().mean(dim=(1, 2)).clamp(min=1e-5)
+        return off.pow(2).mean(dim=(1, 2)) / scale
+
+    positive = error((1 - beta) * old + beta * predicted)
+    negative = error((1 + beta) * old - beta * predicted)
+    return good * positive + (1 - good) * negative
+
+
+def forward_process_gradient(
+    base: Base, contexts: Context, positions: Tensor, rollout: Rollout, gains: Tensor, groups: range,
+    settings: GrpoSettings, parameters: dict[str, nn.Parameter], old: dict[str, Tensor], batches: MicroBatches,
+    generator: torch.Generator,
+) -> None:  # fmt: skip
+    """Backward through the loss of the pictures of ``groups``, each noised ``settings.nft_times`` times."""
+    device = base.model.device
+    rows = range(groups.start * settings.group, groups.stop * settings.group)
+    repeated = [row for row in rows for _ in range(settings.nft_times)]
+    times = logit_normal_timesteps(stratified_normal(len(repeated), generator), settings.timestep_shift)
+    noise = torch.randn(len(repeated), *rollout.latents.shape[1:], generator=generator)
+    good = optimality(gains)
+
+    def backward(some: Sequence[int]) -> None:
+        chosen = torch.tensor([repeated[k] for k in some])
+        x0, t = rollout.latents[chosen.to(device)].float(), times[list(some)]
+        x_t = interpolate(x0, noise[list(some)].to(device), t[:, None].expand(-1, x0.shape[1]).to(device))
+        canvas = prepare_canvas(base.model, select_rows(contexts, (chosen // settings.group).tolist()), positions)
+        with torch.no_grad(), as_policy(parameters, old):
+            before = velocity(base.model, canvas, x_t, t.to(device)).float()
+        predicted = velocity(base.model, canvas, x_t, t.to(device)).float()
+        losses = negative_aware_loss(
+            predicted, before, x_t, x0, t.to(device), good[chosen].to(device), settings.nft_beta
+        )
+        (losses.sum() / len(repeated)).backward()
+
+    batches.run(range(len(repeated)), backward, list(parameters.values()))
+
+
+@torch.no_grad()
+def move_old_policy(old: dict[str, Tensor], parameters: dict[str, nn.Parameter], decay: float) -> None:
+    """The policy that draws follows the learned one: old = decay old + (1 - decay) new."""
+    for name, parameter in parameters.items():
+        old[name].lerp_(parameter.detach(), 1 - decay)

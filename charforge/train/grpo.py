@@ -1,0 +1,314 @@
+"""Character-GRPO: groups of pictures for new scenes, paid by the judges, beside an anchor of the first stage's loss.
+
+Only the drawing expert's adapter learns; prompts are read once for the whole stage. Everything random in iteration n
+comes from a generator seeded by (seed, n): a run that was interrupted continues as if it had not been.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from charforge.bagel.context import Context, empty_context, extend_context, prepare_canvas, velocity
+from charforge.bagel.layers import grid_position_ids
+from charforge.bagel.model import computes_in_bf16
+from charforge.bases.base import Base
+from charforge.bases.prepare import decode_latents
+from charforge.errors import MachineError
+from charforge.expand.scenes import Scene
+from charforge.flow import log_probability
+from charforge.sample import Sample
+from charforge.settings import GrpoSettings, Settings
+from charforge.train.checkpoints import load_checkpoint, save_checkpoint
+from charforge.train.forward_process import as_policy, forward_process_gradient, move_old_policy
+from charforge.train.held_out_scenes import HeldOutScenes, best_so_far, hacked, measure_scenes
+from charforge.train.losses import draw_noise, picture_loss, select_rows
+from charforge.train.memory import MicroBatches
+from charforge.train.rewards.judges import Judges, advantages, reward_parts, total_reward, update_scales
+from charforge.train.rollout import Rollout, roll_out, transition
+from charforge.train.sft import Dataset, choose, flow_error
+
+RATIO_TOLERANCE = {"cpu": 0.0, "cuda": 1e-3}
+"""How far the first update's probability ratio may be from 1. On a GPU kernels differ with the batch they run in."""
+
+
+@dataclass(frozen=True)
+class IterationLog:
+    """One line of ``metrics.jsonl``. ``parts`` are means over the pictures; the ratio is the first update's."""
+
+    iteration: int
+    reward: float
+    parts: dict[str, float]
+    flat_groups: float
+    first_ratio_deviation: float
+    log_ratio_deviation: float
+    clipped: float
+    gradient_norm: float
+    guard: float
+    images_per_second: float
+    rollout_seconds: float
+    reward_seconds: float
+    update_seconds: float
+
+
+@dataclass(frozen=True)
+class GrpoHooks:
+    """What the run does beside the loop."""
+
+    on_iteration: Callable[[IterationLog], None]
+    on_held_out: Callable[[HeldOutScenes, bool], None]
+    on_preview: Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class GrpoResult:
+    """The measurements before and at the kept iteration, and why the loop ended."""
+
+    start: HeldOutScenes
+    best: HeldOutScenes
+    iterations: int
+    ended: str
+
+
+def learn_from(parameters: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    """The drawing expert's part of the adapter, trainable; the rest is frozen for this stage."""
+    for name, parameter in parameters.items():
+        parameter.requires_grad_("_moe_gen" in name)
+    return {name: parameter for name, parameter in parameters.items() if "_moe_gen" in name}
+
+
+@torch.no_grad()
+def read_prompts(base: Base, scenes: Sequence[Scene]) -> Context:
+    """All prompts, one a row, read once: the understanding expert does not change in this stage."""
+    with torch.autocast(base.model.device.type, torch.bfloat16, enabled=computes_in_bf16(base.model)):
+        return extend_context(
+            base.model, empty_context(len(scenes)), [base.tokenizer.text(scene.prompt) for scene in scenes]
+        )
+
+
+def drawing_positions(base: Base) -> Tensor:
+    """Table rows of the latent tokens of one drawing (tokens,)."""
+    config, sampling = base.config, base.config.sampling
+    rows, columns = sampling.height // config.latent_stride, sampling.width // config.latent_stride
+    return grid_position_ids(rows, columns, config.max_latent_size, config.interpolate_positions)
+
+
+@dataclass(frozen=True)
+class UpdateStatistics:
+    """Of one update: largest distance of the ratio from 1, deviation of its logarithm, share outside the clip range."""
+
+    ratio_deviation: float
+    log_ratio_deviation: float
+    clipped: float
+
+
+def policy_gradient(
+    base: Base, contexts: Context, rollout: Rollout, gains: Tensor, groups: range, grpo: GrpoSettings,
+    parameters: Sequence[nn.Parameter], batches: MicroBatches,
+) -> UpdateStatistics:  # fmt: skip
+    """Backward through the clipped loss of the pictures of ``groups``; ``gains`` (rows,) are the advantages.
+
+    loss = mean of max(-A r, -A clip(r, 1 +- clip_range)) over pictures and their stochastic steps.
+    """
+    device, positions = base.model.device, drawing_positions(base)
+    mine = set(range(groups.start * grpo.group, groups.stop * grpo.group))
+    work = [(step, k) for step in rollout.steps for k, row in enumerate(step.rows.tolist()) if row in mine]
+    logs: list[Tensor] = []
+
+    def backward(some: Sequence[tuple[int, int]]) -> None:
+        step = rollout.steps[some[0][0]]
+        chosen = torch.tensor([k for _, k in some], device=device)
+        rows = step.rows[chosen]
+        canvas = prepare_canvas(base.model, select_rows(contexts, (rows // grpo.group).tolist()), positions)
+        now, end = step.now[chosen], step.end[chosen]
+        predicted = velocity(base.model, canvas, step.before[chosen], now).float()
+        mean, deviation = transition(step.before[chosen], predicted, now, end, grpo)
+        log_ratio = log_probability(step.after[chosen], mean, deviation) - step.log_probability[chosen]
+        ratio, gain = log_ratio.exp(), gains.to(device)[rows]
+        clipped = ratio.clamp(1 - grpo.clip_range, 1 + grpo.clip_range)
+        (torch.maximum(-gain * ratio, -gain * clipped).sum() / len(work)).backward()
+        logs.append(log_ratio.detach().cpu())
+
+    for index, step in enumerate(rollout.steps):
+        own = [(index, k) for k, row in enumerate(step.rows.tolist()) if row in mine]
+        if own:
+            batches.run(own, backward, parameters)
+    log_ratio = torch.cat(logs)
+    outside = ((log_ratio.exp() - 1).abs() > grpo.clip_range).float().mean().item()
+    return UpdateStatistics((log_ratio.exp() - 1).abs().max().item(), log_ratio.std().item(), outside)
+
+
+def anchor_gradient(base: Base, data: Dataset, settings: Settings, index: int) -> None:
+    """Backward through the first stage's picture loss: some own pictures and as many of the base's."""
+    grpo = settings.grpo
+    samples: list[Sample] = choose(data.pictures, grpo.anchor_pictures, index, settings.seed)
+    samples += choose(data.replay_pictures, grpo.anchor_pictures, index, settings.seed)
+    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + 700_000_000 + index)
+    noise = draw_noise(samples, settings.sft.timestep_shift, generator)
+    total, count = picture_loss(base.model, samples, noise, context_gradients=False)
+    (total / count).backward()
+
+
+def taken_gradient(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    """The gradients, taken off the parameters and scaled to length 1 together (zero stays zero)."""
+    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+    for parameter in parameters:
+        parameter.grad = None
+    norm = torch.linalg.vector_norm(torch.stack([g.float().norm() for g in gradients])).item()
+    if not math.isfinite(norm):
+        raise MachineError("the gradient of the second stage is not finite: lower grpo.learning_rate")
+    return [g / norm for g in gradients] if norm > 0 else gradients
+
+
+def update(
+    base: Base, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], data: Dataset,
+    settings: Settings, index: int, reward_gradient: Callable[[], UpdateStatistics],
+) -> tuple[UpdateStatistics, float]:  # fmt: skip
+    """One optimiser step along both gradients, each of length 1 before the anchor's weight. Returns the length too."""
+    grpo = settings.grpo
+    with torch.autocast(base.model.device.type, torch.bfloat16, enabled=computes_in_bf16(base.model)):
+        statistics = reward_gradient()
+        towards = taken_gradient(parameters)
+        if grpo.anchor > 0 and grpo.anchor_pictures:
+            anchor_gradient(base, data, settings, index)
+            towards = [g + grpo.anchor * a for g, a in zip(towards, taken_gradient(parameters), strict=True)]
+    for parameter, gradient in zip(parameters, towards, strict=True):
+        parameter.grad = gradient
+    norm = nn.utils.clip_grad_norm_(parameters, grpo.gradient_clip).item()
+    for group in optimizer.param_groups:
+        group["lr"] = grpo.learning_rate * min(1.0, (index + 1) / max(1, grpo.warmup))
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return statistics, norm
+
+
+def iterate(
+    base: Base, optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter], old: dict[str, Tensor],
+    data: Dataset, scenes: Sequence[Scene], contexts: Context, judges: Judges, settings: Settings, number: int,
+    scales: dict[str, float], batches: MicroBatches,
+) -> tuple[dict[str, object], dict[str, float]]:  # fmt: skip
+    """Draw, judge, learn: one iteration. Returns the log's values and the new scales."""
+    grpo, began = settings.grpo, time.perf_counter()
+    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + 500_000_000 + number)
+    chosen = choose(range(len(scenes)), grpo.prompts, number, settings.seed)
+    mine = select_rows(contexts, chosen)
+    drawing = as_policy(parameters, old) if grpo.algorithm == "nft" else nullcontext()
+    with torch.autocast(base.model.device.type, torch.bfloat16, enabled=computes_in_bf16(base.model)), drawing:
+        rollout = roll_out(base.model, mine, drawing_positions(base), grpo, generator)
+    pictures = decode_latents(base, rollout.latents)
+    drawn = time.perf_counter()
+    shown = [scenes[index] for index in chosen for _ in range(grpo.group)]
+    parts = reward_parts(judges, pictures, shown, grpo.group)
+    scales = update_scales(scales, parts, grpo.group)
+    rewards = total_reward(parts, settings.reward, scales)
+    gains, flat = advantages(rewards, grpo.group, grpo.advantage_clip)
+    judged = time.perf_counter()
+    statistics: list[UpdateStatistics] = []
+    for number_of_update in range(grpo.updates):
+        # every update sees its share of the groups
+        edges = [len(chosen) * n // grpo.updates for n in (number_of_update, number_of_update + 1)]
+        groups, index = range(*edges), number * grpo.updates + number_of_update
+
+        def reward_gradient(groups: range = groups) -> UpdateStatistics:
+            if grpo.algorithm == "nft":
+                positions = drawing_positions(base)
+                forward_process_gradient(
+                    base, mine, positions, rollout, gains, groups, grpo, parameters, old, batches, generator
+                )
+                return UpdateStatistics(0.0, 0.0, 0.0)
+            return policy_gradient(base, mine, rollout, gains, groups, grpo, list(parameters.values()), batches)
+
+        told, norm = update(base, optimizer, list(parameters.values()), data, settings, index, reward_gradient)
+        statistics.append(told)
+        if number_of_update == 0 and told.ratio_deviation > RATIO_TOLERANCE[base.model.device.type]:
+            raise MachineError(
+                f"sampling and training disagree: the first update's ratio is off 1 by {told.ratio_deviation:.2e}. The "
+                "base's kernels depend on the batch; set grpo.micro_batch to prompts x group, or another quantisation"
+            )
+    if grpo.algorithm == "nft":
+        move_old_policy(old, parameters, grpo.nft_decay)
+    seconds = time.perf_counter() - began
+    return {
+        "reward": rewards.mean().item(),
+        "parts": {name: part.mean().item() for name, part in parts.items()},
+        "flat_groups": flat.float().mean().item(),
+        "first_ratio_deviation": statistics[0].ratio_deviation,
+        "log_ratio_deviation": statistics[-1].log_ratio_deviation,
+        "clipped": statistics[-1].clipped,
+        "gradient_norm": norm,
+        "images_per_second": len(shown) / seconds,
+        "rollout_seconds": drawn - began,
+        "reward_seconds": judged - drawn,
+        "update_seconds": began + seconds - judged,
+    }, scales
+
+
+def adamw(parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+    """AdamW on fp32 masters; bf16 ones lose the updates (docs/log.md)."""
+    return torch.optim.AdamW(parameters, lr=0.0, betas=(0.9, 0.99), weight_decay=0.0)
+
+
+def train_grpo(
+    base: Base, adapter: dict[str, nn.Parameter], data: Dataset, scenes: Sequence[Scene], judges: Judges,
+    settings: Settings, folder: Path, hooks: GrpoHooks,
+) -> GrpoResult:  # fmt: skip
+    """The second stage from the adapter as it stands, resuming from ``folder/last.safetensors``.
+
+    ``folder/best.safetensors`` holds the adapter that did best on the held-out scenes; it is there only if one did
+    better than the start. Stops early when the held-out pictures' flow loss rises by more than ``guard`` or when the
+    reward on held-out scenes rises while the judges that no reward asks see less.
+    """
+    grpo, parameters = settings.grpo, learn_from(adapter)
+    train = [scene for scene in scenes if scene.split == "train"]
+    held = [scene for scene in scenes if scene.split == "held_out"]
+    optimizer = adamw(list(parameters.values()))
+    contexts = read_prompts(base, train)
+    # with too few pictures to hold one out, some that are trained on are watched: they drift later
+    watched = data.held_out_pictures or data.pictures[:4]
+    last, best_file = folder / "last.safetensors", folder / "best.safetensors"
+    scales: dict[str, float] = {}
+    number, ended = 0, ""
+    batches = MicroBatches(grpo.micro_batch)
+    # the policy that draws, where it is not the one that learns
+    old = {name: p.detach().clone() for name, p in parameters.items()} if grpo.algorithm == "nft" else {}
+    if last.exists():
+        number, notes = load_checkpoint(last, parameters, optimizer, old)
+        measured = [HeldOutScenes(**line) for line in notes["measured"]]  # type: ignore[attr-defined]
+        scales, drift_start, ended = notes["scales"], float(notes["drift_start"]), str(notes["ended"])  # type: ignore
+    else:
+        drift_start = flow_error(base.model, watched, settings.sft)
+        measured = [measure_scenes(base, judges, held, 0, grpo.held_out_pictures)]
+        hooks.on_held_out(measured[0], True)
+    while number < grpo.iterations and not ended:
+        values, scales = iterate(
+            base, optimizer, parameters, old, data, train, contexts, judges, settings, number, scales, batches
+        )
+        number += 1
+        guard = flow_error(base.model, watched, settings.sft) / drift_start
+        hooks.on_iteration(IterationLog(iteration=number, guard=guard, **values))  # type: ignore[arg-type]
+        if guard > 1 + grpo.guard:
+            ended = f"flow loss on pictures of the character rose by {100 * (guard - 1):.0f} %"
+        if number % grpo.evaluate_every == 0 or number == grpo.iterations or ended:
+            measured.append(measure_scenes(base, judges, held, number, grpo.held_out_pictures))
+            is_best = best_so_far(measured) is measured[-1] and not ended
+            hooks.on_held_out(measured[-1], is_best)
+            if is_best:
+                save_checkpoint(best_file, adapter, optimizer, number, {})
+            if hacked(measured, grpo.patience):
+                ended = "the reward on held-out scenes rose while the judges that it does not ask saw less"
+        if number % grpo.preview_every == 0:
+            hooks.on_preview(number)
+        if number % grpo.checkpoint_every == 0 or number == grpo.iterations or ended:
+            notes = {
+                "measured": [asdict(line) for line in measured], "scales": scales, "drift_start": drift_start,
+                "ended": ended,
+            }  # fmt: skip
+            save_checkpoint(last, parameters, optimizer, number, notes, old)
+    return GrpoResult(measured[0], best_so_far(measured), number, ended or "all iterations")

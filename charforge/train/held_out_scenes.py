@@ -1,0 +1,75 @@
+"""Held-out scenes, drawn as users draw them: what the reward says of them, and what judges say that it does not ask.
+
+A reward that rises while the other judges see less is being gamed (gold against proxy, Gao et al. 2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from charforge.bagel.images import to_pixels
+from charforge.bases.base import Base
+from charforge.bases.prepare import draw_prompts
+from charforge.expand.scenes import Scene
+from charforge.train.rewards.judges import Judges
+from charforge.train.rewards.likeness import nearest_similarity
+from charforge.train.rewards.scene import keyed_probabilities, scene_reward
+
+SEED = 40_000
+"""Of the first picture; the same noise every time."""
+
+
+@dataclass(frozen=True)
+class HeldOutScenes:
+    """Means over the pictures. ``proxy``: the reward's yes/no questions. ``gold``: the probability of the right answer
+    among four to open questions, ``gold_by_kind`` by what was asked. ``identity``: cosine with the nearest of the
+    character's pictures by the reward's encoder, ``gold_identity`` by the base's vision tower. ``copy_rate``: share
+    of pictures nearer to one of the character's than these are to each other.
+    """
+
+    iteration: int
+    proxy: float
+    gold: float
+    gold_by_kind: dict[str, float]
+    identity: float
+    gold_identity: float
+    copy_rate: float
+
+
+def measure_scenes(base: Base, judges: Judges, scenes: Sequence[Scene], iteration: int, count: int) -> HeldOutScenes:
+    """Draw the first ``count`` scenes with guidance and fixed seeds and judge them."""
+    chosen = scenes[:count]
+    drawn = draw_prompts(base, [scene.prompt for scene in chosen], [SEED + index for index in range(len(chosen))])
+    pictures = torch.stack([to_pixels(picture, picture.size) for picture in drawn])
+    keyed = keyed_probabilities(base, pictures, chosen)
+    nearest = nearest_similarity(judges.encoder.encode(pictures).cpu(), judges.references)
+    towards = nearest_similarity(judges.tower.encode(pictures).cpu(), judges.tower_references)
+    return HeldOutScenes(
+        iteration=iteration,
+        proxy=scene_reward(base, pictures, chosen).mean().item(),
+        gold=torch.cat([values[~values.isnan()] for values in keyed.values()]).mean().item(),
+        gold_by_kind={kind: values.nanmean().item() for kind, values in keyed.items()},
+        identity=nearest.mean().item(),
+        gold_identity=towards.mean().item(),
+        copy_rate=(nearest > judges.references.copy).float().mean().item(),
+    )
+
+
+def score(line: HeldOutScenes, start: HeldOutScenes) -> float:
+    """What decides: the gold scene score, less in proportion where identity has fallen since the start."""
+    return line.gold * min(1.0, line.gold_identity / start.gold_identity)
+
+
+def best_so_far(measured: Sequence[HeldOutScenes]) -> HeldOutScenes:
+    """The measurement with the highest score, the later one of equals; the start may win."""
+    return max(measured, key=lambda line: (score(line, measured[0]), line.iteration))
+
+
+def hacked(measured: Sequence[HeldOutScenes], patience: int) -> bool:
+    """Whether the last ``patience`` measurements all have a higher proxy and a lower gold score than the best one."""
+    best = best_so_far(measured)
+    after = [line for line in measured if line.iteration > best.iteration][-patience:]
+    return len(after) == patience and all(line.proxy > best.proxy and line.gold < best.gold for line in after)
