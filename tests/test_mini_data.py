@@ -119,7 +119,13 @@ def test_parts_exist_in_the_styles(drawing):
 def test_yes_and_no_are_balanced_whatever_is_asked_for():
     rng = random.Random(5)
     told = [(question, answer) for look in looks(3000) for question, answer in asking.questions(look, rng)]
-    for start in ("Is the character wearing", "Is the character holding", "Does the character have", "Is this", "Is the"):
+    for start in (
+        "Is the character wearing",
+        "Is the character holding",
+        "Does the character have",
+        "Is this",
+        "Is the",
+    ):
         answers = [answer for question, answer in told if question.startswith(start)]
         assert answers.count("Yes.") / len(answers) == pytest.approx(0.5, abs=0.05), start
 

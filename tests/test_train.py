@@ -18,6 +18,10 @@ SHORT = [
     "--set", "sft.pictures=1", "--set", "sft.replay_pictures=1", "--set", "sft.draws=1",
     "--set", "sft.evaluate_every=2", "--set", "sft.preview_every=2", "--set", "sft.checkpoint_every=1",
     "--set", "chat.max_tokens=6",
+    "--set", "grpo.iterations=2", "--set", "grpo.prompts=1", "--set", "grpo.group=4", "--set", "grpo.updates=1",
+    "--set", "grpo.steps=4", "--set", "grpo.window=1", "--set", "grpo.window_last_start=1",
+    "--set", "grpo.anchor_pictures=1", "--set", "grpo.held_out_pictures=1", "--set", "grpo.evaluate_every=2",
+    "--set", "grpo.preview_every=2", "--set", "grpo.checkpoint_every=1",
 ]  # fmt: skip
 
 

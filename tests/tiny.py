@@ -30,11 +30,20 @@ CONFIG = BagelConfig(
     understanding=ExpertConfig(hidden_size=128, intermediate_size=192, qk_norm=False, qkv_bias=False),
     generation=ExpertConfig(hidden_size=64, intermediate_size=128, qk_norm=True, qkv_bias=False),
     generation_layers=(1, 3),
-    vision=VisionConfig(hidden_size=32, intermediate_size=48, heads=2, layers=1, patch_size=8, patches_per_side=4),
+    vision=VisionConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        heads=2,
+        layers=1,
+        patch_size=8,
+        patches_per_side=4,
+        max_size=32,
+        min_size=16,
+    ),
     autoencoder=AutoencoderConfig(channels=(16, 16), layers_per_block=1, latent_channels=4, norm_num_groups=4),
     max_latent_size=4,
     special_tokens=SpecialTokens(bos=1, eos=2, image_start=3, image_end=4),
-    sampling=SamplingConfig(steps=4, height=32, width=32, cfg_interval=(0.0, 1.0)),
+    sampling=SamplingConfig(steps=4, height=16, width=16, cfg_interval=(0.0, 1.0)),
 )
 
 

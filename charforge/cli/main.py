@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from charforge.cli import base, chat, check, expand, imagine, inspect, new, train
+from charforge.cli import base, chat, check, eval, expand, imagine, inspect, new, train
 
 app = typer.Typer(
     name="charforge",
@@ -24,6 +24,7 @@ app.command("expand")(expand.expand)
 app.command("train")(train.train)
 app.command("chat")(chat.chat)
 app.command("imagine")(imagine.imagine)
+app.command("eval")(eval.evaluate)
 app.command("inspect")(inspect.inspect)
 app.add_typer(base.app, name="base")
 

@@ -54,6 +54,22 @@ def print_pictures(pictures: list[PictureJudgement]) -> None:
     Console(stderr=True).print(table)
 
 
+def print_metrics(lines: list[dict[str, Any]]) -> None:
+    """A table of measures with their intervals, one row a run, on stderr."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_lines=False)
+    names = list(lines[0]["metrics"])
+    for column in ("run", *names):
+        table.add_column(column)
+    for line in lines:
+        cells = [f"{m['value']:.3f}\n{m['low']:.3f} to {m['high']:.3f}" for m in line["metrics"].values()]
+        table.add_row(Text(line["run"]), *cells)
+    Console(stderr=True).print(table)
+
+
 def print_error(error: CharforgeError) -> None:
     """One line, and the table when there is one."""
     problems = getattr(error, "problems", None)

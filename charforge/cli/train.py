@@ -15,23 +15,23 @@ def train(
     out: Annotated[Path | None, typer.Option(help="run folder; an unfinished one is continued")] = None,
     seed: Annotated[int | None, typer.Option(help="same seed, same machine, same result")] = None,
     quantize: Annotated[str | None, typer.Option(help="hold the base in int8 or nf4")] = None,
-    stage: Annotated[str, typer.Option(help="which stage to run; sft is the one there is so far")] = "sft",
+    stage: Annotated[str, typer.Option(help="all, sft alone, or grpo on top of a finished first stage")] = "all",
     assignments: Annotated[list[str] | None, typer.Option("--set", help="key=value, e.g. sft.steps=300")] = None,
     pairs: Annotated[Path | None, typer.Option(help="train on these, e.g. charforge expand's, edited")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
 ) -> None:
-    """Train a character: check, expand, Unified-SFT, measure, bundle. Run it again to continue.
+    """Train a character: check, expand, Unified-SFT, Character-GRPO, measure, bundle. Run it again to continue.
 
     \b
     Examples:
       charforge train examples/wren
-      charforge train ./mychar --seed 7 --set sft.steps=300 --json
+      charforge train ./mychar --stage sft --seed 7 --set sft.steps=300 --json
     """
     from charforge.cli.output import print_json, say
     from charforge.errors import InputError
 
-    if stage != "sft":
-        raise InputError(f"--stage {stage}: only sft exists so far")
+    if stage not in ("all", "sft", "grpo"):
+        raise InputError(f"--stage {stage}: use all, sft or grpo")
     from charforge.train.run import train_character
 
     result = train_character(
@@ -43,6 +43,7 @@ def train(
         overrides=assignments or [],
         quantize=quantize,
         pairs_file=pairs,
+        stage=stage,  # type: ignore[arg-type]
     )
     if as_json:
         print_json({"run": str(result.run), "bundle": str(result.bundle), "metrics": result.metrics})

@@ -78,6 +78,17 @@ def vision(out: Out = Path("mini-work"), minutes: float = 90.0, threads: Threads
 
 
 @app.command()
+def probe(out: Out = Path("mini-work"), epochs: int = 6, threads: Threads = 2) -> None:
+    """Train the judge of attributes on the renders."""
+    import torch
+
+    from charforge.mini.probe import train_probe
+
+    torch.set_num_threads(threads)
+    typer.echo(json.dumps({name: round(value, 4) for name, value in train_probe(out, epochs).items()}))
+
+
+@app.command()
 def pack(
     out: Out = Path("mini-work"),
     to: Annotated[Path | None, typer.Option(help="where the base goes; the installed package by default")] = None,

@@ -57,3 +57,11 @@ def load_checkpoint(
     with safe_open(path, framework="pt") as opened:
         metadata = opened.metadata()
     return int(metadata["step"]), json.loads(metadata["notes"])
+
+
+def load_best(parameters: dict[str, nn.Parameter], file: Path) -> None:
+    """Put the best adapter in place of the last; without one (nothing improved) the last stays."""
+    if file.exists():
+        state = load_file(file)
+        for name, parameter in parameters.items():
+            parameter.data.copy_(state[f"parameter.{name}"])

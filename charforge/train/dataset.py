@@ -18,7 +18,7 @@ from charforge.bases.prepare import prepare_picture
 from charforge.character import Character, load_picture
 from charforge.errors import InputError
 from charforge.expand import TALK, Pair
-from charforge.files import sha256_file, write_atomic_with
+from charforge.files import sha256_file, write_atomic, write_atomic_with
 from charforge.sample import Picture, Sample, Target, render, target_of
 from charforge.settings import SftSettings
 from charforge.train.sft import Dataset
@@ -26,7 +26,7 @@ from charforge.train.sft import Dataset
 
 def prepared_pictures(base: Base, character: Character, cache: Path) -> dict[str, Picture]:
     """All pictures of the character by name, encoded. Cached by the hash of the base and of each file."""
-    prepared = {}
+    keys = {}
     for picture in character.pictures:
         key = hashlib.sha256(f"{base.content_hash}:{sha256_file(picture.path)}".encode()).hexdigest()[:24]
         file = cache / f"{key}.safetensors"
@@ -40,9 +40,19 @@ def prepared_pictures(base: Base, character: Character, cache: Path) -> dict[str
             }
             contiguous = {name: tensor.contiguous() for name, tensor in state.items()}
             write_atomic_with(file, lambda path, state=contiguous: save_file(state, path))  # type: ignore[misc]
-        state = load_file(file)
+        keys[picture.name] = key
+    # who they are, so that a run can be measured without the folder it came from
+    write_atomic(cache / "pictures.json", json.dumps(keys, indent=1, ensure_ascii=False))
+    return read_prepared(cache)
+
+
+def read_prepared(cache: Path) -> dict[str, Picture]:
+    """The pictures that :func:`prepared_pictures` left in ``cache``, by name."""
+    prepared = {}
+    for name, key in json.loads((cache / "pictures.json").read_text("utf-8")).items():
+        state = load_file(cache / f"{key}.safetensors")
         target = Target(state["x0"], state["position_ids"])
-        prepared[picture.name] = Picture(target, LookSplit(state["patches"], state["patch_position_ids"]))
+        prepared[name] = Picture(target, LookSplit(state["patches"], state["patch_position_ids"]))
     return prepared
 
 

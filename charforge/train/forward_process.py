@@ -1,7 +1,7 @@
 """DiffusionNFT: reinforcement on the forward process, the alternative to the policy gradient (Zheng et al. 2025).
 
 No probabilities, no stochastic steps to remember: a drawn picture is noised again, and the model is drawn towards what
-it predicts there as far as the picture was good and away from it as far as it was bad, relative to the policy that drew.
+it predicts there as far as the picture was good and away from it as far as it was bad, beside the policy that drew.
 """
 
 from __future__ import annotations

@@ -19,6 +19,8 @@ from rich.progress import Progress as Bar
 from charforge.bases.base import Base
 from charforge.bases.prepare import contact_sheet, draw_prompts
 from charforge.files import write_atomic_with
+from charforge.train.grpo import GrpoHooks, IterationLog
+from charforge.train.held_out_scenes import HeldOutScenes
 from charforge.train.sft import HeldOut, Hooks, StepLog
 
 PREVIEW_SEED = 1000
@@ -33,14 +35,14 @@ def peak_memory_gib() -> float:
 class Progress:
     """The screen and the metrics file of one run."""
 
-    def __init__(self, run: Path, steps: int) -> None:
+    def __init__(self, run: Path) -> None:
         self.run = run
         console = Console(stderr=True)
         self._bar = Bar(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
             TimeElapsedColumn(), TimeRemainingColumn(), console=console,
         )  # fmt: skip
-        self._task = self._bar.add_task("starting", total=steps)
+        self._task = self._bar.add_task("starting", total=None)
         self._held_out = ""
 
     def __enter__(self) -> Self:
@@ -52,9 +54,9 @@ class Progress:
     ) -> None:
         self._bar.stop()
 
-    def stage(self, name: str) -> None:
-        """Name what is going on."""
-        self._bar.update(self._task, description=name)
+    def begin(self, name: str, total: int | None) -> None:
+        """Name what is going on, and how many steps it has (None: nobody knows)."""
+        self._bar.reset(self._task, total=total, description=name)
 
     def hooks(self, on_preview: Callable[[int], None]) -> Hooks:
         """The callbacks of the training loop."""
@@ -66,17 +68,31 @@ class Progress:
         text = f"{losses}{log.seconds:.1f} s/step  {peak_memory_gib():.1f} GiB"
         self._bar.update(self._task, completed=log.step, description=text)
 
+    def grpo_hooks(self, on_preview: Callable[[int], None]) -> GrpoHooks:
+        """The callbacks of the second stage's loop."""
+        return GrpoHooks(self._iteration, self._scenes, on_preview)
+
+    def _iteration(self, log: IterationLog) -> None:
+        self._write({"kind": "grpo", **asdict(log), "memory_gib": round(peak_memory_gib(), 2)})
+        parts = "  ".join(f"{name} {value:.2f}" for name, value in log.parts.items())
+        pace = f"{log.images_per_second:.1f} pictures/s  {peak_memory_gib():.1f} GiB"
+        self._bar.update(self._task, completed=log.iteration, description=f"{parts}  {self._held_out}{pace}")
+
+    def _scenes(self, result: HeldOutScenes, is_best: bool) -> None:
+        self._write({"kind": "scenes", **asdict(result), "best": is_best})
+        self._held_out = f"held-out scenes {result.gold:.2f}  "
+
     def _judged(self, result: HeldOut, is_best: bool) -> None:
         # nan is no JSON: what was not measured is null
         values = {key: None if isinstance(v, float) and math.isnan(v) else v for key, v in asdict(result).items()}
         self._write({"kind": "held_out", **values, "best": is_best})
         self._held_out = f"held-out {result.score:.3f}  "
 
-    def preview(self, base: Base, prompts: list[str], step: int) -> None:
+    def preview(self, base: Base, prompts: list[str], step: int, stage: str = "") -> None:
         """One sheet of the fixed prompts with fixed seeds."""
         pictures = draw_prompts(base, prompts, [PREVIEW_SEED + index for index in range(len(prompts))])
         sheet = contact_sheet(pictures, len(pictures), pictures[0].width)
-        write_atomic_with(self.run / "previews" / f"{step:05d}.png", lambda path: sheet.save(path, "PNG"))
+        write_atomic_with(self.run / "previews" / f"{stage}{step:05d}.png", lambda path: sheet.save(path, "PNG"))
 
     def _write(self, line: dict[str, object]) -> None:
         with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as file:

@@ -24,15 +24,20 @@ img{max-width:100%}table{border-collapse:collapse}td,th{padding:.2rem .8rem;bord
 <h2>Replies</h2><table><tr><th>question</th><th>without</th><th>with the adapter</th></tr>
 {% for question, off, on in replies %}<tr><td>{{ question }}</td><td>{{ off }}</td><td>{{ on }}</td></tr>{% endfor %}</table>
 <h2>Measured</h2><table>{% for key, value in metrics.items() %}<tr><td>{{ key }}</td><td>{{ value }}</td></tr>{% endfor %}</table>
-<h2>Curves</h2><img alt="loss curves" src="{{ images.curves }}">
-{% if previews %}<h2>Previews</h2>{% for step, image in previews %}<p>step {{ step }}</p><img alt="preview at step {{ step }}" src="{{ image }}">{% endfor %}{% endif %}
+<h2>First stage: Unified-SFT</h2><img alt="loss curves" src="{{ images.curves }}">
+{% if images.second %}<h2>Second stage: Character-GRPO</h2><p>Left: the parts of the reward on training scenes. Right: held-out scenes, drawn
+as you draw; the dashed line is the reward's own opinion, the full one that of questions it never asks. Where the first rises and the second falls, the reward is being gamed.</p>
+<img alt="reward curves" src="{{ images.second }}">{% endif %}
+{% if previews %}<h2>Previews</h2>{% for step, image in previews %}<p>{{ step }}</p><img alt="preview, {{ step }}" src="{{ image }}">{% endfor %}{% endif %}
 </html>"""
 
 
 def write_report(run: Path, character: Character, settings: Settings, metrics: dict[str, Any]) -> None:
-    """Write ``curves.png`` and ``report.html`` into the run folder."""
-    curves = _curves(run)
+    """Write ``curves.png``, ``reward_curves.png`` after a second stage, and ``report.html`` into the run folder."""
+    curves, second = _curves(run), _reward_curves(run)
     write_atomic(run / "curves.png", curves)
+    if second:
+        write_atomic(run / "reward_curves.png", second)
     told = json.loads((run / "replies.json").read_text("utf-8"))
     page = Environment(autoescape=True).from_string(PAGE)
     html = page.render(
@@ -41,8 +46,12 @@ def write_report(run: Path, character: Character, settings: Settings, metrics: d
         settings=settings,
         metrics=metrics,
         replies=list(zip(told["questions"], told["off"], told["on"], strict=True)),
-        images={"before_after": _inline((run / "before_after.png").read_bytes()), "curves": _inline(curves)},
-        previews=[(int(f.stem), _inline(f.read_bytes())) for f in sorted((run / "previews").glob("*.png"))],
+        images={
+            "before_after": _inline((run / "before_after.png").read_bytes()),
+            "curves": _inline(curves),
+            "second": _inline(second) if second else "",
+        },
+        previews=[(_preview_name(f.stem), _inline(f.read_bytes())) for f in sorted((run / "previews").glob("*.png"))],
     )
     write_atomic(run / "report.html", html)
 
@@ -51,12 +60,46 @@ def _inline(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
+def _preview_name(stem: str) -> str:
+    stage, _, number = stem.rpartition("-")
+    return f"second stage, iteration {int(number)}" if stage else f"first stage, step {int(number)}"
+
+
+def _lines(run: Path, kind: str, key: str) -> list[dict[str, Any]]:
+    """The metrics of one kind. A run that was continued repeats what came after its checkpoint: the later counts."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    return list({line[key]: line for line in lines if line["kind"] == kind}.values())
+
+
+def _png(figure: Figure) -> bytes:
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=110)
+    return out.getvalue()
+
+
+def _reward_curves(run: Path) -> bytes | None:
+    """Reward parts and held-out judgements over iterations as a PNG; None without a second stage."""
+    steps, held = _lines(run, "grpo", "iteration"), _lines(run, "scenes", "iteration")
+    if not steps:
+        return None
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for name in steps[0]["parts"]:
+        left.plot([s["iteration"] for s in steps], [s["parts"][name] for s in steps], label=name)
+    when = [line["iteration"] for line in held]
+    judges = (("proxy", "reward's questions", "--"), ("gold", "other questions", "-"), ("identity", "identity", ":"))
+    for name, label, style in judges:
+        right.plot(when, [line[name] for line in held], style, marker="o", label=label)
+    for axis, title in ((left, "reward on training scenes"), (right, "held-out scenes")):
+        axis.set_title(title)
+        axis.set_xlabel("iteration")
+        axis.legend()
+    return _png(figure)
+
+
 def _curves(run: Path) -> bytes:
     """Training and held-out losses over steps as a PNG."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
-    # a run that was continued repeats the steps after its last checkpoint: the later line is the true one
-    steps = list({line["step"]: line for line in lines if line["kind"] == "step"}.values())
-    judged = list({line["step"]: line for line in lines if line["kind"] == "held_out"}.values())
+    steps, judged = _lines(run, "step", "step"), _lines(run, "held_out", "step")
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     for axis, key, title in zip(figure.subplots(1, 2), ("ce", "mse"), ("text (cross-entropy)", "pictures (flow error)"), strict=True):  # fmt: skip
         axis.plot([s["step"] for s in steps], [s[key] for s in steps], color="#9bb", linewidth=0.8, label="training")
@@ -65,6 +108,4 @@ def _curves(run: Path) -> bytes:
         axis.set_title(title)
         axis.set_xlabel("step")
         axis.legend()
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=110)
-    return out.getvalue()
+    return _png(figure)

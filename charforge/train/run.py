@@ -10,11 +10,9 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file
-from torch import nn
 
 from charforge import grammar
 from charforge.adapter.lora import add_adapter, lora_config, round_to_bf16, save_adapter
@@ -28,11 +26,15 @@ from charforge.expand.page import write_page
 from charforge.files import sha256_file, write_atomic
 from charforge.resources import preset_path
 from charforge.settings import Settings, read_settings, settings_toml
+from charforge.train.checkpoints import load_best
 from charforge.train.dataset import build_dataset, prepared_pictures, prepared_strangers
 from charforge.train.finish import evaluate, make_bundle
 from charforge.train.progress import Progress, peak_memory_gib
 from charforge.train.report import write_report
+from charforge.train.second_stage import run_scenes, second_stage, trained_pictures
 from charforge.train.sft import train_sft
+
+Stage = Literal["all", "sft", "grpo"]
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,12 @@ class TrainResult:
 
 def train_character(
     folder: Path, *, preset: str, base: str | None, out: Path | None, seed: int | None, overrides: list[str],
-    quantize: str | None, pairs_file: Path | None = None,
+    quantize: str | None, pairs_file: Path | None = None, stage: Stage = "all",
 ) -> TrainResult:  # fmt: skip
-    """The whole main job. ``pairs_file`` takes the place of the expansion.
+    """The whole main job, or its first stage alone. ``pairs_file`` takes the place of the expansion.
 
-    Raises InputError for bad input and MachineError when the base cannot be had.
+    A run that ended with the first stage goes on with the second when it is asked for. Raises InputError for bad
+    input and MachineError when base or judges cannot be had.
     """
     character = read_character(folder)
     settings = read_settings(
@@ -61,16 +64,24 @@ def train_character(
     open_run(run, settings, identity)
     result_file = run / "result.json"
     slug = slug_of(character)
+    both = stage != "sft" and settings.grpo.iterations > 0
     if result_file.exists():
-        return TrainResult(run, run / f"{slug}.charx", json.loads(result_file.read_text("utf-8")))
+        metrics = json.loads(result_file.read_text("utf-8"))
+        if metrics["stage"] == "grpo" or not both:
+            return TrainResult(run, run / f"{slug}.charx", metrics)
+    elif stage == "grpo":
+        raise InputError(
+            f"{run} has no finished first stage: run charforge train without --stage, or --stage sft first"
+        )
 
     began = time.time()
-    with Progress(run, settings.sft.steps) as progress:
-        progress.stage("expanding")
+    with Progress(run) as progress:
+        progress.begin("expanding", settings.sft.steps)
         pairs = run_pairs(run, character, settings, pairs_file)
-        progress.stage(f"loading {settings.base}")
+        scenes = run_scenes(run, character, settings.seed)
+        progress.begin(f"loading {settings.base}", settings.sft.steps)
         loaded = load_base(settings.base, settings.quantize, default_device())
-        progress.stage("encoding pictures")
+        progress.begin("encoding pictures", settings.sft.steps)
         pictures = prepared_pictures(loaded, character, run / "cache") | prepared_strangers(loaded, pairs)
         data = build_dataset(loaded, pairs, pictures, settings.sft)
         config = lora_config(settings.adapter.rank, settings.adapter.alpha)
@@ -79,10 +90,15 @@ def train_character(
         hooks = progress.hooks(lambda step: progress.preview(loaded, prompts, step))
         best = train_sft(loaded.model, parameters, data, settings.sft, settings.seed, run / "checkpoints", hooks)
         load_best(parameters, run / "checkpoints" / "best.safetensors")
+        second: dict[str, Any] = {}
+        if both:
+            own = trained_pictures(character, pairs, pictures)
+            second = second_stage(loaded, parameters, data, scenes, own, settings, run, progress, prompts)
         round_to_bf16(parameters)
         save_adapter(loaded.model, config, run / "adapter", settings.base, torch.bfloat16)
-        progress.stage("measuring")
+        progress.begin("measuring", None)
         metrics = evaluate(loaded, data, settings, character, run, prompts)
+    metrics |= {"stage": "grpo" if both else "sft", **second}
     metrics |= {"best_step": best.step, "best_score": best.score, "train_seconds": round(time.time() - began, 1)}
     metrics["peak_memory_gib"] = round(peak_memory_gib(), 2)
     bundle = make_bundle(run / f"{slug}.charx", character, loaded, settings, run, pairs_by_task(pairs), metrics)
@@ -173,11 +189,3 @@ def preview_prompts(character: Character) -> list[str]:
     """Four fixed scenes for previews, in the words of the character's own captions where there are some."""
     scenes = ("smiling, in a forest", "laughing, on a beach", "with wide eyes, in space", "frowning, in the snow")
     return [grammar.caption_with_name(character, scene) for scene in scenes]
-
-
-def load_best(parameters: dict[str, nn.Parameter], file: Path) -> None:
-    """Put the best adapter in place of the last; without one (nothing improved) the last stays."""
-    if file.exists():
-        state = load_file(file)
-        for name, parameter in parameters.items():
-            parameter.data.copy_(state[f"parameter.{name}"])

@@ -1,0 +1,45 @@
+"""``charforge eval``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    runs: Annotated[list[Path], typer.Argument(help="run folders that charforge train made")],
+    each: Annotated[int, typer.Option("-n", min=1, max=16, help="pictures of each held-out scene")] = 2,
+    bare: Annotated[bool, typer.Option("--bare", help="the base without the adapter, for comparison")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
+) -> None:
+    """Measure trained runs on held-out scenes and dialogues, with 95 % intervals; the pictures go beside them.
+
+    \b
+    Examples:
+      charforge eval runs/wren
+      charforge eval runs/wren runs/wren-sft -n 4 --json
+    """
+    from functools import partial
+
+    from charforge.bases.prepare import contact_sheet
+    from charforge.chat.session import default_device
+    from charforge.cli.output import counting, print_json, print_metrics, say
+    from charforge.evaluate.measure import draw_scenes, measured, open_run, result_line
+    from charforge.files import write_atomic_with
+
+    lines = []
+    for run in runs:
+        opened = open_run(run, default_device(), adapter=not bare)
+        with counting(f"drawing {run.name}") as report:
+            drawn = draw_scenes(opened.base, opened.scenes, each, report)
+        sheet = contact_sheet(drawn.images(), 4 * each, drawn.pictures.shape[-1])
+        file = run / ("evaluation_bare.png" if bare else "evaluation.png")
+        write_atomic_with(file, partial(sheet.save, format="PNG"))
+        lines.append(result_line(run, measured(opened, drawn)))
+        say(f"wrote {file}")
+    if as_json:
+        print_json({"runs": lines})
+    else:
+        print_metrics(lines)

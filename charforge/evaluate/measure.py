@@ -1,0 +1,148 @@
+"""A trained run on held-out scenes and dialogues, sampled as users sample, with bootstrap intervals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from charforge.adapter.lora import load_adapter
+from charforge.bagel.images import to_image, to_pixels
+from charforge.bagel.model import computes_in_bf16
+from charforge.bases.base import Base, load_base
+from charforge.bases.prepare import draw_prompts
+from charforge.errors import InputError
+from charforge.expand import TALK, read_pairs
+from charforge.expand.scenes import Scene, read_scenes
+from charforge.sample import Sample, render
+from charforge.settings import Settings, read_settings
+from charforge.train.dataset import read_prepared
+from charforge.train.losses import text_loss
+from charforge.train.rewards.judges import Judges, load_judges
+from charforge.train.rewards.likeness import nearest_similarity
+from charforge.train.rewards.scene import keyed_probabilities, scene_reward
+
+SEED = 90_000
+"""Of the first picture: other noise than any that training saw or chose by."""
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Pictures (scenes * each, 3, H, W) of some scenes, ``each`` of a scene in order."""
+
+    scenes: list[Scene]
+    pictures: Tensor
+    each: int
+
+    @property
+    def shown(self) -> list[Scene]:
+        return [scene for scene in self.scenes for _ in range(self.each)]
+
+    def images(self) -> list[Image.Image]:
+        """The pictures as pictures."""
+        return [to_image(picture) for picture in self.pictures]
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A finished run, loaded for measuring; ``voice`` are its held-out conversations."""
+
+    base: Base
+    judges: Judges
+    scenes: list[Scene]
+    voice: list[Sample]
+
+
+def open_run(run: Path, device: str, adapter: bool = True) -> OpenRun:
+    """Load base, adapter, judges and held-out data of ``run``. Raises InputError when it is no finished run."""
+    for name in ("result.json", "config.toml", "pairs/pairs.jsonl", "pairs/scenes.jsonl"):
+        if not (run / name).exists():
+            raise InputError(f"{run} is no finished run ({name} is missing): name a folder that charforge train made")
+    settings: Settings = read_settings(run / "config.toml", None, [])
+    base = load_base(settings.base, settings.quantize, device)
+    if adapter:
+        load_adapter(base.model, run / "adapter")
+    pairs = read_pairs(run / "pairs" / "pairs.jsonl")
+    pictures = read_prepared(run / "cache")
+    shown = {name for pair in pairs if pair.split == "train" for name in pair.images("draw")}
+    judges = load_judges(base, settings.reward, {name: pictures[name] for name in sorted(shown & set(pictures))})
+    scenes = [scene for scene in read_scenes(run / "pairs" / "scenes.jsonl") if scene.split == "held_out"]
+    voice = [render(pair, base.tokenizer, pictures) for pair in pairs if pair.split == "held_out" and pair.task in TALK]
+    return OpenRun(base, judges, scenes, voice)
+
+
+def draw_scenes(base: Base, scenes: Sequence[Scene], each: int, report: Callable[[int, int], None]) -> Drawn:
+    """``each`` pictures of every scene with the base's own sampling settings and fixed seeds."""
+    pictures: list[Tensor] = []
+    for number, scene in enumerate(scenes):
+        seeds = [SEED + number * each + index for index in range(each)]
+        pictures += [to_pixels(p, p.size) for p in draw_prompts(base, [scene.prompt] * each, seeds)]
+        report(number + 1, len(scenes))
+    return Drawn(list(scenes), torch.stack(pictures), each)
+
+
+def scene_values(opened: OpenRun, drawn: Drawn) -> dict[str, np.ndarray]:
+    """One value a scene for each measure of its pictures; the interval comes from resampling scenes."""
+    judges, shown = opened.judges, drawn.shown
+    features = judges.encoder.encode(drawn.pictures).cpu()
+    nearest = nearest_similarity(features, judges.references)
+    tower = nearest_similarity(judges.tower.encode(drawn.pictures).cpu(), judges.tower_references)
+    keyed = torch.stack(list(keyed_probabilities(opened.base, drawn.pictures, shown).values()))
+    values = {
+        "scene": keyed.nanmean(0),
+        "scene_yes_no": scene_reward(opened.base, drawn.pictures, shown),
+        "identity": nearest,
+        "identity_tower": tower,
+        "copy_rate": (nearest > judges.references.copy).float(),
+    }
+    per_scene = {name: value.view(-1, drawn.each).mean(1).numpy() for name, value in values.items()}
+    if drawn.each > 1:
+        grouped = features.view(-1, drawn.each, features.shape[-1])
+        between = (1 - grouped @ grouped.transpose(1, 2)).sum(dim=(1, 2)) / (drawn.each * (drawn.each - 1))
+        per_scene["variety"] = between.numpy()
+    return per_scene
+
+
+@torch.no_grad()
+def voice_values(base: Base, voice: Sequence[Sample]) -> np.ndarray:
+    """(held-out conversations, 2): summed cross-entropy of the replies and their tokens."""
+    rows = []
+    with torch.autocast(base.model.device.type, torch.bfloat16, enabled=computes_in_bf16(base.model)):
+        for sample in voice:
+            total, count = text_loss(base.model, [sample])
+            rows.append((total.item(), count))
+    return np.array(rows)
+
+
+def interval(values: np.ndarray, statistic: Callable[[np.ndarray], float]) -> dict[str, float]:
+    """The statistic of all rows and its 95 % bootstrap interval over rows."""
+    rng = np.random.default_rng(0)
+    resampled = [statistic(values[rng.integers(0, len(values), len(values))]) for _ in range(RESAMPLES)]
+    low, high = np.quantile(resampled, (0.025, 0.975))
+    return {"value": round(statistic(values), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+def perplexity(rows: np.ndarray) -> float:
+    """Of (sum, tokens) rows: the exponential of the mean cross-entropy per token."""
+    return float(np.exp(rows[:, 0].sum() / rows[:, 1].sum()))
+
+
+def measured(opened: OpenRun, drawn: Drawn) -> dict[str, dict[str, float]]:
+    """All measures with their intervals, as ``charforge eval --json`` tells them. Lower ``voice`` is better."""
+    metrics = {name: interval(v, lambda a: float(a.mean())) for name, v in scene_values(opened, drawn).items()}
+    if opened.voice:
+        metrics["voice"] = interval(voice_values(opened.base, opened.voice), perplexity)
+    return metrics
+
+
+def result_line(run: Path, metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """One entry of ``runs``."""
+    return {"run": str(run), "metrics": metrics, "result": json.loads((run / "result.json").read_text("utf-8"))}

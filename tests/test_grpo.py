@@ -1,0 +1,337 @@
+"""The second stage on a tiny random base: rollouts, the policy gradient, the loop, its guards, resuming."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import tiny_data
+from tiny_base import SCENES, grpo_settings, tiny_base, tiny_judges
+
+from charforge.adapter.lora import add_adapter, lora_config
+from charforge.bagel.context import empty_context, extend_context, prepare_canvas, velocity
+from charforge.bagel.quantize import quantize_decoder
+from charforge.bagel.sampler import timestep_schedule
+from charforge.errors import MachineError
+from charforge.flow import ode_step
+from charforge.train import grpo
+from charforge.train.forward_process import negative_aware_loss, optimality
+from charforge.train.grpo import (
+    GrpoHooks,
+    drawing_positions,
+    learn_from,
+    policy_gradient,
+    read_prompts,
+    taken_gradient,
+    train_grpo,
+)
+from charforge.train.held_out_scenes import HeldOutScenes, best_so_far, hacked
+from charforge.train.memory import MicroBatches
+from charforge.train.rewards.judges import advantages
+from charforge.train.rollout import Rollout, roll_out
+
+LORA = lora_config(rank=4, alpha=8)
+TRAIN = [scene for scene in SCENES if scene.split == "train"]
+
+
+def quiet() -> GrpoHooks:
+    return GrpoHooks(lambda log: None, lambda result, best: None, lambda number: None)
+
+
+def lively(base, seed: int = 1) -> dict[str, torch.nn.Parameter]:
+    """An adapter that does something: B is not zero."""
+    parameters = add_adapter(base.model, LORA, seed)
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in parameters.values():
+        parameter.data = torch.randn(parameter.shape, generator=generator) * 0.05
+    return parameters
+
+
+def rollout_of(base, settings, seed: int = 0) -> tuple[Rollout, object]:
+    contexts = read_prompts(base, TRAIN[: settings.grpo.prompts])
+    generator = torch.Generator().manual_seed(seed)
+    return roll_out(base.model, contexts, drawing_positions(base), settings.grpo, generator), contexts
+
+
+# rollouts
+
+
+def test_siblings_differ_and_share_everything_before_their_window():
+    base, settings = tiny_base(), grpo_settings()
+    rollout, _ = rollout_of(base, settings)
+    groups, size = settings.grpo.prompts, settings.grpo.group
+    assert rollout.latents.shape == (groups * size, 16, 16)
+    for group in range(groups):
+        own = rollout.latents[group * size : (group + 1) * size]
+        assert len({tuple(x.flatten().tolist()) for x in own}) == size
+        first = min(
+            (step for step in rollout.steps if group * size in step.rows.tolist()), key=lambda step: -float(step.now[0])
+        )
+        mine = first.before[[k for k, row in enumerate(first.rows.tolist()) if row // size == group]]
+        assert (mine == mine[:1]).all()
+
+
+def test_every_picture_has_exactly_its_window_of_stochastic_steps():
+    base, settings = tiny_base(), grpo_settings()
+    rollout, _ = rollout_of(base, settings, seed=3)
+    times = timestep_schedule(settings.grpo.steps + 1, settings.grpo.timestep_shift)
+    for row in range(len(rollout.latents)):
+        mine = [float(step.now[k]) for step in rollout.steps for k, r in enumerate(step.rows.tolist()) if r == row]
+        start = rollout.starts[row // settings.grpo.group]
+        assert mine == pytest.approx(times[start : start + settings.grpo.window].tolist())
+
+
+def test_the_shared_start_is_the_plain_path_to_the_window():
+    base, settings = tiny_base(), grpo_settings(prompts=1, window_last_start=2)
+    seed = next(s for s in range(20) if rollout_of(base, settings, s)[0].starts == [2])
+    rollout, contexts = rollout_of(base, settings, seed)
+    generator = torch.Generator().manual_seed(seed)
+    torch.randint(0, 3, (1,), generator=generator)
+    x = torch.randn(1, 16, 16, generator=generator)
+    canvas = prepare_canvas(base.model, contexts, drawing_positions(base))
+    times = timestep_schedule(settings.grpo.steps + 1, settings.grpo.timestep_shift)
+    for index in range(2):
+        with torch.no_grad():
+            x = ode_step(x, velocity(base.model, canvas, x, times[index].expand(1)), times[index], times[index + 1])
+    torch.testing.assert_close(rollout.steps[0].before[:1], x)
+
+
+def test_the_same_generator_gives_the_same_rollout_and_nothing_else_is_drawn_from():
+    base, settings = tiny_base(), grpo_settings()
+    state = torch.random.get_rng_state()
+    one, other = rollout_of(base, settings)[0], rollout_of(base, settings)[0]
+    assert (one.latents == other.latents).all()
+    assert (torch.random.get_rng_state() == state).all()
+
+
+# the policy gradient
+
+
+@pytest.mark.parametrize("noise", ["cps", "sde"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+def test_the_ratio_is_exactly_one_before_the_first_update(noise: str, precision: str):
+    base = tiny_base(dtype=torch.bfloat16 if precision != "float32" else torch.float32)
+    if precision == "int8":
+        quantize_decoder(base.model, "int8")
+    settings = grpo_settings(noise=noise, noise_level=0.8)
+    parameters = learn_from(lively(base))
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision != "float32"):
+        rollout, contexts = rollout_of(base, settings)
+        gains = torch.randn(8, generator=torch.Generator().manual_seed(0))
+        told = policy_gradient(
+            base, contexts, rollout, gains, range(2), settings.grpo, list(parameters.values()), MicroBatches(3)
+        )
+    # a micro-batch of 3 does not divide the groups of 4: other batches, other rows beside each other
+    assert told.ratio_deviation == 0.0 if precision != "float32" else told.ratio_deviation < 1e-6
+    assert told.clipped == 0.0
+
+
+def gradient(micro_batch: int, gains: torch.Tensor) -> torch.Tensor:
+    base, settings = tiny_base(), grpo_settings()
+    parameters = list(learn_from(lively(base)).values())
+    rollout, contexts = rollout_of(base, settings)
+    policy_gradient(base, contexts, rollout, gains, range(2), settings.grpo, parameters, MicroBatches(micro_batch))
+    return torch.cat([p.grad.flatten() for p in parameters])
+
+
+def test_micro_batches_change_nothing():
+    gains = torch.randn(8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(gradient(8, gains), gradient(3, gains), rtol=1e-3, atol=1e-7)
+
+
+def test_the_gradient_raises_the_probability_of_what_was_good():
+    base, settings = tiny_base(), grpo_settings()
+    parameters = list(learn_from(lively(base)).values())
+    rollout, contexts = rollout_of(base, settings)
+    gains = torch.tensor([1.0, 1.0, -1.0, -1.0] * 2)
+    batches = MicroBatches(8)
+    policy_gradient(base, contexts, rollout, gains, range(2), settings.grpo, parameters, batches)
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter -= 0.02 * parameter.grad / parameter.grad.norm().clamp(min=1e-9)
+            parameter.grad = None
+
+    def log_probabilities(step) -> torch.Tensor:
+        canvas = prepare_canvas(
+            base.model,
+            grpo.select_rows(contexts, (step.rows // settings.grpo.group).tolist()),
+            drawing_positions(base),
+        )
+        with torch.no_grad():
+            predicted = velocity(base.model, canvas, step.before, step.now).float()
+        return grpo.log_probability(
+            step.after, *grpo.transition(step.before, predicted, step.now, step.end, settings.grpo)
+        )
+
+    change = sum(
+        ((log_probabilities(step) - step.log_probability) * gains[step.rows]).sum().item() for step in rollout.steps
+    )
+    assert change > 0
+
+
+def test_a_group_without_differences_gives_no_gradient():
+    gains, flat = advantages(torch.tensor([0.4] * 4 + [0.1, 0.2, 0.3, 0.4]), 4, 5.0)
+    assert gains[:4].tolist() == [0.0] * 4
+    assert flat.tolist() == [True, False]
+    assert gains[4:].mean().item() == pytest.approx(0, abs=1e-6)
+    assert gradient(8, torch.zeros(8)).abs().max() == 0
+
+
+def test_gradients_are_taken_off_and_of_length_one():
+    parameters = [torch.nn.Parameter(torch.zeros(3)), torch.nn.Parameter(torch.zeros(2))]
+    parameters[0].grad = torch.tensor([3.0, 0.0, 4.0])
+    taken = taken_gradient(parameters)
+    assert torch.cat(taken).norm().item() == pytest.approx(1)
+    assert parameters[0].grad is None
+    parameters[0].grad = torch.full((3,), torch.nan)
+    with pytest.raises(MachineError, match="learning_rate"):
+        taken_gradient(parameters)
+
+
+def test_groups_of_fewer_than_four_are_refused():
+    with pytest.raises(ValueError, match="greater than or equal to 4"):
+        grpo_settings(group=3)
+
+
+# memory
+
+
+def test_what_does_not_fit_is_tried_in_halves_and_remembered():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    seen: list[int] = []
+
+    def backward(items) -> None:
+        (parameter * sum(items)).sum().backward()
+        if len(items) > 2:
+            raise torch.OutOfMemoryError("pretend")
+        seen.extend(items)
+
+    batches = MicroBatches(8)
+    batches.run(range(7), backward, [parameter])
+    assert seen == list(range(7)) and batches.size == 2
+    assert parameter.grad.item() == sum(range(7))
+
+    def hopeless(items) -> None:
+        raise torch.OutOfMemoryError("pretend")
+
+    with pytest.raises(MachineError, match="one picture at a time"):
+        MicroBatches(4).run(range(3), hopeless, [parameter])
+
+
+# the loop
+
+
+def run(folder: Path, settings, seed: int = 0):
+    base = tiny_base()
+    parameters = lively(base)
+    frozen = {name: p.detach().clone() for name, p in parameters.items() if "_moe_gen" not in name}
+    logs: list = []
+    hooks = GrpoHooks(logs.append, lambda result, best: None, lambda number: None)
+    settings = settings.model_copy(update={"seed": seed})
+    result = train_grpo(base, parameters, tiny_data(), SCENES, tiny_judges(base), settings, folder, hooks)
+    assert all((parameters[name] == value).all() for name, value in frozen.items())
+    return result, logs, parameters
+
+
+def test_a_run_is_logged_and_only_the_drawing_expert_learns(tmp_path: Path):
+    result, logs, parameters = run(tmp_path, grpo_settings())
+    assert result.iterations == 3 and result.ended == "all iterations"
+    assert [log.iteration for log in logs] == [1, 2, 3]
+    assert all(log.first_ratio_deviation <= 1e-6 for log in logs)
+    assert set(logs[0].parts) == {"scene", "identity", "copying", "variety"}
+    start = lively(tiny_base())
+    assert any((p != start[name]).any() for name, p in parameters.items() if "_moe_gen" in name)
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "nft"])
+def test_interrupted_and_resumed_equals_one_that_was_not(tmp_path: Path, algorithm: str):
+    settings = grpo_settings(algorithm=algorithm, iterations=4)
+    run(tmp_path / "whole", settings)
+    run(tmp_path / "cut", grpo_settings(algorithm=algorithm, iterations=2))
+    run(tmp_path / "cut", settings)
+    whole, cut = (load_file(tmp_path / name / "last.safetensors") for name in ("whole", "cut"))
+    # evaluations fall on other iterations where a run ends, so only what was trained is compared
+    assert whole.keys() == cut.keys()
+    assert all((whole[name] == cut[name]).all() for name in whole)
+
+
+def test_the_guard_stops_a_run_that_drifts(tmp_path: Path):
+    result, _, _ = run(tmp_path, grpo_settings(guard=1e-6, iterations=20, learning_rate=0.05, anchor=0.0))
+    assert result.iterations < 20
+    assert "flow loss" in result.ended
+    again, logs, _ = run(tmp_path, grpo_settings(guard=1e-6, iterations=20, learning_rate=0.05, anchor=0.0))
+    assert logs == [] and again.ended == result.ended
+
+
+def line(iteration: int, proxy: float, gold: float, identity: float = 0.8) -> HeldOutScenes:
+    return HeldOutScenes(iteration, proxy, gold, {}, identity, identity, 0.0)
+
+
+def test_reward_hacking_is_seen():
+    honest = [line(0, 0.5, 0.5), line(1, 0.6, 0.6), line(2, 0.7, 0.65)]
+    assert not hacked(honest, 2)
+    gamed = [line(0, 0.5, 0.5), line(1, 0.6, 0.6), line(2, 0.7, 0.55), line(3, 0.8, 0.5)]
+    assert hacked(gamed, 2) and not hacked(gamed[:3], 2)
+    assert best_so_far(gamed).iteration == 1
+
+
+def test_a_better_scene_without_the_character_is_not_better():
+    assert best_so_far([line(0, 0.5, 0.5, 0.8), line(1, 0.6, 0.55, 0.6)]).iteration == 0
+
+
+# the alternative
+
+
+def test_at_its_start_the_forward_process_loss_pulls_towards_good_and_away_from_bad():
+    generator = torch.Generator().manual_seed(0)
+    x0, noise, old = (torch.randn(2, 4, 16, generator=generator) for _ in range(3))
+    t = torch.tensor([0.5, 0.5])
+    x_t = 0.5 * x0 + 0.5 * noise
+    predicted = old.clone().requires_grad_(True)
+    good = torch.tensor([1.0, 0.0])
+    negative_aware_loss(predicted, old, x_t, x0, t, good, beta=1.0).sum().backward()
+    towards_data = (noise - x0) - old
+    assert (-predicted.grad[0] * towards_data[0]).sum() > 0
+    assert (-predicted.grad[1] * towards_data[1]).sum() < 0
+    predicted.grad = None
+    negative_aware_loss(predicted, old, x_t, x0, t, torch.tensor([0.5, 0.5]), beta=1.0).sum().backward()
+    assert predicted.grad.abs().max() < 1e-6
+
+
+def test_optimality_is_half_for_the_mean_of_the_group():
+    assert optimality(torch.tensor([0.0, 3.0, -3.0, 0.5])).tolist() == [0.5, 1.0, 0.0, 0.75]
+
+
+def test_prompts_of_different_lengths_read_together_are_as_read_alone():
+    base = tiny_base()
+    together = read_prompts(base, TRAIN)
+    x = torch.randn(len(TRAIN), 16, 16, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        all_rows = velocity(
+            base.model, prepare_canvas(base.model, together, drawing_positions(base)), x, torch.full((3,), 0.7)
+        )
+        for row, scene in enumerate(TRAIN):
+            alone = extend_context(base.model, empty_context(), [base.tokenizer.text(scene.prompt)])
+            canvas = prepare_canvas(base.model, alone, drawing_positions(base))
+            torch.testing.assert_close(
+                velocity(base.model, canvas, x[row : row + 1], torch.tensor([0.7]))[0],
+                all_rows[row],
+                atol=1e-4,
+                rtol=1e-4,
+            )
+
+
+def test_the_published_variety_has_no_gradient_and_ours_has():
+    from charforge.train.rewards.likeness import leave_one_out_variety
+    from charforge.train.rewards.published import group_diversity
+
+    features = torch.nn.functional.normalize(torch.rand(12, 9, generator=torch.Generator().manual_seed(0)), dim=-1)
+    scene = torch.rand(12, generator=torch.Generator().manual_seed(1))
+    grouped = features.view(3, 4, 9)
+    published = group_diversity(1 - grouped @ grouped.transpose(1, 2))
+    ours = leave_one_out_variety(features, 4, torch.ones(12, dtype=torch.bool))
+    without, _ = advantages(scene, 4, 5.0)
+    torch.testing.assert_close(advantages(scene + 0.3 * published, 4, 5.0)[0], without, atol=1e-4, rtol=1e-4)
+    assert (advantages(scene + 0.3 * ours, 4, 5.0)[0] - without).abs().max() > 0.01

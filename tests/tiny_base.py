@@ -1,0 +1,89 @@
+"""A whole random base that fits anywhere: model, autoencoder, tokenizer, and judges that need no download."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+import torch
+import torch.nn.functional as F
+from tiny import CONFIG, tiny_data, tiny_model
+from tokenizers import Tokenizer as FastTokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from charforge.bagel.autoencoder import Autoencoder
+from charforge.bagel.tokenizer import Tokenizer
+from charforge.bases.base import Base
+from charforge.expand.scenes import Check, KeyedCheck, Scene
+from charforge.settings import GrpoSettings, RewardSettings, Settings
+from charforge.train.rewards.encoders import Encoder
+from charforge.train.rewards.judges import Judges
+from charforge.train.rewards.likeness import calibrate
+
+WORDS = "Pip Yes No . , ? Is the character in a forest desert on beach wearing red blue coat frowning Where is it In A"
+
+
+@cache
+def tokenizer() -> Tokenizer:
+    words = ["[UNK]", "<s>", "</s>", "<v>", "</v>", *dict.fromkeys(WORDS.split())]
+    fast = FastTokenizer(WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
+    fast.pre_tokenizer = Whitespace()
+    file = Path(mkdtemp()) / "tokenizer.json"
+    fast.save(str(file))
+    return Tokenizer(file, chat_roles=False)
+
+
+def tiny_base(seed: int = 0, dtype: torch.dtype = torch.float32) -> Base:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        autoencoder = Autoencoder(CONFIG.autoencoder).eval().requires_grad_(False)
+    return Base("tiny", tiny_model(seed, dtype), autoencoder, tokenizer(), "0" * 64, "float32")
+
+
+def scene(number: int, split: str, place: str, color: str) -> Scene:
+    return Scene(
+        id=f"{split}-{number}",
+        split=split,
+        prompt=f"Pip , wearing a {color} coat , {place}",
+        checks=(
+            Check(kind="place", question=f"Is the character {place} ?", answer=True),
+            Check(kind="clothes", question=f"Is the character wearing a {color} coat ?", answer=True),
+            Check(kind="mouth", question="Is the character frowning ?", answer=False),
+        ),
+        keyed=(
+            KeyedCheck(kind="place", question="Where is it ?", options=("In a forest .", "In a desert ."), right=0),
+        ),
+    )
+
+
+SCENES = [
+    scene(number, split, place, color)
+    for split in ("train", "held_out")
+    for number, (place, color) in enumerate([("in a forest", "red"), ("on a beach", "blue"), ("in a desert", "red")])
+]
+
+
+def pixel_encoder() -> Encoder:
+    """Four by four pixels: real features that need no weights."""
+    return Encoder("pixels", lambda p: F.normalize(F.adaptive_avg_pool2d(p.float(), 4).flatten(1) + 0.1, dim=-1))
+
+
+def tiny_judges(base: Base, **weights: float) -> Judges:
+    encoder = pixel_encoder()
+    own = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    known = calibrate(encoder.encode(own))
+    return Judges(base, RewardSettings(**weights), encoder, known, encoder, known, None, None)  # type: ignore[arg-type]
+
+
+def grpo_settings(**changes: object) -> Settings:
+    values: dict[str, object] = {
+        "iterations": 3, "prompts": 2, "group": 4, "updates": 2, "steps": 5, "window": 2, "window_last_start": 2,
+        "learning_rate": 3e-3, "warmup": 1, "anchor_pictures": 2, "held_out_pictures": 2, "evaluate_every": 2,
+        "preview_every": 100, "checkpoint_every": 1, "micro_batch": 8, "guard": 10.0,
+    }  # fmt: skip
+    return Settings(grpo=GrpoSettings(**(values | changes)))  # type: ignore[arg-type]
+
+
+__all__ = ["SCENES", "grpo_settings", "tiny_base", "tiny_data", "tiny_judges"]
