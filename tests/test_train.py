@@ -81,6 +81,47 @@ def test_killed_at_some_step_and_run_again_gives_the_same_adapter_to_the_bit(tra
     assert (folder / "cut/adapter/adapter_model.safetensors").read_bytes() == whole
 
 
+def test_the_first_stage_alone_and_the_second_later_end_in_the_same_adapter(trained):
+    folder, told = trained
+    early = charforge("train", "pip", "--stage", "grpo", *SHORT, "--out", "staged", cwd=folder)
+    assert early.returncode == 1 and "--stage sft first" in early.stderr
+    first = charforge("train", "pip", "--stage", "sft", "--json", *SHORT, "--out", "staged", cwd=folder)
+    assert first.returncode == 0, first.stderr
+    assert json.loads(first.stdout)["metrics"]["stage"] == "sft"
+    assert not (folder / "staged/checkpoints/grpo").exists()
+    both = charforge("train", "pip", "--stage", "grpo", "--json", *SHORT, "--out", "staged", cwd=folder)
+    assert both.returncode == 0, both.stderr
+    assert json.loads(both.stdout)["metrics"]["stage"] == "grpo"
+    whole = (folder / told["run"] / "adapter/adapter_model.safetensors").read_bytes()
+    assert (folder / "staged/adapter/adapter_model.safetensors").read_bytes() == whole
+
+
+def test_the_second_stage_is_logged_and_in_the_report(trained):
+    folder, told = trained
+    run = folder / told["run"]
+    assert told["metrics"]["grpo_iterations"] == 2
+    for when in ("before", "after"):
+        assert 0 <= told["metrics"][f"scenes_gold_{when}"] <= 1
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    iterations = [line for line in lines if line["kind"] == "grpo"]
+    assert [line["iteration"] for line in iterations] == [1, 2]
+    assert all(line["first_ratio_deviation"] == 0 for line in iterations)
+    assert "Second stage" in (run / "report.html").read_text()
+
+
+def test_eval_measures_a_run_with_intervals(trained):
+    folder, _ = trained
+    done = charforge("eval", "whole", "-n", "1", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (line,) = json.loads(done.stdout)["runs"]
+    assert line["run"] == "whole"
+    for name in ("scene", "identity", "copy_rate", "voice"):
+        assert line["metrics"][name]["low"] <= line["metrics"][name]["value"] <= line["metrics"][name]["high"], name
+    assert (folder / "whole/evaluation.png").is_file()
+    wrong = charforge("eval", "pip", cwd=folder)
+    assert wrong.returncode == 1 and "no finished run" in wrong.stderr
+
+
 def test_chat_says_and_repeats_itself_with_the_same_seed(trained):
     folder, told = trained
     talk = ("chat", told["bundle"], "--say", "Hello, who are you?", "--seed", "3", "--json")

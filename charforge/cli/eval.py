@@ -26,12 +26,12 @@ def evaluate(
     from charforge.bases.prepare import contact_sheet
     from charforge.chat.session import default_device
     from charforge.cli.output import counting, print_json, print_metrics, say
-    from charforge.evaluate.measure import draw_scenes, measured, open_run, result_line
+    from charforge.evaluate.measure import draw_scenes, measured, load_run, result_line
     from charforge.files import write_atomic_with
 
     lines = []
     for run in runs:
-        opened = open_run(run, default_device(), adapter=not bare)
+        opened = load_run(run, default_device(), adapter=not bare)
         with counting(f"drawing {run.name}") as report:
             drawn = draw_scenes(opened.base, opened.scenes, each, report)
         sheet = contact_sheet(drawn.images(), 4 * each, drawn.pictures.shape[-1])

@@ -61,7 +61,7 @@ class OpenRun:
     voice: list[Sample]
 
 
-def open_run(run: Path, device: str, adapter: bool = True) -> OpenRun:
+def load_run(run: Path, device: str, adapter: bool = True) -> OpenRun:
     """Load base, adapter, judges and held-out data of ``run``. Raises InputError when it is no finished run."""
     for name in ("result.json", "config.toml", "pairs/pairs.jsonl", "pairs/scenes.jsonl"):
         if not (run / name).exists():

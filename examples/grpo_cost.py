@@ -1,0 +1,99 @@
+"""What the second stage's economies are worth: ratios of one run on one machine.
+
+    python examples/grpo_cost.py
+
+Rollout: siblings that share their start against siblings with a noise of their own, and those with guidance on every
+step. Update: a window of two stochastic steps against learning from all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from charforge.adapter.lora import add_adapter, lora_config
+from charforge.bagel.context import empty_context
+from charforge.bagel.sampler import Guidance, draw
+from charforge.bases.base import load_base
+from charforge.character import read_character
+from charforge.expand.scenes import write_new_scenes
+from charforge.resources import preset_path
+from charforge.settings import read_settings
+from charforge.train.grpo import drawing_positions, learn_from, policy_gradient, read_prompts
+from charforge.train.losses import select_rows
+from charforge.train.memory import MicroBatches
+from charforge.train.rollout import roll_out
+
+WREN = Path(__file__).parent / "wren"
+
+
+def seconds(work: Callable[[], object], repeats: int) -> float:
+    """The fastest of some runs after one to warm up."""
+    times = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return min(times[1:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Ratios of the second stage's economies.")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    grpo = read_settings(preset_path("mini"), None, []).grpo
+    base = load_base("mini")
+    parameters = list(learn_from(add_adapter(base.model, lora_config(16, 32), 0)).values())
+    scenes = write_new_scenes(read_character(WREN), 0)[: grpo.prompts]
+    contexts, positions = read_prompts(base, scenes), drawing_positions(base)
+    rows = [row for row in range(grpo.prompts) for _ in range(grpo.group)]
+    alone = grpo.model_copy(update={"group": 1})
+    every = grpo.model_copy(update={"window": grpo.steps - 1, "window_last_start": 0})
+    gains = torch.randn(len(rows), generator=torch.Generator().manual_seed(0))
+    guided = base.config.sampling.model_copy(update={"steps": grpo.steps + 1})
+
+    def generator() -> torch.Generator:
+        return torch.Generator().manual_seed(1)
+
+    def with_guidance() -> object:
+        context = read_prompts(base, [scenes[row] for row in rows])
+        guidance = Guidance(context, empty_context(len(rows)), context)
+        noise = torch.randn(len(rows), positions.shape[0], base.config.latent_token_size, generator=generator())
+        return draw(base.model, guidance, noise, positions, guided)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        rollouts = {
+            "shared start, prompts read once": lambda: roll_out(base.model, contexts, positions, grpo, generator()),
+            "own noise each": lambda: roll_out(base.model, select_rows(contexts, rows), positions, alone, generator()),
+            "own noise, own prompt, guidance on every step": with_guidance,
+        }
+        drawn = {name: seconds(work, arguments.repeats) for name, work in rollouts.items()}
+        window = roll_out(base.model, contexts, positions, grpo, generator())
+        whole = roll_out(base.model, contexts, positions, every, generator())
+
+        def learn(rollout, settings) -> None:  # type: ignore[no-untyped-def]
+            batches = MicroBatches(grpo.micro_batch)
+            policy_gradient(base, contexts, rollout, gains, range(grpo.prompts), settings, parameters, batches)
+
+        updates = {
+            f"window of {grpo.window} steps": lambda: learn(window, grpo),
+            f"all {every.window} steps": lambda: learn(whole, every),
+        }
+        learned = {name: seconds(work, arguments.repeats) for name, work in updates.items()}
+    for title, measured in (("rollout", drawn), ("update", learned)):
+        first = next(iter(measured.values()))
+        for name, value in measured.items():
+            print(f"{title:8} {name:50} {value:7.2f} s  {len(rows) / value:6.1f} pictures/s  x {value / first:.2f}")
+    ours = [next(iter(measured.values())) for measured in (drawn, learned)]
+    plain = [list(measured.values())[-1] for measured in (drawn, learned)]
+    print(f"together: plain / ours = {sum(plain) / sum(ours):.2f}")
+
+
+if __name__ == "__main__":
+    main()
