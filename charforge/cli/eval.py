@@ -26,7 +26,7 @@ def evaluate(
     from charforge.bases.prepare import contact_sheet
     from charforge.chat.session import default_device
     from charforge.cli.output import counting, print_json, print_metrics, say
-    from charforge.evaluate.measure import draw_scenes, measured, load_run, result_line
+    from charforge.evaluate.measure import draw_scenes, load_run, measured, result_line
     from charforge.files import write_atomic_with
 
     lines = []
