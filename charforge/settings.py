@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from charforge.errors import InputError
 
+OptimizerKind = Literal["adamw", "adamw8bit", "paged_adamw8bit"]
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -96,9 +98,29 @@ class RewardSettings(_Strict):
     clip: str = ""
     scene: float = Field(0.75, ge=0)
     clip_text: float = Field(0.0, ge=0)
+    on_cpu: bool = False
     identity: float = Field(0.15, ge=0)
     copying: float = Field(0.15, ge=0)
     variety: float = Field(0.10, ge=0)
+
+
+class PictureSettings(_Strict):
+    """Sizes in pixels. None: as the base has it."""
+
+    longest_side: int | None = Field(None, ge=16)
+    shortest_side: int | None = Field(None, ge=16)
+    draw_side: int | None = Field(None, ge=16)
+    draw_steps: int | None = Field(None, ge=2)
+
+
+class MemorySettings(_Strict):
+    """What is traded for memory; ``presets/bagel-24gb.toml`` says what each value does."""
+
+    micro_batch: int = Field(64, ge=1)
+    checkpoint_layers: bool = False
+    logits_chunk: int = Field(1024, ge=1)
+    park_encoders: bool = False
+    optimizer: OptimizerKind = "adamw"
 
 
 class ChatSettings(_Strict):
@@ -119,6 +141,8 @@ class Settings(_Strict):
     sft: SftSettings = SftSettings()
     grpo: GrpoSettings = GrpoSettings()
     reward: RewardSettings = RewardSettings()
+    pictures: PictureSettings = PictureSettings()
+    memory: MemorySettings = MemorySettings()
     chat: ChatSettings = ChatSettings()
 
 

@@ -19,13 +19,13 @@ from charforge.adapter.lora import add_adapter, lora_config
 from charforge.bagel.context import empty_context
 from charforge.bagel.sampler import Guidance, draw
 from charforge.bases.base import load_base
+from charforge.bases.prepare import drawing_positions
 from charforge.character import read_character
 from charforge.expand.scenes import write_new_scenes
 from charforge.resources import preset_path
 from charforge.settings import read_settings
-from charforge.train.grpo import drawing_positions, learn_from, policy_gradient, read_prompts
+from charforge.train.grpo import learn_from, policy_gradient, read_prompts
 from charforge.train.losses import select_rows
-from charforge.train.memory import MicroBatches
 from charforge.train.rollout import roll_out
 
 WREN = Path(__file__).parent / "wren"
@@ -49,7 +49,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     grpo = read_settings(preset_path("mini"), None, []).grpo
     base = load_base("mini")
-    parameters = list(learn_from(add_adapter(base.model, lora_config(16, 32), 0)).values())
+    learn_from(add_adapter(base.model, lora_config(16, 32), 0))
     scenes = write_new_scenes(read_character(WREN), 0)[: grpo.prompts]
     contexts, positions = read_prompts(base, scenes), drawing_positions(base)
     rows = [row for row in range(grpo.prompts) for _ in range(grpo.group)]
@@ -78,8 +78,7 @@ def main() -> None:
         whole = roll_out(base.model, contexts, positions, every, generator())
 
         def learn(rollout, settings) -> None:  # type: ignore[no-untyped-def]
-            batches = MicroBatches(grpo.micro_batch)
-            policy_gradient(base, contexts, rollout, gains, range(grpo.prompts), settings, parameters, batches)
+            policy_gradient(base, contexts, rollout, gains, range(grpo.prompts), settings, grpo.micro_batch)
 
         updates = {
             f"window of {grpo.window} steps": lambda: learn(window, grpo),

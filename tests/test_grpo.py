@@ -14,13 +14,13 @@ from charforge.adapter.lora import add_adapter, lora_config
 from charforge.bagel.context import empty_context, extend_context, prepare_canvas, velocity
 from charforge.bagel.quantize import quantize_decoder
 from charforge.bagel.sampler import timestep_schedule
+from charforge.bases.prepare import drawing_positions
 from charforge.errors import MachineError
 from charforge.flow import ode_step
 from charforge.train import grpo
 from charforge.train.forward_process import negative_aware_loss, optimality
 from charforge.train.grpo import (
     GrpoHooks,
-    drawing_positions,
     learn_from,
     policy_gradient,
     read_prompts,
@@ -28,7 +28,6 @@ from charforge.train.grpo import (
     train_grpo,
 )
 from charforge.train.held_out_scenes import HeldOutScenes, best_so_far, hacked
-from charforge.train.memory import MicroBatches
 from charforge.train.rewards.judges import advantages
 from charforge.train.rollout import Rollout, roll_out
 
@@ -116,13 +115,11 @@ def test_the_ratio_is_exactly_one_before_the_first_update(noise: str, precision:
     if precision == "int8":
         quantize_decoder(base.model, "int8")
     settings = grpo_settings(noise=noise, noise_level=0.8)
-    parameters = learn_from(lively(base))
+    learn_from(lively(base))
     with torch.autocast("cpu", torch.bfloat16, enabled=precision != "float32"):
         rollout, contexts = rollout_of(base, settings)
         gains = torch.randn(8, generator=torch.Generator().manual_seed(0))
-        told = policy_gradient(
-            base, contexts, rollout, gains, range(2), settings.grpo, list(parameters.values()), MicroBatches(3)
-        )
+        told = policy_gradient(base, contexts, rollout, gains, range(2), settings.grpo, size=3)
     # a micro-batch of 3 does not divide the groups of 4: other batches, other rows beside each other
     assert told.ratio_deviation == 0.0 if precision != "float32" else told.ratio_deviation < 1e-6
     assert told.clipped == 0.0
@@ -132,7 +129,7 @@ def gradient(micro_batch: int, gains: torch.Tensor) -> torch.Tensor:
     base, settings = tiny_base(), grpo_settings()
     parameters = list(learn_from(lively(base)).values())
     rollout, contexts = rollout_of(base, settings)
-    policy_gradient(base, contexts, rollout, gains, range(2), settings.grpo, parameters, MicroBatches(micro_batch))
+    policy_gradient(base, contexts, rollout, gains, range(2), settings.grpo, micro_batch)
     return torch.cat([p.grad.flatten() for p in parameters])
 
 
@@ -146,8 +143,7 @@ def test_the_gradient_raises_the_probability_of_what_was_good():
     parameters = list(learn_from(lively(base)).values())
     rollout, contexts = rollout_of(base, settings)
     gains = torch.tensor([1.0, 1.0, -1.0, -1.0] * 2)
-    batches = MicroBatches(8)
-    policy_gradient(base, contexts, rollout, gains, range(2), settings.grpo, parameters, batches)
+    policy_gradient(base, contexts, rollout, gains, range(2), settings.grpo, 8)
     with torch.no_grad():
         for parameter in parameters:
             parameter -= 0.02 * parameter.grad / parameter.grad.norm().clamp(min=1e-9)
@@ -193,31 +189,6 @@ def test_gradients_are_taken_off_and_of_length_one():
 def test_groups_of_fewer_than_four_are_refused():
     with pytest.raises(ValueError, match="greater than or equal to 4"):
         grpo_settings(group=3)
-
-
-# memory
-
-
-def test_what_does_not_fit_is_tried_in_halves_and_remembered():
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    seen: list[int] = []
-
-    def backward(items) -> None:
-        (parameter * sum(items)).sum().backward()
-        if len(items) > 2:
-            raise torch.OutOfMemoryError("pretend")
-        seen.extend(items)
-
-    batches = MicroBatches(8)
-    batches.run(range(7), backward, [parameter])
-    assert seen == list(range(7)) and batches.size == 2
-    assert parameter.grad.item() == sum(range(7))
-
-    def hopeless(items) -> None:
-        raise torch.OutOfMemoryError("pretend")
-
-    with pytest.raises(MachineError, match="one picture at a time"):
-        MicroBatches(4).run(range(3), hopeless, [parameter])
 
 
 # the loop

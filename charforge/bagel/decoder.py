@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from charforge.bagel.config import BagelConfig, ExpertConfig
 from charforge.bagel.layers import RMSNorm, attend, rotary_tables, rotate
@@ -150,6 +151,8 @@ class Decoder(nn.Module):
     def __init__(self, config: BagelConfig) -> None:
         super().__init__()
         self.config = config
+        # training on little memory: keep each layer's input only and compute the layer again in the backward pass
+        self.checkpoint_layers = False
         self.embed_tokens = nn.Embedding(config.vocab_size, config.understanding.hidden_size)
         self.layers = nn.ModuleList(
             DecoderLayer(config, config.has_generation(index)) for index in range(config.layers)
@@ -175,7 +178,11 @@ class Decoder(nn.Module):
                 assert layout.understanding_only is not None
                 grid = layout.understanding_only
             past = cache[index] if cache is not None else None
-            und, gen, key_value = layer(und, gen, grid, und_tables, gen_tables, past)
+            arguments = (und, gen, grid, und_tables, gen_tables, past)
+            if self.checkpoint_layers and torch.is_grad_enabled():
+                und, gen, key_value = checkpoint(layer, *arguments, use_reentrant=False)
+            else:
+                und, gen, key_value = layer(*arguments)
             fresh.append(key_value)
         return self.norm(und), self.norm_moe_gen(gen), fresh
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -57,6 +58,10 @@ def rotate(x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
     return x * cos + torch.cat([-second, first], dim=-1) * sin
 
 
+fused_everywhere: ContextVar[bool] = ContextVar("fused_everywhere", default=False)
+"""Take the GPU's way through attention on a CPU too: for predicting a GPU's memory on a machine without one."""
+
+
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
     """Grouped-query attention over padded rows.
 
@@ -65,13 +70,15 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
     """
     rows, length, heads, size = query.shape
     kv_heads = key.shape[2]
-    if query.device.type != "cpu":
+    if query.device.type != "cpu" or fused_everywhere.get():
+        # keys and values are repeated: the fused kernels take a mask or grouped heads, with both PyTorch falls back to
+        # plain products that keep every score
+        groups = heads // kv_heads
         out = F.scaled_dot_product_attention(
             query.transpose(1, 2),
-            key.transpose(1, 2),
-            value.transpose(1, 2),
+            key.repeat_interleave(groups, dim=2).transpose(1, 2),
+            value.repeat_interleave(groups, dim=2).transpose(1, 2),
             attn_mask=bias[:, None].to(query.dtype),
-            enable_gqa=heads != kv_heads,
         )
         return out.transpose(1, 2)
     # On CPUs the backward of the fused bf16 kernel is three times slower than plain products with the query

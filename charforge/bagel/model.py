@@ -16,7 +16,10 @@ from charforge.bagel.vision import Connector, VisionTower
 
 @dataclass(frozen=True)
 class Output:
-    """``logits`` (supervised positions, vocabulary), ``velocity`` (latent tokens, values), new keys and values."""
+    """``logits`` (supervised positions, vocabulary), ``velocity`` (latent tokens, values), new keys and values.
+
+    Without head, ``logits`` are the hidden states (supervised positions, H_u) that the head would read.
+    """
 
     logits: Tensor
     velocity: Tensor
@@ -48,12 +51,13 @@ class BagelModel(nn.Module):
     def device(self) -> torch.device:
         return self.vae2llm.weight.device
 
-    def forward(self, batch: Pack, cache: list[KeyValue] | None = None) -> Output:
+    def forward(self, batch: Pack, cache: list[KeyValue] | None = None, head: bool = True) -> Output:
         """One pass over ``batch``; with ``cache`` its tokens also look back at the cached keys and values."""
         und, gen, fresh = self.language_model.model(
             self.embed_understanding(batch), self.embed_latents(batch), batch.layout, cache
         )
-        logits = self.language_model.logits(und[batch.loss_rows])
+        supervised = und[batch.loss_rows]
+        logits = self.language_model.logits(supervised) if head else supervised
         velocity = self.llm2vae(gen.to(self.llm2vae.weight.dtype))
         return Output(logits, velocity, fresh)
 
@@ -63,10 +67,15 @@ class BagelModel(nn.Module):
         total = batch.text_rows.shape[0] + batch.patch_rows.shape[0]
         und = text.new_zeros(total, text.shape[1]).index_copy(0, batch.text_rows, text)
         if batch.patch_lengths:
-            features = self.vit_model(batch.patches, batch.patch_position_ids, batch.patch_lengths)
-            look = self.connector(features) + self.vit_pos_embed(batch.patch_position_ids)
+            look = batch.features
+            if look is None:
+                look = self.look(batch.patches, batch.patch_position_ids, batch.patch_lengths)
             und = und.index_copy(0, batch.patch_rows, look.to(und.dtype))
         return und
+
+    def look(self, patches: Tensor, position_ids: Tensor, lengths: list[int]) -> Tensor:
+        """Patches (tokens, values) of pictures with ``lengths`` tokens each -> what the decoder sees (tokens, H_u)."""
+        return self.connector(self.vit_model(patches, position_ids, lengths)) + self.vit_pos_embed(position_ids)
 
     def embed_latents(self, batch: Pack) -> Tensor:
         """(latent tokens, H_g): projected values + time embedding + position; time is 0 for clean latents."""

@@ -30,10 +30,14 @@ class TextSplit:
 
 @dataclass(frozen=True)
 class LookSplit:
-    """A picture for the vision tower: patches (n, patch^2*3) and their table rows (n,)."""
+    """A picture for the vision tower: patches (n, patch^2*3) and their table rows (n,).
+
+    ``features`` (n, H_u) is what the tower made of them, where that was computed before: it is frozen.
+    """
 
     patches: Tensor
     position_ids: Tensor
+    features: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Pack:
     """One forward pass worth of samples. Understanding tokens are numbered in order of appearance.
 
     ``*_rows`` index the packed understanding stream; ``loss_rows``/``labels`` are the supervised text positions,
-    ``noised_rows`` index the generation stream.
+    ``noised_rows`` index the generation stream. ``features`` stands in for the patches when all pictures have theirs.
     """
 
     text_ids: Tensor
@@ -74,6 +78,7 @@ class Pack:
     loss_rows: Tensor
     labels: Tensor
     layout: Layout
+    features: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Pack:
         """The same pack with all tensors on ``device``."""
@@ -201,6 +206,7 @@ def pack(
         loss_rows=torch.tensor(loss_rows, dtype=torch.long),
         labels=torch.tensor(labels, dtype=torch.long),
         layout=_layout(rows, config, past),
+        features=_features(looks),
     )
 
 
@@ -213,6 +219,11 @@ def _extend(row: _Row, split: int, is_latent: Sequence[bool], positions: Sequenc
     row.is_latent += is_latent
     row.positions += positions
     row.split_ids += [split] * len(is_latent)
+
+
+def _features(looks: list[LookSplit]) -> Tensor | None:
+    known = [look.features for look in looks if look.features is not None]
+    return torch.cat(known) if known and len(known) == len(looks) else None
 
 
 def _cat(parts: list[Tensor], width: int | None = None) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from charforge.files import write_atomic_with
 
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+OPTIMIZER = "optimizer."
 
 
 def save_checkpoint(
@@ -25,11 +25,12 @@ def save_checkpoint(
     notes: dict[str, object],
     others: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> None:
-    """Write parameters and AdamW state (fp32) after ``step`` steps, and ``others``. ``notes`` must be JSON."""
+    """Write parameters and optimiser state after ``step`` steps, and ``others``. ``notes`` must be JSON."""
     state = {f"parameter.{name}": p.detach().cpu().contiguous() for name, p in parameters.items()}
     for name, parameter in parameters.items():
-        for moment, value in optimizer.state[parameter].items():
-            state[f"{moment}.{name}"] = value.detach().cpu().contiguous()
+        for part, value in optimizer.state[parameter].items():
+            # bitsandbytes counts its steps in a plain number; clone: it shares one table among all parameters
+            state[f"{OPTIMIZER}{part}.{name}"] = torch.as_tensor(value).detach().cpu().contiguous().clone()
     state |= {f"other.{name}": tensor.detach().cpu().contiguous() for name, tensor in others.items()}
     metadata = {"step": str(step), "notes": json.dumps(notes)}
     write_atomic_with(path, lambda temporary: save_file(state, temporary, metadata))
@@ -48,12 +49,7 @@ def load_checkpoint(
             tensor.copy_(state[f"other.{name}"])
         for name, parameter in parameters.items():
             parameter.copy_(state[f"parameter.{name}"])
-            moments = {m: state[f"{m}.{name}"] for m in MOMENTS if f"{m}.{name}" in state}
-            if moments:
-                device = parameter.device
-                optimizer.state[parameter] = {
-                    m: value.to(device) if m != "step" else value for m, value in moments.items()
-                }
+    load_optimizer(optimizer, parameters, state)
     with safe_open(path, framework="pt") as opened:
         metadata = opened.metadata()
     return int(metadata["step"]), json.loads(metadata["notes"])
@@ -65,3 +61,16 @@ def load_best(parameters: dict[str, nn.Parameter], file: Path) -> None:
         state = load_file(file)
         for name, parameter in parameters.items():
             parameter.data.copy_(state[f"parameter.{name}"])
+
+
+def load_optimizer(
+    optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter], state: Mapping[str, Tensor]
+) -> None:
+    """Fill the optimiser's state from a checkpoint's tensors."""
+    eight_bit = type(optimizer).__module__.startswith("bitsandbytes")
+    for key, value in state.items():
+        if key.startswith(OPTIMIZER):
+            part, name = key.removeprefix(OPTIMIZER).split(".", 1)
+            parameter = parameters[name]
+            counted = eight_bit and part == "step"
+            optimizer.state[parameter][part] = int(value) if counted else value.to(parameter.device)

@@ -14,7 +14,7 @@ from charforge.bagel.layers import grid_position_ids
 from charforge.bagel.packing import LookSplit
 from charforge.bases.base import MINI, Base
 from charforge.bases.own_pictures import PREFIX, own_captions, own_pictures_file
-from charforge.bases.prepare import prepare_picture
+from charforge.bases.prepare import decode_target, prepare_picture, seen
 from charforge.character import Character, load_picture
 from charforge.errors import InputError
 from charforge.expand import TALK, Pair
@@ -23,12 +23,16 @@ from charforge.sample import Picture, Sample, Target, render, target_of
 from charforge.settings import SftSettings
 from charforge.train.sft import Dataset
 
+CACHE_FORMAT = 2
+
 
 def prepared_pictures(base: Base, character: Character, cache: Path) -> dict[str, Picture]:
     """All pictures of the character by name, encoded. Cached by the hash of the base and of each file."""
-    keys = {}
+    keys, config = {}, base.config
+    # everything that decides what a file becomes
+    how = f"{base.content_hash}:{base.precision}:{config.image_max_size}:{config.image_min_size}:{CACHE_FORMAT}"
     for picture in character.pictures:
-        key = hashlib.sha256(f"{base.content_hash}:{sha256_file(picture.path)}".encode()).hexdigest()[:24]
+        key = hashlib.sha256(f"{how}:{sha256_file(picture.path)}".encode()).hexdigest()[:24]
         file = cache / f"{key}.safetensors"
         if not file.exists():
             made = prepare_picture(base, load_picture(picture.path))
@@ -37,8 +41,9 @@ def prepared_pictures(base: Base, character: Character, cache: Path) -> dict[str
                 "position_ids": made.target.position_ids,
                 "patches": made.look.patches,
                 "patch_position_ids": made.look.position_ids,
+                "features": made.look.features,
             }
-            contiguous = {name: tensor.contiguous() for name, tensor in state.items()}
+            contiguous = {name: tensor.contiguous() for name, tensor in state.items() if tensor is not None}
             write_atomic_with(file, lambda path, state=contiguous: save_file(state, path))  # type: ignore[misc]
         keys[picture.name] = key
     # who they are, so that a run can be measured without the folder it came from
@@ -51,15 +56,14 @@ def read_prepared(cache: Path) -> dict[str, Picture]:
     prepared = {}
     for name, key in json.loads((cache / "pictures.json").read_text("utf-8")).items():
         state = load_file(cache / f"{key}.safetensors")
-        target = Target(state["x0"], state["position_ids"])
-        prepared[name] = Picture(target, LookSplit(state["patches"], state["patch_position_ids"]))
+        look = LookSplit(state["patches"], state["patch_position_ids"], state["features"])
+        prepared[name] = Picture(Target(state["x0"], state["position_ids"]), look)
     return prepared
 
 
 @torch.no_grad()
 def prepared_strangers(base: Base, pairs: list[Pair]) -> dict[str, Picture]:
     """The base's own pictures that ``pairs`` look at, by name, drawn from their latents."""
-    config = base.config
     used = {name for pair in pairs for name in pair.images("look") if name.startswith(PREFIX)}
     if not used:
         return {}
@@ -71,10 +75,8 @@ def prepared_strangers(base: Base, pairs: list[Pair]) -> dict[str, Picture]:
     for name in sorted(used):
         target = target_of(own[name])
         assert target is not None
-        side = round(target.x0.shape[0] ** 0.5)
-        latent = images.unpatchify_latent(target.x0, side, side, config.latent_patch_size)
-        picture = images.to_image(base.autoencoder.decode(latent[None].to(base.model.device))[0])
-        prepared[name] = Picture(target, images.look_split(picture, config))
+        picture = images.to_image(decode_target(base, target))
+        prepared[name] = Picture(target, seen(base, images.look_split(picture, base.config)))
     return prepared
 
 

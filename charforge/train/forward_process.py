@@ -6,18 +6,20 @@ it predicts there as far as the picture was good and away from it as far as it w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from charforge.bagel.context import Context, prepare_canvas, velocity
 from charforge.bases.base import Base
+from charforge.bases.prepare import drawing_positions
 from charforge.flow import interpolate, logit_normal_timesteps, stratified_normal
 from charforge.settings import GrpoSettings
 from charforge.train.losses import select_rows
-from charforge.train.memory import MicroBatches
+from charforge.train.memory import pieces
 from charforge.train.rollout import Rollout
 
 
@@ -60,33 +62,43 @@ def negative_aware_loss(
     return good * positive + (1 - good) * negative
 
 
-def forward_process_gradient(
-    base: Base, contexts: Context, positions: Tensor, rollout: Rollout, gains: Tensor, groups: range,
-    settings: GrpoSettings, parameters: dict[str, nn.Parameter], old: dict[str, Tensor], batches: MicroBatches,
-    generator: torch.Generator,
-) -> None:  # fmt: skip
-    """Backward through the loss of the pictures of ``groups``, each noised ``settings.nft_times`` times."""
-    device = base.model.device
-    rows = range(groups.start * settings.group, groups.stop * settings.group)
-    repeated = [row for row in rows for _ in range(settings.nft_times)]
-    times = logit_normal_timesteps(stratified_normal(len(repeated), generator), settings.timestep_shift)
-    noise = torch.randn(len(repeated), *rollout.latents.shape[1:], generator=generator)
-    good = optimality(gains)
+@dataclass(frozen=True)
+class Noised:
+    """Drawn pictures noised again: which row of the rollout each is of, its latents, times (k,) and noise."""
 
-    def backward(some: Sequence[int]) -> None:
-        chosen = torch.tensor([repeated[k] for k in some])
-        x0, t = rollout.latents[chosen.to(device)].float(), times[list(some)]
-        x_t = interpolate(x0, noise[list(some)].to(device), t[:, None].expand(-1, x0.shape[1]).to(device))
+    rows: list[int]
+    x0: Tensor
+    times: Tensor
+    noise: Tensor
+
+
+def noised_again(rollout: Rollout, groups: range, settings: GrpoSettings, generator: torch.Generator) -> Noised:
+    """The pictures of ``groups``, each ``settings.nft_times`` times."""
+    own = range(groups.start * settings.group, groups.stop * settings.group)
+    rows = [row for row in own for _ in range(settings.nft_times)]
+    times = logit_normal_timesteps(stratified_normal(len(rows), generator), settings.timestep_shift)
+    noise = torch.randn(len(rows), *rollout.latents.shape[1:], generator=generator)
+    return Noised(rows, rollout.latents[rows].float(), times, noise)
+
+
+def forward_process_gradient(
+    base: Base, contexts: Context, noised: Noised, gains: Tensor, settings: GrpoSettings,
+    parameters: dict[str, nn.Parameter], old: dict[str, Tensor], size: int,
+) -> None:  # fmt: skip
+    """Backward through the loss of the ``noised`` pictures, ``size`` at a time."""
+    device = base.model.device
+    positions = drawing_positions(base)
+    good = optimality(gains)
+    for some in pieces(range(len(noised.rows)), size):
+        chosen = torch.tensor([noised.rows[k] for k in some])
+        x0, t, noise = (part[list(some)].to(device) for part in (noised.x0, noised.times, noised.noise))
+        x_t = interpolate(x0, noise, t[:, None].expand(-1, x0.shape[1]))
         canvas = prepare_canvas(base.model, select_rows(contexts, (chosen // settings.group).tolist()), positions)
         with torch.no_grad(), as_policy(parameters, old):
-            before = velocity(base.model, canvas, x_t, t.to(device)).float()
-        predicted = velocity(base.model, canvas, x_t, t.to(device)).float()
-        losses = negative_aware_loss(
-            predicted, before, x_t, x0, t.to(device), good[chosen].to(device), settings.nft_beta
-        )
-        (losses.sum() / len(repeated)).backward()
-
-    batches.run(range(len(repeated)), backward, list(parameters.values()))
+            before = velocity(base.model, canvas, x_t, t).float()
+        predicted = velocity(base.model, canvas, x_t, t).float()
+        losses = negative_aware_loss(predicted, before, x_t, x0, t, good[chosen].to(device), settings.nft_beta)
+        (losses.sum() / len(noised.rows)).backward()
 
 
 @torch.no_grad()

@@ -17,20 +17,26 @@ import torch
 from torch import Tensor, nn
 
 from charforge.bagel.context import Context, empty_context, extend_context, prepare_canvas, velocity
-from charforge.bagel.layers import grid_position_ids
 from charforge.bagel.model import computes_in_bf16
 from charforge.bases.base import Base
-from charforge.bases.prepare import decode_latents
+from charforge.bases.prepare import decode_latents, drawing_positions
 from charforge.errors import MachineError
 from charforge.expand.scenes import Scene
 from charforge.flow import log_probability
 from charforge.sample import Sample
 from charforge.settings import GrpoSettings, Settings
 from charforge.train.checkpoints import load_checkpoint, save_checkpoint
-from charforge.train.forward_process import as_policy, forward_process_gradient, move_old_policy
+from charforge.train.forward_process import (
+    Noised,
+    as_policy,
+    forward_process_gradient,
+    move_old_policy,
+    noised_again,
+)
 from charforge.train.held_out_scenes import HeldOutScenes, best_so_far, hacked, measure_scenes
-from charforge.train.losses import draw_noise, picture_loss, select_rows
-from charforge.train.memory import MicroBatches
+from charforge.train.losses import Weights, draw_noise, select_rows, unified_gradient
+from charforge.train.memory import Memory, pieces
+from charforge.train.optimizers import make_optimizer
 from charforge.train.rewards.judges import Judges, advantages, reward_parts, total_reward, update_scales
 from charforge.train.rollout import Rollout, roll_out, transition
 from charforge.train.sft import Dataset, choose, flow_error
@@ -93,13 +99,6 @@ def read_prompts(base: Base, scenes: Sequence[Scene]) -> Context:
         )
 
 
-def drawing_positions(base: Base) -> Tensor:
-    """Table rows of the latent tokens of one drawing (tokens,)."""
-    config, sampling = base.config, base.config.sampling
-    rows, columns = sampling.height // config.latent_stride, sampling.width // config.latent_stride
-    return grid_position_ids(rows, columns, config.max_latent_size, config.interpolate_positions)
-
-
 @dataclass(frozen=True)
 class UpdateStatistics:
     """Of one update: largest distance of the ratio from 1, deviation of its logarithm, share outside the clip range."""
@@ -111,9 +110,10 @@ class UpdateStatistics:
 
 def policy_gradient(
     base: Base, contexts: Context, rollout: Rollout, gains: Tensor, groups: range, grpo: GrpoSettings,
-    parameters: Sequence[nn.Parameter], batches: MicroBatches,
+    size: int,
 ) -> UpdateStatistics:  # fmt: skip
-    """Backward through the clipped loss of the pictures of ``groups``; ``gains`` (rows,) are the advantages.
+    """Backward through the clipped loss of the pictures of ``groups``, ``size`` at a time; ``gains`` (rows,) are the
+    advantages.
 
     loss = mean of max(-A r, -A clip(r, 1 +- clip_range)) over pictures and their stochastic steps.
     """
@@ -137,23 +137,21 @@ def policy_gradient(
         logs.append(log_ratio.detach().cpu())
 
     for index, step in enumerate(rollout.steps):
-        own = [(index, k) for k, row in enumerate(step.rows.tolist()) if row in mine]
-        if own:
-            batches.run(own, backward, parameters)
+        for some in pieces([(index, k) for k, row in enumerate(step.rows.tolist()) if row in mine], size):
+            backward(some)
     log_ratio = torch.cat(logs)
     outside = ((log_ratio.exp() - 1).abs() > grpo.clip_range).float().mean().item()
     return UpdateStatistics((log_ratio.exp() - 1).abs().max().item(), log_ratio.std().item(), outside)
 
 
-def anchor_gradient(base: Base, data: Dataset, settings: Settings, index: int) -> None:
-    """Backward through the first stage's picture loss: some own pictures and as many of the base's."""
+def anchor_gradient(base: Base, data: Dataset, settings: Settings, index: int, size: int) -> None:
+    """Backward through the first stage's picture loss, ``size`` at a time: some own pictures, as many of the base's."""
     grpo = settings.grpo
     samples: list[Sample] = choose(data.pictures, grpo.anchor_pictures, index, settings.seed)
     samples += choose(data.replay_pictures, grpo.anchor_pictures, index, settings.seed)
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + 700_000_000 + index)
     noise = draw_noise(samples, settings.sft.timestep_shift, generator)
-    total, count = picture_loss(base.model, samples, noise, context_gradients=False)
-    (total / count).backward()
+    unified_gradient(base.model, [], samples, noise, Weights(0.0, 1.0), size, context_gradients=False)
 
 
 def taken_gradient(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
@@ -169,15 +167,15 @@ def taken_gradient(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
 
 def update(
     base: Base, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], data: Dataset,
-    settings: Settings, index: int, reward_gradient: Callable[[], UpdateStatistics],
+    settings: Settings, index: int, reward_gradient: Callable[[int], UpdateStatistics], memory: Memory,
 ) -> tuple[UpdateStatistics, float]:  # fmt: skip
     """One optimiser step along both gradients, each of length 1 before the anchor's weight. Returns the length too."""
     grpo = settings.grpo
     with torch.autocast(base.model.device.type, torch.bfloat16, enabled=computes_in_bf16(base.model)):
-        statistics = reward_gradient()
+        statistics = memory.gradient(reward_gradient, parameters)
         towards = taken_gradient(parameters)
         if grpo.anchor > 0 and grpo.anchor_pictures:
-            anchor_gradient(base, data, settings, index)
+            memory.gradient(lambda size: anchor_gradient(base, data, settings, index, size), parameters)
             towards = [g + grpo.anchor * a for g, a in zip(towards, taken_gradient(parameters), strict=True)]
     for parameter, gradient in zip(parameters, towards, strict=True):
         parameter.grad = gradient
@@ -192,7 +190,7 @@ def update(
 def iterate(
     base: Base, optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter], old: dict[str, Tensor],
     data: Dataset, scenes: Sequence[Scene], contexts: Context, judges: Judges, settings: Settings, number: int,
-    scales: dict[str, float], batches: MicroBatches,
+    scales: dict[str, float], memory: Memory,
 ) -> tuple[dict[str, object], dict[str, float]]:  # fmt: skip
     """Draw, judge, learn: one iteration. Returns the log's values and the new scales."""
     grpo, began = settings.grpo, time.perf_counter()
@@ -216,16 +214,15 @@ def iterate(
         edges = [len(chosen) * n // grpo.updates for n in (number_of_update, number_of_update + 1)]
         groups, index = range(*edges), number * grpo.updates + number_of_update
 
-        def reward_gradient(groups: range = groups) -> UpdateStatistics:
-            if grpo.algorithm == "nft":
-                positions = drawing_positions(base)
-                forward_process_gradient(
-                    base, mine, positions, rollout, gains, groups, grpo, parameters, old, batches, generator
-                )
-                return UpdateStatistics(0.0, 0.0, 0.0)
-            return policy_gradient(base, mine, rollout, gains, groups, grpo, list(parameters.values()), batches)
+        noised = noised_again(rollout, groups, grpo, generator) if grpo.algorithm == "nft" else None
 
-        told, norm = update(base, optimizer, list(parameters.values()), data, settings, index, reward_gradient)
+        def reward_gradient(size: int, groups: range = groups, noised: Noised | None = noised) -> UpdateStatistics:
+            if noised is not None:
+                forward_process_gradient(base, mine, noised, gains, grpo, parameters, old, size)
+                return UpdateStatistics(0.0, 0.0, 0.0)
+            return policy_gradient(base, mine, rollout, gains, groups, grpo, size)
+
+        told, norm = update(base, optimizer, list(parameters.values()), data, settings, index, reward_gradient, memory)
         statistics.append(told)
         if number_of_update == 0 and told.ratio_deviation > RATIO_TOLERANCE[base.model.device.type]:
             raise MachineError(
@@ -250,14 +247,9 @@ def iterate(
     }, scales
 
 
-def adamw(parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-    """AdamW on fp32 masters; bf16 ones lose the updates (docs/log.md)."""
-    return torch.optim.AdamW(parameters, lr=0.0, betas=(0.9, 0.99), weight_decay=0.0)
-
-
 def train_grpo(
     base: Base, adapter: dict[str, nn.Parameter], data: Dataset, scenes: Sequence[Scene], judges: Judges,
-    settings: Settings, folder: Path, hooks: GrpoHooks,
+    settings: Settings, folder: Path, hooks: GrpoHooks, memory: Memory | None = None,
 ) -> GrpoResult:  # fmt: skip
     """The second stage from the adapter as it stands, resuming from ``folder/last.safetensors``.
 
@@ -268,14 +260,16 @@ def train_grpo(
     grpo, parameters = settings.grpo, learn_from(adapter)
     train = [scene for scene in scenes if scene.split == "train"]
     held = [scene for scene in scenes if scene.split == "held_out"]
-    optimizer = adamw(list(parameters.values()))
+    memory = memory or Memory(base.model, settings.memory.model_copy(update={"micro_batch": grpo.micro_batch}))
+    optimizer = make_optimizer(
+        [{"params": list(parameters.values()), "lr": 0.0}], memory.settings.optimizer, (0.9, 0.99)
+    )
     contexts = read_prompts(base, train)
     # with too few pictures to hold one out, some that are trained on are watched: they drift later
     watched = data.held_out_pictures or data.pictures[:4]
     last, best_file = folder / "last.safetensors", folder / "best.safetensors"
     scales: dict[str, float] = {}
     number, ended = 0, ""
-    batches = MicroBatches(grpo.micro_batch)
     # the policy that draws, where it is not the one that learns
     old = {name: p.detach().clone() for name, p in parameters.items()} if grpo.algorithm == "nft" else {}
     if last.exists():
@@ -288,7 +282,7 @@ def train_grpo(
         hooks.on_held_out(measured[0], True)
     while number < grpo.iterations and not ended:
         values, scales = iterate(
-            base, optimizer, parameters, old, data, train, contexts, judges, settings, number, scales, batches
+            base, optimizer, parameters, old, data, train, contexts, judges, settings, number, scales, memory
         )
         number += 1
         guard = flow_error(base.model, watched, settings.sft) / drift_start

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from charforge.bagel.context import Context, empty_context, extend_context
 from charforge.bagel.model import BagelModel
-from charforge.bagel.packing import LatentSplit, Split, pack
+from charforge.bagel.packing import LatentSplit, Split, TextSplit, pack
 from charforge.flow import interpolate, logit_normal_timesteps, stratified_normal, target_velocity
 from charforge.sample import Sample, Target, noised, stack_targets, target_of, without_text
 
@@ -24,16 +25,6 @@ class Noise:
     values: Tensor
 
 
-@dataclass(frozen=True)
-class Losses:
-    """Mean cross-entropy per supervised token and mean squared error per latent value; their counts."""
-
-    ce: Tensor
-    mse: Tensor
-    text_tokens: int
-    latent_tokens: int
-
-
 def draw_noise(samples: Sequence[Sample], shift: float, generator: torch.Generator) -> Noise:
     """Stratified logit-normal times, one a sample, and standard normal noise for its latents."""
     x0, counts = stack_targets(samples)
@@ -41,12 +32,29 @@ def draw_noise(samples: Sequence[Sample], shift: float, generator: torch.Generat
     return Noise(times, torch.randn(x0.shape, generator=generator))
 
 
-def text_loss(model: BagelModel, samples: Sequence[Sample]) -> tuple[Tensor, int]:
-    """Summed cross-entropy over the supervised tokens of text and VQA samples, and their number."""
+def text_loss(model: BagelModel, samples: Sequence[Sample], chunk: int = 1024) -> tuple[Tensor, int]:
+    """Summed cross-entropy over the supervised tokens of text and VQA samples, and their number.
+
+    Logits exist for supervised tokens only, and for ``chunk`` of them at a time: a vocabulary of 152 thousand makes a
+    thousand rows half a gigabyte.
+    """
     splits = [[part for part in sample if not isinstance(part, Target)] for sample in samples]
     batch = pack(splits, model.config).to(model.device)
-    logits = model(batch).logits
-    return F.cross_entropy(logits.float(), batch.labels, reduction="sum"), int(batch.labels.numel())
+    hidden, count = model(batch, head=False).logits, int(batch.labels.numel())
+    if count <= chunk:
+        return _cross_entropy(model, hidden, batch.labels), count
+    pieces = zip(hidden.split(chunk), batch.labels.split(chunk), strict=True)
+    losses = [checkpoint(_cross_entropy, model, *piece, use_reentrant=False) for piece in pieces]
+    return torch.stack(losses).sum(), count
+
+
+def _cross_entropy(model: BagelModel, hidden: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(model.language_model.logits(hidden).float(), labels, reduction="sum")
+
+
+def supervised_tokens(sample: Sample) -> int:
+    """How many positions of a text or VQA sample have a label."""
+    return sum(len(part.ids) + 1 for part in sample if isinstance(part, TextSplit) and part.loss)
 
 
 def picture_loss(
@@ -126,18 +134,43 @@ def drop_captions(samples: Sequence[Sample], probability: float, generator: torc
     return [without_text(sample) if drop else sample for sample, drop in zip(samples, gone, strict=True)]
 
 
-def unified_loss(
-    model: BagelModel,
-    texts: Sequence[Sample],
-    pictures: Sequence[Sample],
-    noise: Noise | None,
-    context_gradients: bool,
-) -> Losses:
-    """Both losses of one step. Means are over tokens, so neither depends on its share of the batch."""
-    zero = torch.zeros((), device=model.device)
-    ce, text_tokens = text_loss(model, texts) if texts else (zero, 0)
-    mse, latent_tokens = zero, 0
+def noise_of(noise: Noise, samples: Sequence[Sample], chosen: range) -> Noise:
+    """The part of ``noise`` that belongs to the samples ``chosen`` of those it was drawn for."""
+    _, counts = stack_targets(samples)
+    first = int(counts[: chosen.start].sum())
+    values = noise.values[first : first + int(counts[chosen.start : chosen.stop].sum())]
+    return Noise(noise.times[chosen.start : chosen.stop], values)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """loss = ce * text + mse * pictures."""
+
+    ce: float
+    mse: float
+
+
+def unified_gradient(
+    model: BagelModel, texts: Sequence[Sample], pictures: Sequence[Sample], noise: Noise | None, weights: Weights,
+    size: int, chunk: int = 1024, context_gradients: bool = True,
+) -> tuple[float, float]:  # fmt: skip
+    """Backward through both losses of one step, ``size`` samples at a time; returns their values.
+
+    Means are over all tokens of the step, so neither depends on its share of the batch nor on ``size``.
+    """
+    ce = mse = 0.0
+    supervised = sum(supervised_tokens(sample) for sample in texts)
+    for start in range(0, len(texts), size):
+        total, _ = text_loss(model, texts[start : start + size], chunk)
+        (weights.ce * total / supervised).backward()
+        ce += total.item() / supervised
     if pictures:
         assert noise is not None
-        mse, latent_tokens = picture_loss(model, pictures, noise, context_gradients)
-    return Losses(ce / max(text_tokens, 1), mse / max(latent_tokens, 1), text_tokens, latent_tokens)
+        latents = noise.values.shape[0]
+        for start in range(0, len(pictures), size):
+            chosen = range(start, min(start + size, len(pictures)))
+            own = pictures[chosen.start : chosen.stop]
+            total, _ = picture_loss(model, own, noise_of(noise, pictures, chosen), context_gradients)
+            (weights.mse * total / latents).backward()
+            mse += total.item() / latents
+    return ce, mse

@@ -15,6 +15,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 from charforge.bases.base import Base
 from charforge.bases.prepare import contact_sheet, draw_prompts
@@ -57,6 +58,11 @@ class Progress:
     def begin(self, name: str, total: int | None) -> None:
         """Name what is going on, and how many steps it has (None: nobody knows)."""
         self._bar.reset(self._task, total=total, description=name)
+
+    def note(self, line: str) -> None:
+        """A line above the bar, and in the metrics."""
+        self._write({"kind": "note", "text": line})
+        self._bar.console.print(Text(line))
 
     def hooks(self, on_preview: Callable[[int], None]) -> Hooks:
         """The callbacks of the training loop."""

@@ -18,6 +18,7 @@ from charforge import grammar
 from charforge.adapter.lora import add_adapter, lora_config, round_to_bf16, save_adapter
 from charforge.bases.base import load_base
 from charforge.bases.own_pictures import own_captions
+from charforge.bases.prepare import park_encoders, sized
 from charforge.character import Character, read_character
 from charforge.chat.session import default_device
 from charforge.errors import InputError
@@ -29,6 +30,7 @@ from charforge.settings import Settings, read_settings, settings_toml
 from charforge.train.checkpoints import load_best
 from charforge.train.dataset import build_dataset, prepared_pictures, prepared_strangers
 from charforge.train.finish import evaluate, make_bundle
+from charforge.train.memory import Memory
 from charforge.train.progress import Progress, peak_memory_gib
 from charforge.train.report import write_report
 from charforge.train.second_stage import run_scenes, second_stage, trained_pictures
@@ -80,7 +82,7 @@ def train_character(
         pairs = run_pairs(run, character, settings, pairs_file)
         scenes = run_scenes(run, character, settings.seed)
         progress.begin(f"loading {settings.base}", settings.sft.steps)
-        loaded = load_base(settings.base, settings.quantize, default_device())
+        loaded = sized(load_base(settings.base, settings.quantize, default_device()), settings.pictures)
         progress.begin("encoding pictures", settings.sft.steps)
         pictures = prepared_pictures(loaded, character, run / "cache") | prepared_strangers(loaded, pairs)
         data = build_dataset(loaded, pairs, pictures, settings.sft)
@@ -88,12 +90,16 @@ def train_character(
         parameters = add_adapter(loaded.model, config, settings.seed)
         prompts = preview_prompts(character)
         hooks = progress.hooks(lambda step: progress.preview(loaded, prompts, step))
-        best = train_sft(loaded.model, parameters, data, settings.sft, settings.seed, run / "checkpoints", hooks)
+        if settings.memory.park_encoders:
+            park_encoders(loaded)
+        memory = Memory(loaded.model, settings.memory, progress.note, run / "memory.json")
+        folder = run / "checkpoints"
+        best = train_sft(loaded.model, parameters, data, settings.sft, settings.seed, folder, hooks, memory)
         load_best(parameters, run / "checkpoints" / "best.safetensors")
         second: dict[str, Any] = {}
         if both:
             own = trained_pictures(character, pairs, pictures)
-            second = second_stage(loaded, parameters, data, scenes, own, settings, run, progress, prompts)
+            second = second_stage(loaded, parameters, data, scenes, own, settings, run, progress, prompts, memory)
         round_to_bf16(parameters)
         save_adapter(loaded.model, config, run / "adapter", settings.base, torch.bfloat16)
         progress.begin("measuring", None)

@@ -16,9 +16,11 @@ from torch import nn
 
 from charforge.bagel.model import BagelModel, computes_in_bf16
 from charforge.sample import Sample
-from charforge.settings import SftSettings
+from charforge.settings import OptimizerKind, SftSettings
 from charforge.train.checkpoints import load_checkpoint, save_checkpoint
-from charforge.train.losses import Noise, draw_noise, drop_captions, picture_loss, text_loss, unified_loss
+from charforge.train.losses import Noise, Weights, draw_noise, drop_captions, picture_loss, text_loss, unified_gradient
+from charforge.train.memory import Memory
+from charforge.train.optimizers import make_optimizer
 
 
 @dataclass(frozen=True)
@@ -94,14 +96,16 @@ def rate_factor(step: int, settings: SftSettings) -> float:
     return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def adamw(parameters: dict[str, nn.Parameter], settings: SftSettings) -> torch.optim.AdamW:
+def adamw(
+    parameters: dict[str, nn.Parameter], settings: SftSettings, kind: OptimizerKind = "adamw"
+) -> torch.optim.Optimizer:
     """AdamW with a rate of its own for each expert: text overfits at rates at which pictures have barely begun."""
     experts = [
         ([p for name, p in parameters.items() if "_moe_gen" not in name], settings.text_learning_rate),
         ([p for name, p in parameters.items() if "_moe_gen" in name], settings.picture_learning_rate),
     ]
     groups = [{"params": own, "lr": 0.0, "highest": rate} for own, rate in experts if own]
-    return torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+    return make_optimizer(groups, kind, betas=(0.9, 0.95))
 
 
 def step_batch(
@@ -123,15 +127,18 @@ def step_batch(
 
 def train_step(
     model: BagelModel, parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer, data: Dataset,
-    settings: SftSettings, seed: int, step: int,
+    settings: SftSettings, seed: int, step: int, memory: Memory,
 ) -> StepLog:  # fmt: skip
     """One optimiser step."""
     began = time.perf_counter()
     texts, pictures, noise = step_batch(data, settings, seed, step)
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=computes_in_bf16(model)):
-        losses = unified_loss(model, texts, pictures, noise, settings.context_gradients)
-        loss = settings.ce_weight * losses.ce + settings.mse_weight * losses.mse
-    loss.backward()
+    weights, chunk = Weights(settings.ce_weight, settings.mse_weight), memory.settings.logits_chunk
+
+    def work(size: int) -> tuple[float, float]:
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=computes_in_bf16(model)):
+            return unified_gradient(model, texts, pictures, noise, weights, size, chunk, settings.context_gradients)
+
+    ce, mse = memory.gradient(work, parameters)
     norm = nn.utils.clip_grad_norm_(parameters, settings.clip)
     factor = rate_factor(step, settings)
     for group in optimizer.param_groups:
@@ -139,7 +146,7 @@ def train_step(
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     seconds = time.perf_counter() - began
-    return StepLog(step + 1, losses.ce.item(), losses.mse.item(), norm.item(), factor, seconds)
+    return StepLog(step + 1, ce, mse, norm.item(), factor, seconds)
 
 
 @torch.no_grad()
@@ -173,13 +180,14 @@ def relative_score(ce: float, mse: float, start: tuple[float, float]) -> float:
 
 def train_sft(
     model: BagelModel, parameters: dict[str, nn.Parameter], data: Dataset, settings: SftSettings, seed: int,
-    folder: Path, hooks: Hooks,
+    folder: Path, hooks: Hooks, memory: Memory | None = None,
 ) -> HeldOut:  # fmt: skip
     """Train to ``settings.steps``, resuming from ``folder/last.safetensors``; returns the best held-out result.
 
     ``folder/best.safetensors`` holds the adapter of the best held-out score, see ``WITHIN_NOISE``.
     """
-    optimizer = adamw(parameters, settings)
+    memory = memory or Memory(model)
+    optimizer = adamw(parameters, settings, memory.settings.optimizer)
     last, best_file = folder / "last.safetensors", folder / "best.safetensors"
     step = 0
     if last.exists():
@@ -192,7 +200,7 @@ def train_sft(
         lowest = best.score
         hooks.on_held_out(best, True)
     while step < settings.steps:
-        log = train_step(model, list(parameters.values()), optimizer, data, settings, seed, step)
+        log = train_step(model, list(parameters.values()), optimizer, data, settings, seed, step, memory)
         step += 1
         hooks.on_step(log)
         if step % settings.evaluate_every == 0 or step == settings.steps:

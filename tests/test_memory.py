@@ -1,0 +1,186 @@
+"""What is traded for memory changes nothing but time: pieces, layers computed twice, chunks of logits, parked encoders,
+8-bit moments; and what happens when a GPU's memory ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import CONFIG, tiny_data, tiny_model, tiny_settings
+from tiny_base import tiny_base
+
+from charforge.adapter.lora import add_adapter, lora_config
+from charforge.bagel.images import look_split, to_image
+from charforge.bagel.packing import TextSplit, pack
+from charforge.bases.prepare import at_work, park_encoders, seen, sized
+from charforge.errors import InputError, MachineError
+from charforge.settings import MemorySettings, PictureSettings
+from charforge.train.losses import Weights, draw_noise, text_loss, unified_gradient
+from charforge.train.memory import Memory
+from charforge.train.sft import Hooks, train_sft
+
+LORA = lora_config(rank=4, alpha=8)
+
+
+def quiet() -> Hooks:
+    return Hooks(lambda log: None, lambda result, best: None, lambda step: None)
+
+
+def gradient(size: int = 64, chunk: int = 1024, checkpointing: bool = False) -> tuple[torch.Tensor, float, float]:
+    """Of one step over all kinds of samples, with an adapter that acts."""
+    model, data = tiny_model(), tiny_data()
+    parameters = add_adapter(model, LORA, seed=0)
+    for number, parameter in enumerate(parameters.values()):
+        parameter.data = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number)) * 0.05
+    model.language_model.model.checkpoint_layers = checkpointing
+    texts, pictures = data.dialogues + data.knowledge + data.looks, data.pictures + data.replay_pictures
+    noise = draw_noise(pictures, 3.0, torch.Generator().manual_seed(0))
+    ce, mse = unified_gradient(model, texts, pictures, noise, Weights(0.25, 1.0), size, chunk)
+    return torch.cat([p.grad.flatten() for p in parameters.values()]), ce, mse
+
+
+@pytest.mark.parametrize("how", [{"size": 3}, {"size": 1}, {"chunk": 4}, {"checkpointing": True}])
+def test_a_step_in_pieces_is_the_same_step(how: dict):
+    whole, ce, mse = gradient()
+    pieces, again_ce, again_mse = gradient(**how)
+    assert (again_ce, again_mse) == (pytest.approx(ce, rel=1e-5), pytest.approx(mse, rel=1e-5))
+    torch.testing.assert_close(pieces, whole, rtol=1e-3, atol=1e-6)
+    assert whole.norm() > 0.01
+
+
+def test_recomputed_layers_keep_less():
+    def kept(checkpointing: bool) -> int:
+        model, data = tiny_model(), tiny_data()
+        add_adapter(model, LORA, seed=0)
+        model.language_model.model.checkpoint_layers = checkpointing
+        sizes: dict[int, int] = {}
+
+        def pack_hook(tensor: torch.Tensor) -> torch.Tensor:
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack_hook, lambda tensor: tensor):
+            loss, _ = text_loss(model, data.dialogues)
+        assert loss.requires_grad
+        return sum(sizes.values())
+
+    assert kept(True) < 0.5 * kept(False)
+
+
+# when it does not fit
+
+
+def test_what_does_not_fit_goes_down_notch_by_notch_and_the_result_is_the_same(tmp_path: Path):
+    model, parameter = tiny_model(), torch.nn.Parameter(torch.zeros(1))
+    told: list[str] = []
+    memory = Memory(model, MemorySettings(micro_batch=8), told.append, tmp_path / "memory.json")
+
+    def work(size: int) -> int:
+        (parameter * 3).sum().backward()
+        if size > 2 or not memory.checkpoint_layers:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total")
+        return size
+
+    with pytest.raises(MachineError, match="smaller card"):
+        # a piece of two never fits here: nothing is left to give up
+        Memory(model, MemorySettings(micro_batch=2)).gradient(lambda size: work(9), [parameter])
+    model.language_model.model.checkpoint_layers = False
+    memory = Memory(model, MemorySettings(micro_batch=8), told.append, tmp_path / "memory.json")
+    parameter.grad = None
+    assert memory.gradient(work, [parameter]) == 1
+    # the failed passes left nothing behind
+    assert parameter.grad.item() == 3
+    assert [line.split("going on with ")[1] for line in told] == [
+        "4 samples at a time",
+        "2 samples at a time",
+        "1 samples at a time",
+        "memory.checkpoint_layers = true, a third slower",
+    ]
+    assert "CUDA out of memory" in told[0] and "Tried" not in told[0]
+    model.language_model.model.checkpoint_layers = False
+    again = Memory(model, MemorySettings(micro_batch=8), told.append, tmp_path / "memory.json")
+    assert (again.micro_batch, again.checkpoint_layers) == (1, True)
+
+
+def test_a_run_that_runs_out_of_memory_ends_where_one_that_does_not_ends(tmp_path: Path, monkeypatch):
+    def trained(folder: Path, most: int) -> dict[str, torch.Tensor]:
+        model = tiny_model()
+        parameters = add_adapter(model, LORA, seed=0)
+        forward = type(model).forward
+
+        def short_of_memory(self, batch, *rest, **more):
+            if torch.is_grad_enabled() and batch.layout.joint.rows > most:
+                raise torch.OutOfMemoryError("pretend")
+            return forward(self, batch, *rest, **more)
+
+        monkeypatch.setattr(type(model), "forward", short_of_memory)
+        train_sft(model, parameters, tiny_data(), tiny_settings(steps=3), 0, folder, quiet())
+        monkeypatch.undo()
+        return {name: parameter.detach().clone() for name, parameter in parameters.items()}
+
+    roomy, tight = trained(tmp_path / "a", 100), trained(tmp_path / "b", 2)
+    for name, value in roomy.items():
+        torch.testing.assert_close(tight[name], value, rtol=1e-3, atol=2e-5)
+
+
+# encoders
+
+
+def test_a_picture_seen_once_is_the_picture():
+    base = tiny_base()
+    image = to_image(torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1)
+    look = look_split(image, CONFIG)
+    once = seen(base, look)
+    text = TextSplit((7, 8, 9), loss=True)
+    fresh, cached = (base.model(pack([[one, text]], CONFIG)).logits for one in (look, once))
+    torch.testing.assert_close(cached, fresh)
+    without_patches = pack([[once, text]], CONFIG)
+    assert without_patches.features is not None and without_patches.features.shape == (16, 128)
+
+
+def test_parked_encoders_come_for_the_block_and_go_back():
+    base = tiny_base()
+    park_encoders(base)
+    with at_work(base):
+        assert next(base.autoencoder.parameters()).device == base.model.device
+    assert next(base.autoencoder.parameters()).device.type == "cpu"
+
+
+def test_sizes_that_a_base_cannot_draw_are_refused():
+    base = tiny_base()
+    sampling = sized(base, PictureSettings(draw_side=16, draw_steps=3)).config.sampling
+    assert (sampling.height, sampling.width, sampling.steps) == (16, 16, 3)
+    for side in (18, 64):
+        with pytest.raises(InputError, match="multiples of 4 up to 16"):
+            sized(tiny_base(), PictureSettings(draw_side=side))
+
+
+# the optimiser
+
+
+@pytest.mark.parametrize("kind", ["adamw8bit", "paged_adamw8bit"])
+def test_eight_bit_moments_train_and_resume_to_the_bit(kind: str, tmp_path: Path):
+    # 8-bit moments begin at 4096 values a tensor: a larger adapter than elsewhere
+    settings, how = tiny_settings(steps=6), MemorySettings(optimizer=kind)  # type: ignore[arg-type]
+
+    def run(folder: Path, stop: int | None = None) -> dict[str, torch.Tensor]:
+        model = tiny_model()
+        parameters = add_adapter(model, lora_config(rank=48, alpha=8), seed=0)
+
+        def on_step(log) -> None:
+            if log.step == stop:
+                raise KeyboardInterrupt
+
+        hooks = Hooks(on_step, lambda result, best: None, lambda step: None)
+        try:
+            train_sft(model, parameters, tiny_data(), settings, 0, folder, hooks, Memory(model, how))
+        except KeyboardInterrupt:
+            assert stop is not None
+        return {name: parameter.detach().clone() for name, parameter in parameters.items()}
+
+    whole = run(tmp_path / "whole")
+    run(tmp_path / "cut", stop=4)
+    resumed = run(tmp_path / "cut")
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+    assert max(value.abs().max() for name, value in whole.items() if "lora_B" in name) > 0
