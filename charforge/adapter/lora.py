@@ -46,6 +46,10 @@ def add_adapter(model: BagelModel, config: LoraConfig, seed: int) -> dict[str, n
     for parameter in parameters.values():
         parameter.data = parameter.data.float()
         parameter.requires_grad_(True)
+    for layer in lora_layers(model):
+        # autocast rounds the fp32 copy that peft would make right back to bf16: same bits, and every linear would keep
+        # a copy of its own of what its neighbours share
+        layer.cast_input_dtype_enabled = False  # type: ignore[assignment]
     return parameters
 
 
