@@ -37,7 +37,7 @@ def gradient(size: int = 64, chunk: int = 1024, checkpointing: bool = False) -> 
     texts, pictures = data.dialogues + data.knowledge + data.looks, data.pictures + data.replay_pictures
     noise = draw_noise(pictures, 3.0, torch.Generator().manual_seed(0))
     ce, mse = unified_gradient(model, texts, pictures, noise, Weights(0.25, 1.0), size, chunk)
-    return torch.cat([p.grad.flatten() for p in parameters.values()]), ce, mse
+    return torch.cat([p.grad.flatten() for p in parameters.values()]), ce.item(), mse.item()
 
 
 @pytest.mark.parametrize("how", [{"size": 3}, {"size": 1}, {"chunk": 4}, {"checkpointing": True}])

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from charforge.bagel.context import Context, empty_context, extend_context, prepare_canvas, velocity
-from charforge.bagel.model import computes_in_bf16
+from charforge.bagel.model import BagelModel, computes_in_bf16
 from charforge.bases.base import Base
 from charforge.bases.prepare import decode_latents, drawing_positions
 from charforge.errors import MachineError
@@ -38,7 +38,7 @@ from charforge.train.losses import Weights, draw_noise, select_rows, unified_gra
 from charforge.train.memory import Memory, pieces
 from charforge.train.optimizers import make_optimizer
 from charforge.train.rewards.judges import Judges, advantages, reward_parts, total_reward, update_scales
-from charforge.train.rollout import Rollout, roll_out, transition
+from charforge.train.rollout import Rollout, Step, roll_out, transition
 from charforge.train.sft import Dataset, choose, flow_error
 
 RATIO_TOLERANCE = {"cpu": 0.0, "cuda": 1e-3}
@@ -108,37 +108,42 @@ class UpdateStatistics:
     clipped: float
 
 
-def policy_gradient(
-    base: Base, contexts: Context, rollout: Rollout, gains: Tensor, groups: range, grpo: GrpoSettings,
-    size: int,
-) -> UpdateStatistics:  # fmt: skip
-    """Backward through the clipped loss of the pictures of ``groups``, ``size`` at a time; ``gains`` (rows,) are the
-    advantages.
+def clipped_loss(
+    model: BagelModel, contexts: Context, positions: Tensor, step: Step, chosen: Tensor, gains: Tensor,
+    grpo: GrpoSettings,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """max(-A r, -A clip(r, 1 +- clip_range)) of the rows ``chosen`` (k,) of a stochastic step, and log r; both (k,).
 
-    loss = mean of max(-A r, -A clip(r, 1 +- clip_range)) over pictures and their stochastic steps.
+    ``gains`` (pictures,) are the advantages A, r is the probability ratio of what was drawn.
+    """
+    rows = step.rows[chosen]
+    canvas = prepare_canvas(model, select_rows(contexts, (rows // grpo.group).tolist()), positions)
+    now, end = step.now[chosen], step.end[chosen]
+    predicted = velocity(model, canvas, step.before[chosen], now).float()
+    mean, deviation = transition(step.before[chosen], predicted, now, end, grpo)
+    log_ratio = log_probability(step.after[chosen], mean, deviation) - step.log_probability[chosen]
+    ratio, gain = log_ratio.exp(), gains[rows]
+    clipped = ratio.clamp(1 - grpo.clip_range, 1 + grpo.clip_range)
+    return torch.maximum(-gain * ratio, -gain * clipped), log_ratio
+
+
+def policy_gradient(
+    base: Base, contexts: Context, rollout: Rollout, gains: Tensor, groups: range, grpo: GrpoSettings, size: int
+) -> UpdateStatistics:
+    """Backward through the clipped loss of the pictures of ``groups``, ``size`` at a time: its mean over pictures and
+    their stochastic steps. ``gains`` (pictures,) are the advantages.
     """
     device, positions = base.model.device, drawing_positions(base)
-    mine = set(range(groups.start * grpo.group, groups.stop * grpo.group))
-    work = [(step, k) for step in rollout.steps for k, row in enumerate(step.rows.tolist()) if row in mine]
+    first, last = groups.start * grpo.group, groups.stop * grpo.group
+    mine = [[k for k, row in enumerate(step.rows.tolist()) if first <= row < last] for step in rollout.steps]
+    count = sum(len(own) for own in mine)
     logs: list[Tensor] = []
-
-    def backward(some: Sequence[tuple[int, int]]) -> None:
-        step = rollout.steps[some[0][0]]
-        chosen = torch.tensor([k for _, k in some], device=device)
-        rows = step.rows[chosen]
-        canvas = prepare_canvas(base.model, select_rows(contexts, (rows // grpo.group).tolist()), positions)
-        now, end = step.now[chosen], step.end[chosen]
-        predicted = velocity(base.model, canvas, step.before[chosen], now).float()
-        mean, deviation = transition(step.before[chosen], predicted, now, end, grpo)
-        log_ratio = log_probability(step.after[chosen], mean, deviation) - step.log_probability[chosen]
-        ratio, gain = log_ratio.exp(), gains.to(device)[rows]
-        clipped = ratio.clamp(1 - grpo.clip_range, 1 + grpo.clip_range)
-        (torch.maximum(-gain * ratio, -gain * clipped).sum() / len(work)).backward()
-        logs.append(log_ratio.detach().cpu())
-
-    for index, step in enumerate(rollout.steps):
-        for some in pieces([(index, k) for k, row in enumerate(step.rows.tolist()) if row in mine], size):
-            backward(some)
+    for step, own in zip(rollout.steps, mine, strict=True):
+        for some in pieces(own, size):
+            chosen = torch.tensor(some, device=device)
+            losses, log_ratio = clipped_loss(base.model, contexts, positions, step, chosen, gains.to(device), grpo)
+            (losses.sum() / count).backward()
+            logs.append(log_ratio.detach().cpu())
     log_ratio = torch.cat(logs)
     outside = ((log_ratio.exp() - 1).abs() > grpo.clip_range).float().mean().item()
     return UpdateStatistics((log_ratio.exp() - 1).abs().max().item(), log_ratio.std().item(), outside)

@@ -153,17 +153,17 @@ class Weights:
 def unified_gradient(
     model: BagelModel, texts: Sequence[Sample], pictures: Sequence[Sample], noise: Noise | None, weights: Weights,
     size: int, chunk: int = 1024, context_gradients: bool = True,
-) -> tuple[float, float]:  # fmt: skip
-    """Backward through both losses of one step, ``size`` samples at a time; returns their values.
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Backward through both losses of one step, ``size`` samples at a time; returns their values (scalars).
 
     Means are over all tokens of the step, so neither depends on its share of the batch nor on ``size``.
     """
-    ce = mse = 0.0
+    ce = mse = torch.zeros((), device=model.device)
     supervised = sum(supervised_tokens(sample) for sample in texts)
     for start in range(0, len(texts), size):
         total, _ = text_loss(model, texts[start : start + size], chunk)
         (weights.ce * total / supervised).backward()
-        ce += total.item() / supervised
+        ce = ce + total.detach() / supervised
     if pictures:
         assert noise is not None
         latents = noise.values.shape[0]
@@ -172,5 +172,5 @@ def unified_gradient(
             own = pictures[chosen.start : chosen.stop]
             total, _ = picture_loss(model, own, noise_of(noise, pictures, chosen), context_gradients)
             (weights.mse * total / latents).backward()
-            mse += total.item() / latents
+            mse = mse + total.detach() / latents
     return ce, mse

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from charforge.bagel.model import BagelModel, computes_in_bf16
 from charforge.sample import Sample
@@ -134,7 +134,7 @@ def train_step(
     texts, pictures, noise = step_batch(data, settings, seed, step)
     weights, chunk = Weights(settings.ce_weight, settings.mse_weight), memory.settings.logits_chunk
 
-    def work(size: int) -> tuple[float, float]:
+    def work(size: int) -> tuple[Tensor, Tensor]:
         with torch.autocast(model.device.type, torch.bfloat16, enabled=computes_in_bf16(model)):
             return unified_gradient(model, texts, pictures, noise, weights, size, chunk, settings.context_gradients)
 
@@ -146,7 +146,7 @@ def train_step(
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     seconds = time.perf_counter() - began
-    return StepLog(step + 1, ce, mse, norm.item(), factor, seconds)
+    return StepLog(step + 1, ce.item(), mse.item(), norm.item(), factor, seconds)
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -18,8 +18,20 @@ from charforge.bases.base import Base
 from charforge.expand.scenes import Scene
 from charforge.train.losses import select_rows
 
-ROWS = 192
-"""Questions answered at a time."""
+CACHED_TOKENS = 16_384
+"""Of pictures in memory at a time, and of pictures beside questions: with the 7B base each takes 56 KiB."""
+
+
+def shares(tokens: Sequence[int]) -> Iterator[range]:
+    """Consecutive items that together hold at most ``CACHED_TOKENS`` ``tokens``, one item at least."""
+    start = held = 0
+    for index, count in enumerate(tokens):
+        if index > start and held + count > CACHED_TOKENS:
+            yield range(start, index)
+            start, held = index, 0
+        held += count
+    if len(tokens) > start:
+        yield range(start, len(tokens))
 
 
 def looks_of(base: Base, pictures: Tensor) -> list[LookSplit]:
@@ -30,14 +42,17 @@ def looks_of(base: Base, pictures: Tensor) -> list[LookSplit]:
 @torch.no_grad()
 def answer_probabilities(base: Base, looks: Sequence[LookSplit], asked: Sequence[tuple[int, str]]) -> Tensor:
     """P(yes) against no for each (picture index, question), by the base without its adapter; (questions,)."""
-    model = base.model
+    model, answers = base.model, torch.zeros(len(asked))
     with adapter_off(model), torch.autocast(model.device.type, torch.bfloat16, enabled=computes_in_bf16(model)):
-        seen = extend_context(model, empty_context(len(looks)), list(looks))
-        parts = [
-            _yes_against_no(base, select_rows(seen, [row for row, _ in some]), [question for _, question in some])
-            for some in (asked[start : start + ROWS] for start in range(0, len(asked), ROWS))
-        ]
-    return torch.cat(parts)
+        for some in shares([len(look.position_ids) for look in looks]):
+            seen = extend_context(model, empty_context(len(some)), list(looks[some.start : some.stop]))
+            mine = [index for index, (row, _) in enumerate(asked) if row in some]
+            width = seen.valid.shape[1]
+            for part in shares([width] * len(mine)):
+                chosen = [mine[k] for k in part]
+                context = select_rows(seen, [asked[index][0] - some.start for index in chosen])
+                answers[chosen] = _yes_against_no(base, context, [asked[index][1] for index in chosen])
+    return answers
 
 
 def _yes_against_no(base: Base, seen: Context, questions: list[str]) -> Tensor:
@@ -63,6 +78,19 @@ def scene_reward(base: Base, pictures: Tensor, scenes: Sequence[Scene]) -> Tenso
     return total / torch.zeros(len(scenes)).index_add(0, rows, torch.ones(len(asked)))
 
 
+def _likelihoods(base: Base, seen: Context, asked: Sequence[tuple[str, str]]) -> list[Tensor]:
+    """Log-likelihood of each answer after its question, one a row of ``seen``."""
+    model, tokenizer = base.model, base.tokenizer
+    prefix = len(tokenizer.role_prefix("assistant"))
+    answers = [tokenizer.text(option, "assistant", loss=True) for _, option in asked]
+    splits: list[list[Split]] = [
+        [tokenizer.text(question, "user"), answer] for (question, _), answer in zip(asked, answers, strict=True)
+    ]
+    batch = pack(splits, model.config, (seen.valid, seen.understanding_valid), seen.positions).to(model.device)
+    losses = F.cross_entropy(model(batch, seen.cache).logits.float(), batch.labels, reduction="none")
+    return [-piece[prefix:].sum().cpu() for piece in losses.split([len(answer.ids) + 1 for answer in answers])]
+
+
 @torch.no_grad()
 def keyed_probabilities(base: Base, pictures: Tensor, scenes: Sequence[Scene]) -> dict[str, Tensor]:
     """P(right answer) among the options of the scenes' open questions by kind: the judge that no reward asks.
@@ -70,26 +98,19 @@ def keyed_probabilities(base: Base, pictures: Tensor, scenes: Sequence[Scene]) -
     By the likelihoods that the base without its adapter gives the options. Kinds map to one value a picture, nan
     where the scene does not ask.
     """
-    model, tokenizer = base.model, base.tokenizer
-    prefix = len(tokenizer.role_prefix("assistant"))
     asked = [(row, check) for row, scene in enumerate(scenes) for check in scene.keyed]
     rows = [(row, check.question, option) for row, check in asked for option in check.options]
+    looks = looks_of(base, pictures)
     scores: list[Tensor] = []
+    model = base.model
     with adapter_off(model), torch.autocast(model.device.type, torch.bfloat16, enabled=computes_in_bf16(model)):
-        seen = extend_context(model, empty_context(len(scenes)), looks_of(base, pictures))
-        for start in range(0, len(rows), ROWS):
-            some = rows[start : start + ROWS]
-            context = select_rows(seen, [row for row, _, _ in some])
-            answers = [tokenizer.text(option, "assistant", loss=True) for _, _, option in some]
-            splits: list[list[Split]] = [
-                [tokenizer.text(question, "user"), answer]
-                for (_, question, _), answer in zip(some, answers, strict=True)
-            ]
-            batch = pack(splits, model.config, (context.valid, context.understanding_valid), context.positions)
-            batch = batch.to(model.device)
-            losses = F.cross_entropy(model(batch, context.cache).logits.float(), batch.labels, reduction="none")
-            pieces = losses.split([len(answer.ids) + 1 for answer in answers])
-            scores += [-piece[prefix:].sum().cpu() for piece in pieces]
+        for some in shares([len(look.position_ids) for look in looks]):
+            seen = extend_context(model, empty_context(len(some)), looks[some.start : some.stop])
+            mine = [line for line in rows if line[0] in some]
+            for part in shares([seen.valid.shape[1]] * len(mine)):
+                lines = mine[part.start : part.stop]
+                context = select_rows(seen, [row - some.start for row, _, _ in lines])
+                scores += _likelihoods(base, context, [(question, option) for _, question, option in lines])
     found: dict[str, Tensor] = {}
     for row, check in asked:
         options, scores = torch.stack(scores[: len(check.options)]), scores[len(check.options) :]

@@ -1,0 +1,61 @@
+"""Counting the bytes of tensors while code runs on tensors that have shapes and no memory."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+
+class LiveBytes(TorchDispatchMode):
+    """``now`` and ``peak``: bytes of the storages that were made inside the block and are still in use.
+
+    A storage counts once, however many views it has, from the operation that makes it until its last tensor is gone,
+    as an allocator would see it (without its rounding and gaps).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, torch.Tensor):
+                self._count(leaf.untyped_storage())
+        return out
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage in self._known:
+            return
+        self._known.add(storage)
+        size = storage.nbytes()
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._free, size)
+
+    def _free(self, size: int) -> None:
+        self.now -= size
+
+
+class Tally:
+    """What a block took: ``peak`` bytes above what was there before, and floating point operations ``flops``."""
+
+    peak: int = 0
+    flops: int = 0
+
+
+@contextmanager
+def tallied() -> Iterator[Tally]:
+    """Count the block's memory and work; the figures are there when it ends."""
+    tally = Tally()
+    with FlopCounterMode(display=False) as flops, LiveBytes() as live:
+        yield tally
+    tally.peak, tally.flops = live.peak, flops.get_total_flops()
