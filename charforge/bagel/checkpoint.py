@@ -11,6 +11,7 @@ from torch import Tensor
 
 from charforge.bagel.autoencoder import Autoencoder
 from charforge.bagel.config import BagelConfig, read_config
+from charforge.bagel.folder import weight_files
 from charforge.bagel.model import BagelModel
 from charforge.bagel.stream import SCALE, Addition, added, check_additions, load_tensors, plan, read_tensor
 from charforge.bagel.stream import set_tensor as set_tensor
@@ -73,33 +74,6 @@ def unrounded(state: dict[str, Tensor]) -> dict[str, Tensor]:
         for name, tensor in state.items()
         if not name.endswith(SCALE)
     }
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The files that hold the model in ``folder``: ``ema.safetensors``, or the shards of an index.
-
-    Raises InputError naming what is missing: a shard, or the one file where there is no index.
-    """
-    one, index = folder / "ema.safetensors", folder / "model.safetensors.index.json"
-    # the published folder carries an index as well; its one file is what the index describes
-    if one.exists() or not index.exists():
-        if not one.exists():
-            raise InputError(f"{one} is missing: the base is not complete; fetch it again")
-        return [one]
-    try:
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{index} is not a readable index of shards; fetch the base again") from error
-    for name in names:
-        if not isinstance(name, str) or Path(name).name != name:
-            raise InputError(f"{index} names {name!r}, which is not a file beside it; fetch the base again")
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing or not names:
-        raise InputError(
-            f"{folder} is not complete: {index.name} names {', '.join(missing) or 'no shard'}"
-            f"{', which is not there' if missing else ''}; fetch the base again"
-        )
-    return [folder / name for name in names]
 
 
 def load_official(
