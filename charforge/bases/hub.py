@@ -80,8 +80,6 @@ def pull_base(published: Published = BAGEL, revision: str | None = None, endpoin
     revision = revision or published.commit
     if _here(folder, revision):
         return folder
-    from charforge.bases.verify import check_folder
-
     with _one_pull_at_a_time(folder):
         with _hub_errors(published, revision):
             commit, offers = _ask(published, revision, endpoint)
@@ -95,6 +93,9 @@ def pull_base(published: Published = BAGEL, revision: str | None = None, endpoin
         for offer in missing:
             with _hub_errors(published, revision):
                 _fetch(published, commit, offer, folder, endpoint)
+        # torch is needed from here on, and not for a line about the network
+        from charforge.bases.verify import check_folder
+
         check_folder(folder, published.name)
         _write_source(published, commit, revision, offers, folder)
         shutil.rmtree(folder / ".incomplete", ignore_errors=True)
