@@ -88,7 +88,7 @@ def load_official(
     weights = weight_files(folder)
     model = build_empty(config)
     load_tensors(model, weights, dtype, device, quantize, int8_threshold)
-    return model.eval(), load_autoencoder(folder / "ae.safetensors", config).to(device)
+    return model.eval(), load_autoencoder(folder / "ae.safetensors", config, device)
 
 
 def model_shapes(config: BagelConfig) -> dict[str, tuple[int, ...]]:
@@ -103,12 +103,14 @@ def autoencoder_shapes(config: BagelConfig) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
-def load_autoencoder(file: Path, config: BagelConfig) -> Autoencoder:
+def load_autoencoder(file: Path, config: BagelConfig, device: str | torch.device = "cpu") -> Autoencoder:
     """The autoencoder in fp32, frozen. Raises InputError when the file does not hold exactly what it needs."""
     sources = plan(autoencoder_shapes(config), [file])
-    autoencoder = Autoencoder(config.autoencoder)
-    autoencoder.load_official({name: read_tensor(source, torch.float32) for name, source in sources.items()})
-    return autoencoder.eval().requires_grad_(False)
+    with torch.device("meta"):
+        autoencoder = Autoencoder(config.autoencoder)
+    tensors = {name: read_tensor(source, torch.float32, device) for name, source in sources.items()}
+    autoencoder.load_official(tensors, assign=True)
+    return autoencoder.to(device).eval().requires_grad_(False)
 
 
 def save_official(folder: Path, model: BagelModel, autoencoder: Autoencoder, dtype: torch.dtype) -> None:

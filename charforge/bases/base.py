@@ -62,7 +62,7 @@ def load_base(name: str, quantize: str | None = None, device: str = "cpu", int8_
     return Base(
         name=name,
         model=model.eval(),
-        autoencoder=load_autoencoder(files.autoencoder, config).to(device),
+        autoencoder=load_autoencoder(files.autoencoder, config, device),
         tokenizer=Tokenizer(files.tokenizer, config.chat_roles),
         content_hash=identity,
         precision=quantize or str(dtype).removeprefix("torch."),
