@@ -61,11 +61,15 @@ def quantised_linear(
         parameter = bnb.nn.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
     else:
         four_bit = bnb.nn.Linear4bit(*shape, bias, quant_type="nf4", compute_dtype=torch.bfloat16, device=meta)
+        # bitsandbytes repacks weights on CPUs with bf16 instructions at the first evaluation; the repacked product has
+        # no backward (training after an evaluation fails or goes without gradient) and undoing it rounds the weights
+        four_bit.support_avx512bf16_for_cpu = False
         parameter = bnb.nn.Params4bit(weight, requires_grad=False, quant_type="nf4", module=four_bit)
         new = four_bit
     # bitsandbytes quantises a parameter when it is moved to its device, also when that is the CPU
     new.weight = parameter.to(device)
-    return new.requires_grad_(False)
+    # bitsandbytes on a CPU multiplies in int8 in evaluation mode only, so the mode is part of the result
+    return new.train(like.training).requires_grad_(False)
 
 
 def quantize_decoder(model: BagelModel, kind: str, int8_threshold: float = 0.0) -> None:

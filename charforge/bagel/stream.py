@@ -23,7 +23,7 @@ from charforge.errors import InputError
 SCALE = ".row_scale"
 # what weights are stored in; anything else is a mix-up, not a precision
 FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-# reads and casts go through one buffer of this size: a cast of the 1 GB embedding then needs no second gigabyte
+# casts and copies to a GPU go through blocks of this size: the 1 GB embedding then needs no second gigabyte
 BLOCK_BYTES = 32 * 2**20
 
 Report = Callable[[int, int], None]
@@ -93,9 +93,12 @@ def read_tensor(source: Source, dtype: torch.dtype, device: str | torch.device =
 def _read_floats(opened: BinaryIO, stored: StoredTensor, dtype: torch.dtype, device: str | torch.device) -> Tensor:
     out = torch.empty(stored.shape, dtype=dtype, device=device)
     flat = out.view(-1)
+    opened.seek(stored.start)
+    if out.device.type == "cpu" and dtype == FLOATS[stored.dtype]:
+        _fill(opened, flat.view(torch.uint8), stored)
+        return out
     item = FLOATS[stored.dtype].itemsize
     block = torch.empty(min(BLOCK_BYTES, stored.length), dtype=torch.uint8)
-    opened.seek(stored.start)
     for begin in range(0, stored.length, BLOCK_BYTES):
         size = min(BLOCK_BYTES, stored.length - begin)
         _fill(opened, block[:size], stored)
