@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 
 from charforge.bagel.autoencoder import Autoencoder
 from charforge.bagel.checkpoint import load_official, model_shapes, official_files
-from charforge.bagel.config import BAGEL_TOKENS, BagelConfig, ExpertConfig, VisionConfig
+from charforge.bagel.config import BAGEL_TOKENS, AutoencoderConfig, BagelConfig, ExpertConfig, VisionConfig
 from charforge.bagel.quantize import quantised_linear
 from charforge.bagel.stream import parameter_bytes
 
@@ -46,6 +46,7 @@ def config_of(layers: int, narrow: bool) -> BagelConfig:
         understanding=expert,
         generation=expert,
         vision=VisionConfig(hidden_size=1152, intermediate_size=4304, heads=16, layers=1),
+        autoencoder=AutoencoderConfig(channels=(32, 32, 32, 32)) if narrow else AutoencoderConfig(),
         special_tokens=BAGEL_TOKENS,
     )
 
@@ -110,6 +111,8 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()), help="a folder with 10 GB free")
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--narrow", action="store_true", help="a quarter of the width: seconds instead of minutes")
+    parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
+    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of the table")
     parser.add_argument("--load", nargs=2, metavar=("FOLDER", "KIND"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.load:
@@ -119,10 +122,15 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="load-memory-", dir=arguments.scratch))
     try:
         size = write_checkpoint(folder, config_of(arguments.layers, arguments.narrow))
-        print(f"checkpoint {size / MIB:.0f} MiB\nkind   seconds   peak MiB   result MiB   peak over result MiB")
-        for kind in KINDS:
+        if not arguments.json:
+            print(f"checkpoint {size / MIB:.0f} MiB\nkind   seconds   peak MiB   result MiB   peak over result MiB")
+        for kind in arguments.kinds:
             command = [sys.executable, __file__, "--load", str(folder), kind]
-            told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            raw = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            if arguments.json:
+                print(raw)
+                continue
+            told = json.loads(raw)
             print(f"{kind:5} {told['seconds']:8.1f} {told['peak']:10.0f} {told['result']:12.0f} {told['over']:15.0f}")
     finally:
         shutil.rmtree(folder)

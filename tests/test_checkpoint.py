@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import weakref
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from charforge.adapter.lora import add_adapter, load_adapter, lora_config, round_to_bf16, save_adapter
+from charforge.bagel import stream
 from charforge.bagel.checkpoint import autoencoder_shapes, build_empty, load_official, low_rank_additions, model_shapes
 from charforge.bagel.folder import weight_files
 from charforge.bagel.headers import read_header
@@ -452,6 +454,30 @@ def test_a_quantised_layer_is_never_first_built_in_full(folder: Path, monkeypatc
 
     monkeypatch.setattr(nn.Linear, "reset_parameters", no_memory)
     load(folder, "int8")
+
+
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_one_whole_matrix_is_in_memory_at_a_time_and_no_mapping_of_the_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    # figures of a large load: examples/load_memory.py
+    matrices: list[weakref.ref[torch.Tensor]] = []
+    most, read = 0, stream.read_tensor
+
+    def watched(source: stream.Source, *where: object) -> torch.Tensor:
+        nonlocal most
+        most = max(most, sum(matrix() is not None for matrix in matrices))
+        tensor = read(source, *where)  # type: ignore[arg-type]
+        if source.tensor.name.startswith("language_model.model.layers.") and tensor.ndim == 2:
+            matrices.append(weakref.ref(tensor))
+        return tensor
+
+    monkeypatch.setattr(stream, "read_tensor", watched)
+    model = build_empty(CONFIG)
+    load_tensors(model, weight_files(folder), torch.bfloat16, "cpu", kind)
+    assert most == 1
+    maps = Path("/proc/self/maps")
+    assert not maps.exists() or str(folder) not in maps.read_text()
 
 
 # headers

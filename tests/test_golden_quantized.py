@@ -25,7 +25,6 @@ from charforge.bagel.sampler import draw
 from charforge.errors import InputError
 from charforge.flow import interpolate, logit_normal_timesteps
 
-
 # Relative errors in norm. Measured at most: CE of single tokens 0.8 %, MSE of single values 0.9 %, their means 0.34 %
 # and 0.14 %, latents after all guided steps 2.7 %
 CE, MSE, MEAN, LATENT = 0.012, 0.014, 0.005, 0.04
@@ -91,8 +90,8 @@ def test_a_quantised_base_computes_what_its_rounded_weights_say(tmp_path: Path, 
     model, rounded = (load_official(folder, torch.float32, quantize=quantize)[0] for quantize in (kind, None))
     for name, weight in rounded_weights(model).items():
         original = rounded.get_parameter(f"{name}.weight")
-        # a matrix of white noise loses 0.8 % in int8 and 9.5 % in nf4
-        assert 0 < relative(weight, original) < (0.012 if kind == "int8" else 0.12)
+        # a matrix of white noise loses 0.7 % in int8 and 9.3 % in nf4
+        assert 0 < relative(weight, original) < (0.01 if kind == "int8" else 0.12)
         original.data.copy_(weight)
     assert relative(answers(model), answers(rounded)) < tolerance
 
