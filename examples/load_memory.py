@@ -27,7 +27,6 @@ from charforge.bagel.autoencoder import Autoencoder
 from charforge.bagel.checkpoint import load_official, model_shapes, official_files
 from charforge.bagel.config import BAGEL_TOKENS, AutoencoderConfig, BagelConfig, ExpertConfig, VisionConfig
 from charforge.bagel.quantize import quantised_linear
-from charforge.bagel.stream import parameter_bytes
 
 KINDS = ("bf16", "int8", "nf4")
 MIB = 2**20
@@ -102,7 +101,7 @@ def measure(folder: Path, kind: str) -> dict[str, float]:
     quantize = None if kind == "bf16" else kind
     model, autoencoder = load_official(folder, torch.bfloat16, "cpu", quantize)
     seconds, peak = time.monotonic() - begun, status_bytes("VmHWM") - before
-    result = parameter_bytes(held(model, autoencoder))
+    result = sum(tensor.numel() * tensor.element_size() for tensor in held(model, autoencoder))
     return {"seconds": seconds, "peak": peak / MIB, "result": result / MIB, "over": (peak - result) / MIB}
 
 

@@ -17,6 +17,7 @@ from charforge.bases import hashes
 from charforge.bases.base import content_hash, load_base
 from charforge.bases.cache import base_folder, cache_folder
 from charforge.bases.listing import precisions
+from charforge.bases.progress import byte_progress
 from charforge.bases.where import register, registered
 from charforge.cli.main import app
 from charforge.errors import CharforgeError, InputError, MachineError
@@ -203,3 +204,17 @@ def test_progress_of_hashing_ends_at_the_whole(tmp_path: Path, monkeypatch: pyte
     told: list[tuple[int, int]] = []
     hashes.file_hash(tmp_path / "weights", lambda done, of: told.append((done, of)))
     assert told == [(3, 7), (6, 7), (7, 7)]
+
+
+def test_what_is_done_in_a_moment_shows_no_bar_and_no_bar_is_on_stdout(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes stderr for a terminal
+    with byte_progress("loading x") as report:
+        report(1, 2)
+    assert capsys.readouterr() == ("", "")
+    with byte_progress("loading x", silent_for=0.0) as report:
+        report(1_000_000, 2_000_000)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "loading x" in err

@@ -6,7 +6,7 @@ into fresh memory, not mapped: pages of a mapping count as the process's own, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -194,8 +194,3 @@ def set_tensor(model: nn.Module, name: str, tensor: Tensor) -> None:
     path, _, leaf = name.rpartition(".")
     owner = model.get_submodule(path)
     setattr(owner, leaf, nn.Parameter(tensor, requires_grad=False))
-
-
-def parameter_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes that ``tensors`` hold."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
