@@ -35,9 +35,9 @@ def close(actual: torch.Tensor, expected: torch.Tensor, atol: float = ATOL) -> N
     torch.testing.assert_close(actual, expected, atol=atol, rtol=1e-4)
 
 
-@pytest.fixture(scope="module")
-def base() -> tuple[BagelModel, Autoencoder]:
-    model, autoencoder = load_official(GOLDEN / "ckpt", torch.float32)
+def golden_base(quantize: str | None = None) -> tuple[BagelModel, Autoencoder]:
+    """The golden checkpoint, its decoder linears quantised or whole, everything else in fp32."""
+    model, autoencoder = load_official(GOLDEN / "ckpt", torch.float32, quantize=quantize)
     tokens = META["special_token_ids"]
     ids = SpecialTokens(
         bos=tokens["bos_token_id"],
@@ -47,6 +47,11 @@ def base() -> tuple[BagelModel, Autoencoder]:
     )
     model.config = model.config.model_copy(update={"special_tokens": ids})
     return model, autoencoder
+
+
+@pytest.fixture(scope="module")
+def base() -> tuple[BagelModel, Autoencoder]:
+    return golden_base()
 
 
 def test_the_vision_config_says_one_layer_more_than_the_checkpoint_holds(base):

@@ -56,9 +56,12 @@ class Autoencoder(nn.Module):
         """Pixels (n, 3, H, W), about in [-1, 1]."""
         return F.pixel_shuffle(self.kl.decoder(latents * self.std + self.mean), self.config.pixel_unshuffle)
 
-    def load_official(self, tensors: Mapping[str, Tensor]) -> None:
-        """Load tensors with the names of ``ae.safetensors``. Raises KeyError or RuntimeError naming what differs."""
-        self.kl.load_state_dict(from_official(tensors, len(self.config.channels)))
+    def load_official(self, tensors: Mapping[str, Tensor], assign: bool = False) -> None:
+        """Load tensors with the names of ``ae.safetensors``; with ``assign`` they become the weights, uncopied.
+
+        Raises KeyError or RuntimeError naming what differs.
+        """
+        self.kl.load_state_dict(from_official(tensors, len(self.config.channels)), assign=assign)
 
     def official_state(self) -> dict[str, Tensor]:
         """The weights under the names of ``ae.safetensors``."""
@@ -66,7 +69,8 @@ class Autoencoder(nn.Module):
 
 
 def _per_channel(values: tuple[float, ...] | None, scalar: float) -> Tensor:
-    return (torch.tensor([scalar]) if values is None else torch.tensor(values)).view(1, -1, 1, 1)
+    # on the CPU also when the weights are still on the meta device: no file brings these
+    return torch.tensor([scalar] if values is None else values, device="cpu").view(1, -1, 1, 1)
 
 
 def _rename(key: str, levels: int, to_diffusers: bool) -> str:

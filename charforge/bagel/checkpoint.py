@@ -6,18 +6,17 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from charforge.bagel.autoencoder import Autoencoder
 from charforge.bagel.config import BagelConfig, read_config
+from charforge.bagel.folder import weight_files
 from charforge.bagel.model import BagelModel
+from charforge.bagel.stream import SCALE, Addition, added, check_additions, load_tensors, plan, read_tensor
+from charforge.bagel.stream import set_tensor as set_tensor
 from charforge.errors import InputError
 from charforge.files import write_atomic, write_atomic_with
-
-# a matrix stored in int8 is accompanied by the fp32 scale of each of its rows
-SCALE = ".row_scale"
 
 
 def rounded_rows(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -43,53 +42,29 @@ def build_empty(config: BagelConfig) -> BagelModel:
         return BagelModel(config)
 
 
-def load_tensors(model: BagelModel, files: list[Path], dtype: torch.dtype) -> None:
-    """Stream ``files`` tensor by tensor into ``model`` (on the meta device before), cast to ``dtype``.
+def low_rank_additions(state: dict[str, Tensor]) -> dict[str, Addition]:
+    """(A, B) by linear of a file that names them ``NAME.lora_A`` (r, in) and ``NAME.lora_B`` (out, r).
 
-    Raises InputError that lists missing, unexpected and misshapen tensors.
+    Raises InputError when one of a pair is missing.
     """
-    expected = dict(model.state_dict())
-    problems: list[str] = []
-    seen: set[str] = set()
-    for file in files:
-        with safe_open(file, framework="pt") as tensors:
-            names = set(tensors.keys())
-            for name in sorted(names):
-                if name.endswith(SCALE) and name.removesuffix(SCALE) in names:
-                    continue
-                if name not in expected:
-                    problems.append(f"unexpected tensor {name} in {file.name}")
-                    continue
-                tensor = tensors.get_tensor(name)
-                if tensor.shape != expected[name].shape:
-                    wanted = list(expected[name].shape)
-                    problems.append(f"{name} in {file.name} has shape {list(tensor.shape)}, expected {wanted}")
-                    continue
-                seen.add(name)
-                if name + SCALE in names:
-                    tensor = tensor.float() * tensors.get_tensor(name + SCALE)[:, None]
-                set_tensor(model, name, tensor.to(dtype))
-    problems += [f"missing tensor {name}" for name in expected if name not in seen]
-    if problems:
-        shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
-        raise InputError(f"the base does not fit its configuration: {shown}. Fetch the base again.")
+    names = sorted({key.removesuffix(".lora_A").removesuffix(".lora_B") for key in state})
+    for name in names:
+        if f"{name}.lora_A" not in state or f"{name}.lora_B" not in state:
+            raise InputError(f"an addition to {name} of this base is not complete; fetch the base again")
+    return {name: (state[f"{name}.lora_A"], state[f"{name}.lora_B"]) for name in names}
 
 
 @torch.no_grad()
 def add_low_rank(model: BagelModel, state: dict[str, Tensor]) -> None:
-    """Add ``B @ A`` to the linears that ``state`` names: ``NAME.lora_A`` (r, in) and ``NAME.lora_B`` (out, r).
+    """Add ``B @ A`` to the linears that ``state`` names, in a loaded model.
 
     Raises InputError when a linear is not there or has another shape.
     """
-    for name in sorted(key.removesuffix(".lora_A") for key in state if key.endswith(".lora_A")):
-        a, b = state[f"{name}.lora_A"], state.get(f"{name}.lora_B")
-        try:
-            weight = model.get_parameter(f"{name}.weight")
-        except AttributeError:
-            raise InputError(f"an addition changes {name}, which this base has not; fetch the base again") from None
-        if b is None or (b.shape[0], a.shape[1]) != tuple(weight.shape):
-            raise InputError(f"an addition does not fit {name} of this base; fetch the base again")
-        weight.copy_(weight.float() + b.float() @ a.float())
+    additions = low_rank_additions(state)
+    check_additions({name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}, additions)
+    for name, (a, b) in additions.items():
+        weight = model.get_parameter(f"{name}.weight")
+        weight.copy_(added(weight, a, b))
 
 
 def unrounded(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -101,35 +76,41 @@ def unrounded(state: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def set_tensor(model: torch.nn.Module, name: str, tensor: Tensor) -> None:
-    """Replace the parameter ``name`` (on the meta device, say) by ``tensor``; it stays frozen."""
-    path, _, leaf = name.rpartition(".")
-    owner = model.get_submodule(path)
-    setattr(owner, leaf, torch.nn.Parameter(tensor, requires_grad=False))
-
-
-def load_official(folder: Path, dtype: torch.dtype = torch.bfloat16) -> tuple[BagelModel, Autoencoder]:
-    """Load a base folder in the official layout: config files, ``ema.safetensors`` and ``ae.safetensors``."""
+def load_official(
+    folder: Path,
+    dtype: torch.dtype = torch.bfloat16,
+    device: str | torch.device = "cpu",
+    quantize: str | None = None,
+    int8_threshold: float = 0.0,
+) -> tuple[BagelModel, Autoencoder]:
+    """Load a base folder in the official layout: config files, model weights and ``ae.safetensors``."""
     config = read_config(folder)
-    weights = folder / "ema.safetensors"
-    for needed in (weights, folder / "ae.safetensors"):
-        if not needed.exists():
-            raise InputError(f"{needed} is missing: fetch the base again")
+    weights = weight_files(folder)
     model = build_empty(config)
-    load_tensors(model, [weights], dtype)
-    return model.eval(), load_autoencoder(folder / "ae.safetensors", config)
+    load_tensors(model, weights, dtype, device, quantize, int8_threshold)
+    return model.eval(), load_autoencoder(folder / "ae.safetensors", config, device)
 
 
-def load_autoencoder(file: Path, config: BagelConfig) -> Autoencoder:
-    """The autoencoder in fp32, frozen."""
-    autoencoder = Autoencoder(config.autoencoder)
-    with safe_open(file, framework="pt") as tensors:
-        state = {name: tensors.get_tensor(name).float() for name in tensors.keys()}  # noqa: SIM118
-    try:
-        autoencoder.load_official(state)
-    except RuntimeError as error:
-        raise InputError(f"{file} does not fit the configuration: {error}") from error
-    return autoencoder.eval().requires_grad_(False)
+def model_shapes(config: BagelConfig) -> dict[str, tuple[int, ...]]:
+    """Every key that the weight files of a base have to hold, with its shape."""
+    return {name: tuple(tensor.shape) for name, tensor in build_empty(config).state_dict().items()}
+
+
+def autoencoder_shapes(config: BagelConfig) -> dict[str, tuple[int, ...]]:
+    """Every key that ``ae.safetensors`` has to hold, with its shape."""
+    with torch.device("meta"):
+        state = Autoencoder(config.autoencoder).official_state()
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def load_autoencoder(file: Path, config: BagelConfig, device: str | torch.device = "cpu") -> Autoencoder:
+    """The autoencoder in fp32, frozen. Raises InputError when the file does not hold exactly what it needs."""
+    sources = plan(autoencoder_shapes(config), [file])
+    with torch.device("meta"):
+        autoencoder = Autoencoder(config.autoencoder)
+    tensors = {name: read_tensor(source, torch.float32, device) for name, source in sources.items()}
+    autoencoder.load_official(tensors, assign=True)
+    return autoencoder.to(device).eval().requires_grad_(False)
 
 
 def save_official(folder: Path, model: BagelModel, autoencoder: Autoencoder, dtype: torch.dtype) -> None:

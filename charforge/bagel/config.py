@@ -116,6 +116,14 @@ class BagelConfig(_Strict):
     sampling: SamplingConfig = SamplingConfig()
 
     @property
+    def decoder_inputs(self) -> set[int]:
+        """The input widths of all decoder linears: what decides which quantisations fit."""
+        widths = {self.heads * self.head_dim}
+        for expert in (self.understanding, self.generation):
+            widths |= {expert.hidden_size, expert.intermediate_size}
+        return widths
+
+    @property
     def latent_stride(self) -> int:
         """Pixels per latent token along one side."""
         return self.autoencoder.downsample * self.latent_patch_size
@@ -165,6 +173,8 @@ def _read_official_config(folder: Path) -> BagelConfig:
         return official_config(llm, vit, top, tokens)
     except KeyError as error:
         raise InputError(f"{folder}: llm_config.json or vit_config.json lacks {error}; fetch the base again") from error
+    except (ValidationError, TypeError, AttributeError, ZeroDivisionError) as error:
+        raise InputError(f"{folder}: a value in its configuration files is none; fetch the base again") from error
 
 
 def official_config(

