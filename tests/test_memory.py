@@ -84,11 +84,11 @@ def test_what_does_not_fit_goes_down_notch_by_notch_and_the_result_is_the_same(t
 
     with pytest.raises(MachineError, match="smaller card"):
         # a piece of two never fits here: nothing is left to give up
-        Memory(model, MemorySettings(micro_batch=2)).gradient(lambda size: work(9), [parameter])
+        Memory(model, MemorySettings(micro_batch=2)).fit(lambda size: work(9), [parameter])
     model.language_model.model.checkpoint_layers = False
     memory = Memory(model, MemorySettings(micro_batch=8), told.append, tmp_path / "memory.json")
     parameter.grad = None
-    assert memory.gradient(work, [parameter]) == 1
+    assert memory.fit(work, [parameter]) == 1
     # the failed passes left nothing behind
     assert parameter.grad.item() == 3
     assert [line.split("going on with ")[1] for line in told] == [

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 
 class LiveBytes(TorchDispatchMode):
-    """``now`` and ``peak``: bytes of the storages that were made inside the block and are still in use.
+    """``now`` and ``peak``: bytes of the storages that were made inside the block and are still in use; ``flops``: the
+    floating point operations of its products.
 
     A storage counts once, however many views it has, from the operation that makes it until its last tensor is gone,
     as an allocator would see it (without its rounding and gaps).
@@ -22,11 +21,17 @@ class LiveBytes(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = self.peak = 0
+        self.now = self.peak = self.flops = 0
         self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for leaf in tree_leaves((args, kwargs)):
+            if isinstance(leaf, torch.Tensor):
+                # made before the block: a view of a weight takes no memory
+                self._known.add(leaf.untyped_storage())
         out = func(*args, **(kwargs or {}))
+        if (formula := flop_registry.get(func._overloadpacket)) is not None:
+            self.flops += formula(*args, **(kwargs or {}), out_val=out)
         for leaf in tree_leaves(out):
             if isinstance(leaf, torch.Tensor):
                 self._count(leaf.untyped_storage())
@@ -43,19 +48,3 @@ class LiveBytes(TorchDispatchMode):
 
     def _free(self, size: int) -> None:
         self.now -= size
-
-
-class Tally:
-    """What a block took: ``peak`` bytes above what was there before, and floating point operations ``flops``."""
-
-    peak: int = 0
-    flops: int = 0
-
-
-@contextmanager
-def tallied() -> Iterator[Tally]:
-    """Count the block's memory and work; the figures are there when it ends."""
-    tally = Tally()
-    with FlopCounterMode(display=False) as flops, LiveBytes() as live:
-        yield tally
-    tally.peak, tally.flops = live.peak, flops.get_total_flops()

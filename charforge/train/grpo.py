@@ -177,10 +177,10 @@ def update(
     """One optimiser step along both gradients, each of length 1 before the anchor's weight. Returns the length too."""
     grpo = settings.grpo
     with torch.autocast(base.model.device.type, torch.bfloat16, enabled=computes_in_bf16(base.model)):
-        statistics = memory.gradient(reward_gradient, parameters)
+        statistics = memory.fit(reward_gradient, parameters)
         towards = taken_gradient(parameters)
         if grpo.anchor > 0 and grpo.anchor_pictures:
-            memory.gradient(lambda size: anchor_gradient(base, data, settings, index, size), parameters)
+            memory.fit(lambda size: anchor_gradient(base, data, settings, index, size), parameters)
             towards = [g + grpo.anchor * a for g, a in zip(towards, taken_gradient(parameters), strict=True)]
     for parameter, gradient in zip(parameters, towards, strict=True):
         parameter.grad = gradient
@@ -199,12 +199,17 @@ def iterate(
 ) -> tuple[dict[str, object], dict[str, float]]:  # fmt: skip
     """Draw, judge, learn: one iteration. Returns the log's values and the new scales."""
     grpo, began = settings.grpo, time.perf_counter()
-    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + 500_000_000 + number)
     chosen = choose(range(len(scenes)), grpo.prompts, number, settings.seed)
     mine = select_rows(contexts, chosen)
     drawing = as_policy(parameters, old) if grpo.algorithm == "nft" else nullcontext()
+
+    def draw(size: int) -> tuple[Rollout, torch.Generator]:
+        # seeded here: what did not fit is drawn again from the beginning
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + 500_000_000 + number)
+        return roll_out(base.model, mine, drawing_positions(base), grpo, generator, size), generator
+
     with torch.autocast(base.model.device.type, torch.bfloat16, enabled=computes_in_bf16(base.model)), drawing:
-        rollout = roll_out(base.model, mine, drawing_positions(base), grpo, generator)
+        rollout, generator = memory.fit(draw)
     pictures = decode_latents(base, rollout.latents)
     drawn = time.perf_counter()
     shown = [scenes[index] for index in chosen for _ in range(grpo.group)]

@@ -59,8 +59,8 @@ class Memory:
     def checkpoint_layers(self, value: bool) -> None:
         self.model.language_model.model.checkpoint_layers = value
 
-    def gradient(self, work: Callable[[int], Result], parameters: Sequence[nn.Parameter]) -> Result:
-        """``work(micro_batch)``, which adds to the gradients of ``parameters`` (none are set before).
+    def fit(self, work: Callable[[int], Result], parameters: Sequence[nn.Parameter] = ()) -> Result:
+        """``work(micro_batch)``, which may add to the gradients of ``parameters`` (none are set before).
 
         Raises MachineError when nothing is left to give up.
         """

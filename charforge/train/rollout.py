@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from charforge.bagel.context import Context, prepare_canvas, velocity
+from charforge.bagel.context import Canvas, Context, prepare_canvas, velocity
 from charforge.bagel.model import BagelModel
 from charforge.bagel.sampler import timestep_schedule
 from charforge.flow import cps_step, log_probability, ode_step, sde_step
 from charforge.settings import GrpoSettings
 from charforge.train.losses import select_rows
+from charforge.train.memory import pieces
 
 
 @dataclass(frozen=True)
@@ -67,18 +68,20 @@ def window_starts(groups: int, settings: GrpoSettings, generator: torch.Generato
 
 @torch.no_grad()
 def roll_out(
-    model: BagelModel, contexts: Context, position_ids: Tensor, settings: GrpoSettings, generator: torch.Generator
-) -> Rollout:
+    model: BagelModel, contexts: Context, position_ids: Tensor, settings: GrpoSettings, generator: torch.Generator,
+    size: int | None = None,
+) -> Rollout:  # fmt: skip
     """Draw ``settings.group`` pictures for each row of ``contexts`` (one prompt a row) without guidance.
 
-    All randomness is from ``generator`` (CPU).
+    All randomness is from ``generator`` (CPU). ``size`` pictures go through the model at a time (None: all).
     """
     groups, size, device = contexts.rows, settings.group, model.device
     shape = (position_ids.shape[0], model.config.latent_token_size)
     starts = window_starts(groups, settings, generator)
     times = times_of(settings).to(device)
     x = torch.randn(groups, *shape, generator=generator).to(device)
-    owners, canvas = list(range(groups)), prepare_canvas(model, contexts, position_ids)
+    owners = list(range(groups))
+    canvases = _canvases(model, contexts, owners, position_ids, size)
     steps: list[Step] = []
     forwards = 0
     for index in range(settings.steps):
@@ -87,9 +90,11 @@ def roll_out(
             repeats = torch.tensor([size if branching[group] else 1 for group in owners])
             x = x.repeat_interleave(repeats.to(device), dim=0)
             owners = [group for group, count in zip(owners, repeats.tolist(), strict=True) for _ in range(count)]
-            canvas = prepare_canvas(model, select_rows(contexts, owners), position_ids)
+            canvases = _canvases(model, contexts, owners, position_ids, size)
         now, end = times[index].expand(len(owners)), times[index + 1].expand(len(owners))
-        predicted = velocity(model, canvas, x, now).float()
+        counts = [canvas.context.rows for canvas in canvases]
+        parts = zip(canvases, x.split(counts), now.split(counts), strict=True)
+        predicted = torch.cat([velocity(model, *part).float() for part in parts])
         forwards += len(owners)
         moved = ode_step(x, predicted, now, end)
         rows = [row for row, group in enumerate(owners) if starts[group] <= index < starts[group] + settings.window]
@@ -105,6 +110,13 @@ def roll_out(
             )
         x = moved
     return Rollout(x, steps, starts, forwards)
+
+
+def _canvases(
+    model: BagelModel, contexts: Context, owners: Sequence[int], position_ids: Tensor, size: int | None
+) -> list[Canvas]:
+    some = pieces(owners, size or len(owners))
+    return [prepare_canvas(model, select_rows(contexts, rows), position_ids) for rows in some]
 
 
 def _places(owners: Sequence[int], rows: Sequence[int], size: int) -> list[int]:

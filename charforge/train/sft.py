@@ -138,7 +138,7 @@ def train_step(
         with torch.autocast(model.device.type, torch.bfloat16, enabled=computes_in_bf16(model)):
             return unified_gradient(model, texts, pictures, noise, weights, size, chunk, settings.context_gradients)
 
-    ce, mse = memory.gradient(work, parameters)
+    ce, mse = memory.fit(work, parameters)
     norm = nn.utils.clip_grad_norm_(parameters, settings.clip)
     factor = rate_factor(step, settings)
     for group in optimizer.param_groups:
