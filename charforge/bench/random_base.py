@@ -111,7 +111,12 @@ def _fill_quantized(layer: nn.Module, kind: str, dtype: torch.dtype, generator: 
         if isinstance(module, nn.Linear):
             _fill(module, name, dtype, generator)
             path, _, leaf = name.rpartition(".")
-            setattr(layer.get_submodule(path), leaf, _quantized(module, kind))
+            quantised = _quantized(module, kind)
+            if kind == "nf4":
+                # bitsandbytes 0.50 repacks a layer at its first use without gradients on CPUs with avx512_bf16, and
+                # that form has no backward pass: whatever trains after drawing would learn nothing, or fail
+                quantised.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+            setattr(layer.get_submodule(path), leaf, quantised)
 
 
 def random_value(name: str, meta: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:

@@ -19,7 +19,10 @@ from charforge.bench.flops import listed_peak, measured_peak
 from charforge.bench.measure import (
     OK,
     Bench,
+    DecodeRow,
+    RolloutRow,
     SftRow,
+    UpdateRow,
     measure_decode,
     measure_draw,
     measure_rollout,
@@ -90,8 +93,8 @@ def run_bench(
         decode = measure_decode(bench)
         report(total, total)
     best = headline(sft)
-    rows = [asdict(row) for row in (*sft, *rollout, update, decode)]
-    peaks = [row["peak_memory_gib"] for row in rows if row["status"] == OK]
+    measured: list[SftRow | RolloutRow | UpdateRow | DecodeRow] = [*sft, *rollout, update, decode]
+    peaks = [row.peak_memory_gib for row in measured if row.peak_memory_gib is not None]
     return {
         "base": name,
         "precision": base.precision,

@@ -21,7 +21,7 @@ from charforge.resources import preset_path
 from charforge.settings import Settings, read_settings
 
 SHAPES = ("bagel", "mini", "small")
-SIDE, QUICK_SIDE = 512, 256
+SIDE, QUICK_SIDE = 512, 128
 """Pixels a side of the pictures that are drawn, where the shape draws that large."""
 
 # BAGEL-7B-MoT (bagel.md sections 1 and 2); the vision file counts one layer more than the checkpoint holds

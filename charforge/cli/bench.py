@@ -39,12 +39,12 @@ def bench(
     if as_json:
         print_json(result)
     else:
-        _print(result)
+        print_result(result)
     if out is not None:
         say(f"wrote {out}")
 
 
-def _print(result: dict[str, Any]) -> None:
+def print_result(result: dict[str, Any]) -> None:
     """Three tables and a line for a person."""
     from rich.console import Console
 
