@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +44,7 @@ class Meter:
         """Forget the peak and give unused memory back."""
         gc.collect()
         if self.device == "cpu":
+            _return_free_memory()
             _forget_host_peak()
         else:
             torch.cuda.empty_cache()
@@ -76,6 +79,12 @@ class Meter:
 def did_not_fit(error: BaseException | None) -> bool:
     """Whether an error is, or was caused by, a lack of memory."""
     return error is not None and (isinstance(error, torch.OutOfMemoryError) or did_not_fit(error.__cause__))
+
+
+def _return_free_memory() -> None:
+    """Let the C library give freed memory back, where it can (glibc): it would count for the next piece of work."""
+    with suppress(AttributeError, TypeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _forget_host_peak() -> bool:
