@@ -238,6 +238,7 @@ def test_the_command_as_programs_meet_it(tmp_path: Path):
     assert (told["base"], told["quick"]) == ("small", True)
     assert told["precision"] in ("bf16", "fp32")
     assert told["mfu"] < 1.5
+    assert told["processor_wait_share"] is None or 0 <= told["processor_wait_share"] <= 1
     assert told["torch"] and told["bitsandbytes"] and told["device"]
     assert told["sft_tokens_per_s"] == pytest.approx(told["sft_tokens"] / told["sft_step_s"])
     (step,) = told["sft"]

@@ -15,7 +15,7 @@ import torch
 
 from charforge.train.progress import peak_memory_gib
 
-_CLEAR_PEAK = Path("/proc/self/clear_refs")
+_CLEAR_PEAK, _WAITING = Path("/proc/self/clear_refs"), Path("/proc/self/schedstat")
 GIB = 1 << 30
 
 
@@ -79,6 +79,14 @@ class Meter:
 def did_not_fit(error: BaseException | None) -> bool:
     """Whether an error is, or was caused by, a lack of memory."""
     return error is not None and (isinstance(error, torch.OutOfMemoryError) or did_not_fit(error.__cause__))
+
+
+def waiting_seconds() -> float | None:
+    """How long this process's first thread has waited for a processor that others used; None where nobody counts."""
+    try:
+        return int(_WAITING.read_text("utf-8").split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return None
 
 
 def _return_free_memory() -> None:

@@ -29,7 +29,7 @@ from charforge.bench.measure import (
     measure_sft,
     measure_update,
 )
-from charforge.bench.meter import GIB, Meter
+from charforge.bench.meter import GIB, Meter, waiting_seconds
 from charforge.bench.random_base import build_random_base, weight_bytes
 from charforge.bench.shapes import bench_settings, shape
 from charforge.errors import MachineError
@@ -68,6 +68,7 @@ def run_bench(
     sizes, batches = (QUICK_SIZES, QUICK_BATCHES) if quick else (SIZES, BATCHES)
     total = len(sizes) + 2 * len(batches) + 3
     done = 0
+    began, waited = time.perf_counter(), waiting_seconds()
     with counting(f"measuring {name}") as report:
 
         def next_one() -> None:
@@ -92,6 +93,9 @@ def run_bench(
         next_one()
         decode = measure_decode(bench)
         report(total, total)
+    wait_share = None
+    if waited is not None and (since := waiting_seconds()) is not None:
+        wait_share = (since - waited) / (time.perf_counter() - began)
     best = headline(sft)
     measured: list[SftRow | RolloutRow | UpdateRow | DecodeRow] = [*sft, *rollout, update, decode]
     peaks = [row.peak_memory_gib for row in measured if row.peak_memory_gib is not None]
@@ -111,6 +115,7 @@ def run_bench(
         "mfu": best.mfu if best else None,
         "rollout_images_per_s": group.images_per_s,
         "update_step_s": update.step_s,
+        "processor_wait_share": wait_share,
         "peak_flops": peak,
         "peak_flops_source": peak_source,
         "sft": [asdict(row) for row in sft],

@@ -10,6 +10,8 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
+BUSY = 0.05
+
 
 def bench(
     base: Annotated[str, typer.Option(help="a shape: bagel, mini, small, or the folder of a base")] = "mini",
@@ -76,6 +78,9 @@ def print_result(result: dict[str, Any]) -> None:
     console.print(_table("one step of the second stage, and the autoencoder", columns, others))
     say(f"{result['base']} in {result['precision']} on {result['device']}")
     say(f"built in {result['load_s']:.1f} s; host peak {result['host_peak_gib']:.2f} GiB")
+    waited = result["processor_wait_share"]
+    if waited is not None and waited > BUSY:
+        say(f"it waited {100 * waited:.0f} % of the time for a processor that others used: a quiet machine is faster")
     say(f"MFU against {result['peak_flops'] / 1e12:.2f} TFLOP/s ({result['peak_flops_source']})")
 
 
