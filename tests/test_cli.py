@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from charforge.cli.main import app
 
-COMMANDS = ("check", "eval", "expand", "train", "chat", "imagine", "inspect")
+COMMANDS = ("bench", "check", "doctor", "eval", "expand", "train", "chat", "imagine", "inspect")
 
 
 def charforge(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

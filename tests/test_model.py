@@ -23,9 +23,18 @@ from charforge.bagel.context import empty_context, extend_context, prepare_canva
 from charforge.bagel.images import patchify_latent, unpatchify_latent
 from charforge.bagel.layers import grid_position_ids
 from charforge.bagel.packing import LatentSplit, TextSplit, pack
+from charforge.bagel.sampler import Guidance, draw
 from charforge.errors import InputError
 from charforge.flow import interpolate, logit_normal_timesteps, shift_timesteps, stratified_normal, target_velocity
 from charforge.mini.answers import ALPHA, RANK, low_rank
+
+
+def test_drawing_mixes_no_devices():
+    # the meta device refuses, as a GPU does, to compute with a tensor that stayed on the CPU
+    model, nothing = build_empty(CONFIG), empty_context(2)
+    noise, settings = torch.zeros(2, 4, 16, device="meta"), CONFIG.sampling
+    drawn = draw(model, Guidance(nothing, nothing, nothing), noise, grid_position_ids(2, 2, 4), settings)
+    assert drawn.device.type == "meta" and drawn.shape == noise.shape
 
 
 @torch.no_grad()

@@ -77,7 +77,8 @@ def draw(
         step_velocity = _velocity_at(model, (full, no_text, no_images), x, float(now), settings)
         if on_step is not None:
             on_step(index, x, step_velocity)
-        x = ode_step(x, step_velocity, now, after)
+        # one number each, but on the device of x: a GPU's and a CPU's tensor do not multiply
+        x = ode_step(x, step_velocity, now.to(x.device), after.to(x.device))
     return x
 
 

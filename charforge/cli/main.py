@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from charforge.cli import base, chat, check, eval, expand, imagine, inspect, new, train
+from charforge.cli import base, bench, chat, check, doctor, eval, expand, imagine, inspect, new, train
 
 app = typer.Typer(
     name="charforge",
@@ -26,6 +26,8 @@ app.command("chat")(chat.chat)
 app.command("imagine")(imagine.imagine)
 app.command("eval")(eval.evaluate)
 app.command("inspect")(inspect.inspect)
+app.command("bench")(bench.bench)
+app.command("doctor")(doctor.doctor)
 app.add_typer(base.app, name="base")
 
 

@@ -1,0 +1,104 @@
+"""Seconds and memory of a piece of work."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from charforge.train.progress import peak_memory_gib
+
+_CLEAR_PEAK, _WAITING = Path("/proc/self/clear_refs"), Path("/proc/self/schedstat")
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Seconds of the middle run, how many were timed, and the highest memory of all of them."""
+
+    seconds: float
+    repeats: int
+    peak_gib: float
+
+
+class Meter:
+    """Measures on one device. On GPUs memory is what PyTorch allocated at most, everything included.
+
+    On a CPU it is the process's highest resident memory less what it held when the meter was made. Linux lets a
+    process forget its peak, so each piece of work gets its own there (``own_peaks``); elsewhere it is the peak so far.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.own_peaks = _forget_host_peak() or device != "cpu"
+        self._resting = peak_memory_gib()
+
+    def reset(self) -> None:
+        """Forget the peak and give unused memory back."""
+        gc.collect()
+        if self.device == "cpu":
+            _return_free_memory()
+            _forget_host_peak()
+        else:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+
+    def peak_gib(self) -> float:
+        """The highest memory since the last reset."""
+        return self.host_peak_gib() if self.device == "cpu" else torch.cuda.max_memory_allocated() / GIB
+
+    def host_peak_gib(self) -> float:
+        """The highest memory of this process on the host, less what it held at the start."""
+        return max(0.0, peak_memory_gib() - self._resting)
+
+    def wait(self) -> None:
+        """Return when the device has done all that was asked of it."""
+        if self.device != "cpu":
+            torch.cuda.synchronize()
+
+    def measure(self, work: Callable[[], object], repeats: int) -> Reading:
+        """Run ``work`` once to warm up, then ``repeats`` times."""
+        self.reset()
+        times = []
+        for _ in range(repeats + 1):
+            self.wait()
+            began = time.perf_counter()
+            work()
+            self.wait()
+            times.append(time.perf_counter() - began)
+        return Reading(statistics.median(times[1:]), repeats, self.peak_gib())
+
+
+def did_not_fit(error: BaseException | None) -> bool:
+    """Whether an error is, or was caused by, a lack of memory."""
+    return error is not None and (isinstance(error, torch.OutOfMemoryError) or did_not_fit(error.__cause__))
+
+
+def waiting_seconds() -> float | None:
+    """How long this process's first thread has waited for a processor that others used; None where nobody counts."""
+    try:
+        return int(_WAITING.read_text("utf-8").split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _return_free_memory() -> None:
+    """Let the C library give freed memory back, where it can (glibc): it would count for the next piece of work."""
+    with suppress(AttributeError, TypeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _forget_host_peak() -> bool:
+    """Reset the peak of resident memory where the system can (Linux); False elsewhere."""
+    try:
+        _CLEAR_PEAK.write_text("5")
+    except OSError:
+        return False
+    return True

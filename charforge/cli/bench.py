@@ -1,0 +1,109 @@
+"""``charforge bench``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+BUSY = 0.05
+
+
+def bench(
+    base: Annotated[str, typer.Option(help="a shape: bagel, mini, small, or the folder of a base")] = "mini",
+    precision: Annotated[str, typer.Option(help="bf16, int8 or nf4")] = "bf16",
+    preset: Annotated[str | None, typer.Option(help="take batch sizes and memory settings from this preset")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="one small size of everything, once")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
+    out: Annotated[Path | None, typer.Option(help="also write the JSON to this file")] = None,
+) -> None:
+    """Measure speed and memory of both training stages on this machine, with random weights: nothing is downloaded.
+
+    \b
+    Examples:
+      charforge bench --base small --quick
+      charforge bench --base bagel --precision int8 --json --out bagel-int8.json
+    """
+    import json
+
+    from charforge.bench.run import run_bench
+    from charforge.chat.session import default_device
+    from charforge.cli.output import counting, print_json, say
+    from charforge.files import write_atomic
+
+    result = run_bench(base, precision, default_device(), counting, preset, quick)
+    if out is not None:
+        write_atomic(out, json.dumps(result, indent=2) + "\n")
+    if as_json:
+        print_json(result)
+    else:
+        print_result(result)
+    if out is not None:
+        say(f"wrote {out}")
+
+
+def print_result(result: dict[str, Any]) -> None:
+    """Three tables and a line for a person."""
+    from rich.console import Console
+
+    from charforge.cli.output import say
+
+    console = Console(stderr=True)
+    sft, rollout = result["sft"], result["rollout"]
+    steps: list[tuple[object, ...]] = []
+    for row in sft:
+        samples = f"{row['dialogues']} + {row['pictures']} x {row['picture_side']}²"
+        steps.append((row["tokens"], samples, *_figures(row, "step_s", "tokens_per_s", "peak_memory_gib", "mfu")))
+    columns: tuple[str, ...] = ("tokens", "dialogues + pictures", "seconds", "tokens/s", "peak GiB", "MFU")
+    console.print(_table("one step of the first stage", columns, steps))
+    drawings: list[tuple[object, ...]] = []
+    for row in rollout:
+        batch = f"group of {row['batch']}" if row["code"] == "roll_out" else row["batch"]
+        guidance = "yes" if row["guidance"] else "no"
+        figures = _figures(row, "images_per_s", "peak_memory_gib", "mfu")
+        drawings.append((batch, guidance, row["steps_run"], *figures))
+    columns = ("pictures at a time", "guidance", "steps timed", "pictures/s", "peak GiB", "MFU")
+    title = f"drawing at {rollout[0]['picture_side']}², {rollout[0]['steps']} steps"
+    console.print(_table(title, columns, drawings))
+    update, decode = result["update"], result["decode"]
+    others: list[tuple[object, ...]] = [
+        (f"update, {update['images']} pictures", *_figures(update, "step_s", "images_per_s", "peak_memory_gib")),
+        ("decode one picture", *_figures(decode, "image_s", "", "peak_memory_gib")),
+    ]
+    columns = ("what", "seconds", "pictures/s", "peak GiB")
+    console.print(_table("one step of the second stage, and the autoencoder", columns, others))
+    say(f"{result['base']} in {result['precision']} on {result['device']}")
+    say(f"built in {result['load_s']:.1f} s; host peak {result['host_peak_gib']:.2f} GiB")
+    waited = result["processor_wait_share"]
+    if waited is not None and waited > BUSY:
+        say(f"it waited {100 * waited:.0f} % of the time for a processor that others used: a quiet machine is faster")
+    say(f"MFU against {result['peak_flops'] / 1e12:.2f} TFLOP/s ({result['peak_flops_source']})")
+
+
+def _figures(row: dict[str, Any], *keys: str) -> tuple[str, ...]:
+    """The row's figures as text; the first says so when it did not fit."""
+    if row["status"] != "ok":
+        return (row["status"], *("",) * (len(keys) - 1))
+    return tuple(_shown(key, row[key]) if key else "" for key in keys)
+
+
+def _shown(key: str, value: float) -> str:
+    if key == "mfu":
+        return f"{100 * value:.0f} %"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _table(title: str, columns: tuple[str, ...], rows: list[tuple[object, ...]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", show_lines=False)
+    for column in columns:
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    return table

@@ -1,0 +1,1 @@
+"""What works on this machine: facts are collected, then judged; every complaint comes with the line that mends it."""

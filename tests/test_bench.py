@@ -1,0 +1,266 @@
+"""charforge bench: the formula against counting by hand, the builder, and the command as CI runs it."""
+
+from __future__ import annotations
+
+import json
+import math
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from test_cli import charforge
+from tiny import CONFIG
+
+from charforge.adapter.lora import add_adapter, lora_config
+from charforge.bagel.checkpoint import build_empty
+from charforge.bagel.model import computes_in_bf16
+from charforge.bagel.packing import pack
+from charforge.bench import measure
+from charforge.bench.batches import batch_flops, batch_settings, make_dataset, plan_batch
+from charforge.bench.flops import (
+    Tokens,
+    adapter_flops,
+    attention_flops,
+    drawing_tokens,
+    linear_flops,
+    listed_peak,
+    pack_tokens,
+    step_flops,
+)
+from charforge.bench.random_base import PRECISIONS, build_random_base, weight_bytes
+from charforge.bench.run import headline, run_bench
+from charforge.bench.shapes import bench_settings, shape
+from charforge.cli.bench import print_result
+from charforge.errors import InputError, MachineError
+from charforge.settings import SftSettings
+from charforge.train.sft import step_batch
+
+HEADLINE = (
+    "sft_step_s", "sft_tokens_per_s", "rollout_images_per_s", "update_step_s", "peak_memory_gib", "mfu", "load_s",
+)  # fmt: skip
+
+
+def nobody(*_: int) -> None:
+    pass
+
+
+@contextmanager
+def silent(_: str):
+    yield nobody
+
+
+def test_the_random_7b_has_the_published_number_of_parameters():
+    model = build_empty(shape("bagel"))
+    assert sum(parameter.numel() for parameter in model.parameters()) == 14_607_260_128
+    # GiB of bagel.md section 2, autoencoder in fp32 included
+    for precision, gib in (("bf16", 27.21), ("int8", 15.06), ("nf4", 9.74)):
+        assert weight_bytes(shape("bagel"), precision) / 2**30 == pytest.approx(gib + 0.312, abs=0.02)
+
+
+def test_flops_against_a_count_by_hand():
+    # tests/tiny.py: 4 layers of width 128 (inner 192), generation of width 64 (inner 128) on two of them,
+    # 4 heads and 2 key heads of 16, vocabulary 96, latents of 16 values
+    und_layer = 128 * 64 + 2 * 128 * 32 + 64 * 128 + 3 * 128 * 192
+    gen_layer = 64 * 64 + 2 * 64 * 32 + 64 * 64 + 3 * 64 * 128
+    time_and_values = 256 * 64 + 64 * 64 + 2 * 16 * 64
+    tokens = Tokens(10, 4, 3, ((14, 14),), ((10, 10),))
+    by_hand = 2 * (10 * 4 * und_layer + 4 * (2 * gen_layer + time_and_values) + 3 * 128 * 96)
+    assert linear_flops(CONFIG, tokens) == by_hand
+    # scores and values, 2 x 2 operations, 4 heads of 16; latents take part in two of four layers
+    assert attention_flops(CONFIG, tokens) == 4 * 64 * (2 * 14 * 14 + 2 * 10 * 10)
+    und_lora = 2 * ((128 + 64) + 2 * (128 + 32) + (64 + 128) + 3 * (128 + 192))
+    gen_lora = 2 * ((64 + 64) + 2 * (64 + 32) + (64 + 64) + 3 * (64 + 128))
+    assert adapter_flops(CONFIG, tokens, rank=2) == 2 * (10 * 4 * und_lora + 4 * 2 * gen_lora)
+    learned = attention_flops(CONFIG, tokens) + adapter_flops(CONFIG, tokens, 2)
+    assert step_flops(CONFIG, tokens, 2) == 2 * by_hand + 3 * learned
+
+
+def test_linear_flops_are_the_real_parameters_of_the_7b():
+    config = shape("bagel")
+    one_of_each = linear_flops(config, Tokens(1, 1, 1, (), ()))
+    matrices = sum(
+        p.numel()
+        for name, p in build_empty(config).named_parameters()
+        if p.ndim == 2 and not name.startswith(("vit_", "connector", "latent_pos")) and "embed_tokens" not in name
+    )
+    assert one_of_each == 2 * matrices
+
+
+def test_a_drawing_step_sees_its_context():
+    drawn = drawing_tokens(CONFIG, rows=3, latents=4, context=5)
+    assert (drawn.understanding, drawn.latents, drawn.supervised) == (6, 12, 0)
+    assert drawn.rows == ((6, 11),) * 3
+    assert pack_tokens([(6, 4, 0), (8, 0, 2)]).rows == ((10, 10), (8, 8))
+
+
+@pytest.mark.parametrize("tokens", [512, 2048, 4096, 8192])
+@pytest.mark.parametrize("name", ["bagel", "mini", "small"])
+def test_a_batch_has_exactly_its_tokens(name: str, tokens: int):
+    config = shape(name)
+    batch = plan_batch(config, tokens)
+    assert batch.tokens == tokens
+    assert batch.latents_per_picture <= tokens // 2
+    assert batch.pictures >= 1 and batch.dialogues
+
+
+def test_the_7b_learns_from_one_512_picture_at_2k_and_one_1024_picture_at_8k():
+    assert plan_batch(shape("bagel"), 2048).picture_side == 512
+    assert plan_batch(shape("bagel"), 8192).picture_side == 1024
+
+
+def test_one_step_takes_every_sample_of_the_batch_once():
+    config = shape("small")
+    batch = plan_batch(config, 1024)
+    data = make_dataset(config, batch)
+    texts, pictures, _ = step_batch(data, batch_settings(SftSettings(caption_dropout=0.0), batch), seed=0, step=3)
+    lengths = sum(len(part.ids) + 2 for sample in texts for part in sample)
+    assert lengths == sum(n for n, _ in batch.dialogues)
+    supervised = sum(len(part.ids) + 1 for sample in texts for part in sample if part.loss)
+    assert supervised == sum(loss for _, loss in batch.dialogues)
+    assert len(pictures) == batch.pictures == len({id(picture) for picture in pictures})
+
+
+def test_captions_that_are_only_read_cost_less():
+    config = shape("mini")
+    batch = plan_batch(config, 2048)
+    assert batch_flops(config, batch, 16, False) < batch_flops(config, batch, 16, True)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_random_base_of_each_precision_is_whole_and_sized_as_predicted(precision: str):
+    config = shape("small", quick=True)
+    base = build_random_base("small", config, precision, "cpu", nobody)
+    held = [p for module in (base.model, base.autoencoder) for p in module.parameters()]
+    assert not any(p.is_meta or p.requires_grad for p in held)
+    held_bytes = sum(p.numel() * p.element_size() for p in held)
+    # scales are not parameters: 3 % of the small shape in nf4
+    dtype = base.model.vae2llm.weight.dtype
+    assert held_bytes == pytest.approx(weight_bytes(config, precision, dtype), rel=0.05)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_gradients_pass_through_the_base_after_it_was_used_without(precision: str):
+    config = shape("small", quick=True)
+    base = build_random_base("small", config, precision, "cpu", nobody)
+    adapter = add_adapter(base.model, lora_config(4, 8), 0)
+    splits = [list(sample) for sample in make_dataset(config, plan_batch(config, 512)).dialogues]
+
+    def loss() -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=computes_in_bf16(base.model)):
+            return base.model(pack(splits, config)).logits.float().square().mean()
+
+    with torch.no_grad():
+        loss()
+    loss().backward()
+    # lora_B of the first layer's query is reached only through everything above it
+    name = "language_model.model.layers.0.self_attn.q_proj.lora_B.default.weight"
+    assert adapter[name].grad.norm() > 0
+
+
+def test_random_weights_keep_activations_of_order_one():
+    base = build_random_base("small", shape("small", quick=True), "bf16", "cpu", nobody)
+    bench = measure.Bench(base, {}, bench_settings("small", None, True), None, 1.0, 1)  # type: ignore[arg-type]
+    context = measure.second_stage.read_prompts(base, measure._scenes(1))
+    keys, values = context.cache[-1]
+    assert 0.1 < keys.float().std() < 10 and 0.1 < values.float().std() < 10
+    assert bench.side == 128
+
+
+def test_what_does_not_fit_is_a_row_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch):
+    def no_room(*_: object) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    def no_room_for_one(*_: object) -> None:
+        try:
+            no_room()
+        except torch.OutOfMemoryError as error:
+            raise MachineError("one picture at a time does not fit") from error
+
+    monkeypatch.setattr(measure.first_stage, "train_step", no_room)
+    monkeypatch.setattr(measure.second_stage, "policy_gradient", no_room_for_one)
+    result = run_bench("small", "bf16", "cpu", silent, quick=True)
+    assert result["sft"][0]["status"] == result["update"]["status"] == "out of memory"
+    assert result["sft_step_s"] is None and result["update_step_s"] is None and result["mfu"] is None
+    assert result["rollout_images_per_s"] > 0
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: object) -> None:
+        raise MachineError("the gradient is not finite")
+
+    monkeypatch.setattr(measure.first_stage, "train_step", broken)
+    with pytest.raises(MachineError, match="not finite"):
+        run_bench("small", "bf16", "cpu", silent, quick=True)
+
+
+def test_weights_that_cannot_fit_are_refused_before_they_are_made(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("charforge.bench.run.available_host_gib", lambda: 8.0)
+    with pytest.raises(MachineError, match="--precision nf4"):
+        run_bench("bagel", "bf16", "cpu", silent)
+
+
+def test_unknown_names_say_what_there_is():
+    with pytest.raises(InputError, match="bagel, mini, small"):
+        shape("nobody")
+    with pytest.raises(InputError, match="bf16, int8, nf4"):
+        run_bench("small", "fp4", "cpu", silent)
+
+
+def test_the_headline_step_is_the_one_of_4k_tokens_or_the_largest_below():
+    def row(tokens: int, status: str = "ok") -> measure.SftRow:
+        return measure.SftRow(tokens, 1, 1, 512, status)
+
+    assert headline([row(2048), row(4096), row(8192)]).tokens == 4096
+    assert headline([row(2048), row(4096, "out of memory")]).tokens == 2048
+    assert headline([row(2048, "out of memory")]) is None
+
+
+def test_cards_are_told_apart_by_name():
+    assert listed_peak("NVIDIA H100 80GB HBM3") == 989e12
+    assert listed_peak("NVIDIA H100 PCIe") == 756e12
+    assert listed_peak("NVIDIA L40S") == 362e12
+    assert listed_peak("NVIDIA GeForce RTX 4090") == 165e12
+    assert listed_peak("NVIDIA GeForce RTX 4090 Laptop GPU") is None
+    assert listed_peak("NVIDIA GeForce RTX 3090 Ti") == 80e12
+    assert listed_peak("some future card") is None
+
+
+def test_the_command_as_programs_meet_it(tmp_path: Path):
+    done = charforge("bench", "--base", "small", "--quick", "--json", "--out", str(tmp_path / "bench.json"))
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told == json.loads((tmp_path / "bench.json").read_text("utf-8"))
+    for key in HEADLINE:
+        assert math.isfinite(told[key]) and told[key] > 0, key
+    assert told["host_peak_gib"] >= 0
+    assert (told["base"], told["quick"]) == ("small", True)
+    assert told["precision"] in ("bf16", "fp32")
+    assert told["mfu"] < 1.5
+    assert told["processor_wait_share"] is None or 0 <= told["processor_wait_share"] <= 1
+    assert told["torch"] and told["bitsandbytes"] and told["device"]
+    assert told["sft_tokens_per_s"] == pytest.approx(told["sft_tokens"] / told["sft_step_s"])
+    (step,) = told["sft"]
+    # untrained: near the entropy of the vocabulary, and at least the variance of the noise
+    assert step["ce"] == pytest.approx(math.log(2048), rel=0.2) and 1 < step["mse"] < 10
+    assert [(row["code"], row["batch"], row["guidance"]) for row in told["rollout"]] == [
+        ("draw", 1, False), ("draw", 1, True), ("draw", 2, False), ("draw", 2, True), ("roll_out", 4, False),
+    ]  # fmt: skip
+    assert all(row["steps"] == 14 for row in told["rollout"])
+    assert [row["steps_run"] for row in told["rollout"]] == [2, 2, 2, 2, 14]
+    assert told["update"]["first_ratio_deviation"] == 0.0
+    assert told["update"]["images_per_s"] == pytest.approx(4 / told["update_step_s"])
+
+
+@pytest.mark.parametrize("precision", ["int8", "nf4"])
+def test_quantised_shapes_run_through_both_stages(precision: str, capsys: pytest.CaptureFixture[str]):
+    result = run_bench("small", precision, "cpu", silent, quick=True)
+    assert result["precision"] == precision
+    assert all(math.isfinite(result[key]) and result[key] > 0 for key in HEADLINE)
+    assert math.isfinite(result["update"]["first_ratio_deviation"])
+    # the tables are for people: stdout stays empty
+    print_result(result | {"sft": [*result["sft"], asdict(measure.SftRow(8192, 16, 1, 1024, "out of memory"))]})
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "one step of the first stage" in told.err and "out of memory" in told.err and "MFU against" in told.err
