@@ -18,7 +18,8 @@ import torch
 from charforge.adapter.lora import add_adapter, lora_config
 from charforge.bagel.checkpoint import build_empty, set_tensor
 from charforge.bagel.config import AutoencoderConfig, BagelConfig, ExpertConfig, SpecialTokens, VisionConfig
-from charforge.estimate.cost import Workload, predict, step_samples
+from charforge.estimate.cost import predict, step_samples
+from charforge.estimate.workload import Workload
 from charforge.settings import AdapterSettings, GrpoSettings, MemorySettings, PictureSettings, Settings, SftSettings
 from charforge.train.losses import Weights, unified_gradient
 from charforge.train.optimizers import make_optimizer

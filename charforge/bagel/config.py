@@ -142,6 +142,22 @@ class BagelConfig(_Strict):
 BAGEL_TOKENS = SpecialTokens(bos=151644, eos=151645, image_start=151652, image_end=151653)
 
 
+# BAGEL-7B-MoT as published (bagel.md sections 1 and 2); the vision file counts one layer more than the checkpoint holds
+_BAGEL_LLM = {
+    "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
+    "num_key_value_heads": 4, "vocab_size": 152064, "rope_theta": 1e6, "rms_norm_eps": 1e-6,
+}  # fmt: skip
+_BAGEL_VIT = {
+    "hidden_size": 1152, "intermediate_size": 4304, "num_attention_heads": 16, "num_hidden_layers": 27,
+    "patch_size": 14, "image_size": 980,
+}  # fmt: skip
+
+
+def bagel_7b() -> BagelConfig:
+    """The shapes of BAGEL-7B-MoT, known without its files."""
+    return official_config(_BAGEL_LLM, _BAGEL_VIT, {}, BAGEL_TOKENS)
+
+
 def read_config(folder: Path) -> BagelConfig:
     """Read the configuration of a base folder: charforge's own ``charforge_base.json`` or the official layout.
 

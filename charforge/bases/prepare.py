@@ -135,10 +135,22 @@ def draw_many(base: Base, prompt: str, seed: int, count: int) -> list[Image.Imag
 
 
 def _draw(base: Base, context: Context, seeds: list[int]) -> list[Image.Image]:
+    latents = _draw_latents(base, context, seeds)
+    return [images.to_image(picture) for picture in decode_latents(base, latents)]
+
+
+def _draw_latents(base: Base, context: Context, seeds: list[int]) -> Tensor:
     noise = torch.cat([initial_noise(base, 1, seed) for seed in seeds]).to(base.model.device)
     guidance = Guidance(full=context, without_text=empty_context(len(seeds)), without_images=context)
-    latents = draw(base.model, guidance, noise, drawing_positions(base), base.config.sampling)
-    return [images.to_image(picture) for picture in decode_latents(base, latents)]
+    return draw(base.model, guidance, noise, drawing_positions(base), base.config.sampling)
+
+
+@torch.no_grad()
+def draw_target(base: Base, prompt: str, seed: int) -> Target:
+    """What the base draws for ``prompt``, as something to learn to draw: never decoded."""
+    with torch.autocast(base.model.device.type, torch.bfloat16, enabled=computes_in_bf16(base.model)):
+        context = extend_context(base.model, empty_context(), [base.tokenizer.text(prompt)])
+        return Target(_draw_latents(base, context, [seed])[0].cpu(), drawing_positions(base))
 
 
 @torch.no_grad()

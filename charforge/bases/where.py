@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from charforge.bagel.config import BagelConfig, bagel_7b, read_config
 from charforge.bagel.folder import tokenizer_file, weight_files
 from charforge.bases.cache import base_folder, cache_folder
 from charforge.bases.language import language_folder
@@ -73,6 +74,15 @@ def find_base(name: str) -> BaseFiles:
         f"there is no base named {name!r}: use mini, or another of {known}, or the folder of a checkpoint in the "
         "official layout"
     )
+
+
+def base_config(name: str) -> BagelConfig:
+    """The shapes of a base; those of ``bagel`` are known before it is here. Raises as :func:`find_base` does."""
+    if name == "mini":
+        return read_config(MINI)
+    if name == "bagel" and not pulled("bagel") and name not in registered():
+        return bagel_7b()
+    return read_config(find_base(name).config_folder)
 
 
 def folder_files(name: str, folder: Path) -> BaseFiles:

@@ -13,7 +13,7 @@ from charforge.bagel.context import empty_context
 from charforge.bagel.model import computes_in_bf16
 from charforge.bagel.sampler import Guidance, draw
 from charforge.bases.base import Base
-from charforge.bases.prepare import decode_latents
+from charforge.bases.prepare import decode_latents, drawing_positions
 from charforge.bench.batches import batch_flops, batch_settings, make_dataset, plan_batch
 from charforge.bench.flops import drawing_tokens, forward_flops
 from charforge.bench.meter import Meter, did_not_fit
@@ -22,7 +22,8 @@ from charforge.expand.scenes import Check, Scene
 from charforge.settings import Settings
 from charforge.train import grpo as second_stage
 from charforge.train import sft as first_stage
-from charforge.train.memory import MicroBatches
+from charforge.train.memory import Memory
+from charforge.train.optimizers import make_optimizer
 from charforge.train.rollout import Rollout, roll_out
 
 OK, DOES_NOT_FIT = "ok", "out of memory"
@@ -144,19 +145,20 @@ def fitting(bench: Bench, work: Callable[[], Row], otherwise: Row) -> Row:
 
 def measure_sft(bench: Bench, tokens: int) -> SftRow:
     """``train_step`` on a batch of ``tokens``."""
-    config, settings = bench.base.config, bench.settings
+    base, config, settings = bench.base, bench.base.config, bench.settings
     batch = plan_batch(config, tokens)
     described = (batch.tokens, len(batch.dialogues), batch.pictures, batch.picture_side)
     flops = batch_flops(config, batch, settings.adapter.rank, settings.sft.context_gradients)
 
     def work() -> SftRow:
         data, sft = make_dataset(config, batch), batch_settings(settings.sft, batch)
-        optimizer = first_stage.adamw(bench.adapter, sft)
+        memory = Memory(bench.base.model, settings.memory)
+        optimizer = first_stage.adamw(bench.adapter, sft, settings.memory.optimizer)
         logs: list[first_stage.StepLog] = []
 
         def step() -> None:
-            parameters = list(bench.adapter.values())
-            logs.append(first_stage.train_step(bench.base.model, parameters, optimizer, data, sft, 0, len(logs)))
+            parameters, number = list(bench.adapter.values()), len(logs)
+            logs.append(first_stage.train_step(base.model, parameters, optimizer, data, sft, 0, number, memory))
 
         reading = bench.meter.measure(step, bench.repeats)
         return SftRow(
@@ -190,7 +192,7 @@ def measure_draw(bench: Bench, batch: int, guidance: bool, steps_run: int) -> Ro
         "cfg_text_scale": GUIDANCE_SCALE if guidance else 1.0,
     }  # fmt: skip
     sampling = base.config.sampling.model_copy(update=changes)
-    positions = second_stage.drawing_positions(base)
+    positions = drawing_positions(base)
     shape = (batch, positions.shape[0], base.config.latent_token_size)
 
     def work() -> RolloutRow:
@@ -217,7 +219,7 @@ def measure_draw(bench: Bench, batch: int, guidance: bool, steps_run: int) -> Ro
 
 def _drawing_flops(bench: Bench, rows: int, context: int) -> float:
     """One step of ``rows`` pictures after ``context`` tokens."""
-    tokens = drawing_tokens(bench.base.config, rows, second_stage.drawing_positions(bench.base).shape[0], context)
+    tokens = drawing_tokens(bench.base.config, rows, drawing_positions(bench.base).shape[0], context)
     return forward_flops(bench.base.config, tokens, bench.settings.adapter.rank)
 
 
@@ -225,7 +227,7 @@ def measure_rollout(bench: Bench) -> tuple[RolloutRow, Rollout | None]:
     """``roll_out`` of one group with all its steps, and what it drew (None where it does not fit)."""
     base, grpo = bench.base, bench.settings.grpo
     described = ("roll_out", grpo.group, False, bench.side, grpo.steps, grpo.steps)
-    positions = second_stage.drawing_positions(base)
+    positions = drawing_positions(base)
 
     def work() -> tuple[RolloutRow, Rollout | None]:
         contexts = second_stage.read_prompts(base, _scenes(grpo.prompts))
@@ -233,7 +235,8 @@ def measure_rollout(bench: Bench) -> tuple[RolloutRow, Rollout | None]:
 
         def once() -> None:
             # the same seed each time: the window, and with it the work, stays where it is
-            drawn[:] = [roll_out(base.model, contexts, positions, grpo, torch.Generator().manual_seed(1))]
+            generator = torch.Generator().manual_seed(1)
+            drawn[:] = [roll_out(base.model, contexts, positions, grpo, generator, grpo.micro_batch)]
 
         with bench.autocast:
             reading = bench.meter.measure(once, bench.repeats)
@@ -267,18 +270,18 @@ def measure_update(bench: Bench, rollout: Rollout | None) -> UpdateRow:
 
     def work() -> UpdateRow:
         contexts = second_stage.read_prompts(base, _scenes(grpo.prompts))
-        optimizer, batches = second_stage.adamw(parameters), MicroBatches(grpo.micro_batch)
+        how = settings.memory.model_copy(update={"micro_batch": grpo.micro_batch})
+        memory = Memory(base.model, how)
+        optimizer = make_optimizer([{"params": parameters, "lr": 0.0}], how.optimizer, (0.9, 0.99))
         nothing = first_stage.Dataset([], [], [], [], [], [], [], [])
         told: list[second_stage.UpdateStatistics] = []
 
-        def reward_gradient() -> second_stage.UpdateStatistics:
-            return second_stage.policy_gradient(
-                base, contexts, rollout, gains, range(grpo.prompts), grpo, parameters, batches
-            )
+        def reward_gradient(size: int) -> second_stage.UpdateStatistics:
+            return second_stage.policy_gradient(base, contexts, rollout, gains, range(grpo.prompts), grpo, size)
 
         def once() -> None:
             statistics, _ = second_stage.update(
-                base, optimizer, parameters, nothing, settings, len(told), reward_gradient
+                base, optimizer, parameters, nothing, settings, len(told), reward_gradient, memory
             )
             told.append(statistics)
 
@@ -288,7 +291,7 @@ def measure_update(bench: Bench, rollout: Rollout | None) -> UpdateRow:
             step_s=reading.seconds,
             images_per_s=described[0] / reading.seconds,
             peak_memory_gib=reading.peak_gib,
-            micro_batch=min(batches.size, described[0]),
+            micro_batch=min(memory.micro_batch, described[0]),
             first_ratio_deviation=told[0].ratio_deviation,
             repeats=reading.repeats,
         )
@@ -299,7 +302,7 @@ def measure_update(bench: Bench, rollout: Rollout | None) -> UpdateRow:
 def measure_decode(bench: Bench) -> DecodeRow:
     """``decode_latents`` of one drawing."""
     base = bench.base
-    tokens = second_stage.drawing_positions(base).shape[0]
+    tokens = drawing_positions(base).shape[0]
 
     def work() -> DecodeRow:
         latents = torch.randn(1, tokens, base.config.latent_token_size, generator=torch.Generator().manual_seed(0))

@@ -17,7 +17,7 @@ from charforge.bagel.checkpoint import build_empty, set_tensor
 from charforge.bagel.config import BagelConfig
 from charforge.bagel.layers import sincos_table
 from charforge.bagel.model import BagelModel
-from charforge.bagel.quantize import KINDS, _quantized
+from charforge.bagel.quantize import KINDS, mark_quantised, quantised_linear
 from charforge.bagel.tokenizer import Tokenizer
 from charforge.bases.base import Base, compute_dtype
 from charforge.errors import InputError
@@ -69,8 +69,7 @@ def build_random_base(
         _fill(part, path, dtype, generator)
         report(done + 1, len(parts) + 1)
     if kind:
-        # what ``quantize_decoder`` sets, and for the same reason: peft has to know
-        setattr(model, "is_loaded_in_8bit" if kind == "int8" else "is_loaded_in_4bit", True)
+        mark_quantised(model, kind)
     with torch.random.fork_rng(devices=[]), torch.device(device):
         torch.manual_seed(seed)
         autoencoder = Autoencoder(config.autoencoder).eval().requires_grad_(False)
@@ -111,11 +110,10 @@ def _fill_quantized(layer: nn.Module, kind: str, dtype: torch.dtype, generator: 
         if isinstance(module, nn.Linear):
             _fill(module, name, dtype, generator)
             path, _, leaf = name.rpartition(".")
-            quantised = _quantized(module, kind)
-            if kind == "nf4":
-                # bitsandbytes 0.50 repacks a layer at its first use without gradients on CPUs with avx512_bf16, and
-                # that form has no backward pass: whatever trains after drawing would learn nothing, or fail
-                quantised.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+            # through the host, as a checkpoint's weights come
+            quantised = quantised_linear(module, module.weight.data.cpu(), kind, module.weight.device)
+            if module.bias is not None:
+                quantised.bias = nn.Parameter(module.bias.data, requires_grad=False)
             setattr(layer.get_submodule(path), leaf, quantised)
 
 

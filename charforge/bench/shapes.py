@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from charforge.bagel.config import (
-    BAGEL_TOKENS,
     AutoencoderConfig,
     BagelConfig,
     ExpertConfig,
     SamplingConfig,
     SpecialTokens,
     VisionConfig,
-    official_config,
+    bagel_7b,
     read_config,
 )
 from charforge.bases.base import MINI
@@ -23,16 +22,6 @@ from charforge.settings import Settings, read_settings
 SHAPES = ("bagel", "mini", "small")
 SIDE, QUICK_SIDE = 512, 128
 """Pixels a side of the pictures that are drawn, where the shape draws that large."""
-
-# BAGEL-7B-MoT (bagel.md sections 1 and 2); the vision file counts one layer more than the checkpoint holds
-_BAGEL_LLM = {
-    "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
-    "num_key_value_heads": 4, "vocab_size": 152064, "rope_theta": 1e6, "rms_norm_eps": 1e-6,
-}  # fmt: skip
-_BAGEL_VIT = {
-    "hidden_size": 1152, "intermediate_size": 4304, "num_attention_heads": 16, "num_hidden_layers": 27,
-    "patch_size": 14, "image_size": 980,
-}  # fmt: skip
 
 # BAGEL scaled down for one CPU core; every width a multiple of 64, which nf4 needs
 _SMALL_EXPERT = ExpertConfig(hidden_size=256, intermediate_size=768)
@@ -65,7 +54,7 @@ def shape(name: str, quick: bool = False) -> BagelConfig:
 
 def _named(name: str) -> BagelConfig:
     if name == "bagel":
-        return official_config(_BAGEL_LLM, _BAGEL_VIT, {}, BAGEL_TOKENS)
+        return bagel_7b()
     if name == "mini":
         return read_config(MINI)
     if name == "small":

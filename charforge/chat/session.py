@@ -14,13 +14,13 @@ from charforge.adapter.lora import load_adapter
 from charforge.bagel.context import Context, empty_context, extend_context, generate_text
 from charforge.bagel.model import computes_in_bf16
 from charforge.bases.base import Base, load_base
-from charforge.bases.prepare import contact_sheet, draw_many, draw_prompts
+from charforge.bases.prepare import contact_sheet, draw_many, draw_prompts, sized
 from charforge.bundle import read_bundle
 from charforge.character import Character
 from charforge.errors import InputError
 from charforge.files import write_atomic_with
 from charforge.sampling import nucleus
-from charforge.settings import ChatSettings
+from charforge.settings import ChatSettings, PictureSettings
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,8 @@ def open_character(bundle: Path, adapter: bool = True, device: str | None = None
             f"{bundle} was trained on {manifest.base.name} {manifest.base.content_hash[:12]}, here is "
             f"{base.content_hash[:12]}: install the charforge version it was made with, or train it again"
         )
+    # it draws at the size it was trained at; older bundles do not tell one
+    base = sized(base, PictureSettings(**manifest.training.settings.get("pictures", {})))
     if adapter:
         with tempfile.TemporaryDirectory() as scratch:
             opened.extract_adapter(Path(scratch))

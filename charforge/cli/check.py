@@ -26,9 +26,9 @@ def check(
     from charforge.character import check_character, read_character
     from charforge.character.judge_dialogues import judge_dialogues
     from charforge.character.judge_pictures import judge_pictures
-    from charforge.cli.output import print_json, print_pictures, print_problems, say
+    from charforge.cli.output import print_cost, print_json, print_pictures, print_problems, say
     from charforge.errors import InputError, Problem
-    from charforge.estimate import estimate
+    from charforge.estimate import cost_of
     from charforge.resources import preset_path
     from charforge.settings import read_settings
 
@@ -47,7 +47,7 @@ def check(
         pictures, about_pictures = judge_pictures(character)
         dialogues, about_dialogues = judge_dialogues(character)
         problems += [*about_pictures, *about_dialogues]
-        cost = estimate(settings)
+        cost = cost_of(character, settings)
         found = {
             "name": character.name,
             "class": character.class_noun,
@@ -71,9 +71,6 @@ def check(
         say(", ".join(f"{key}: {value}" for key, value in found.items()))
         voice = ", ".join(dialogues.voice_words) or "no words stand out"
         say(f"voice: {voice} ({dialogues.words_per_reply} words a reply)")
-        if cost.hours is None:
-            say(f"cost: not known yet for the base {settings.base}")
-        else:
-            say(f"cost: about {60 * cost.hours:.0f} minutes on two CPU cores, {cost.host_peak_gib} GiB of memory")
+        print_cost(cost)
     say("not ready to train" if wrong else "ready to train")
     raise typer.Exit(1 if wrong else 0)

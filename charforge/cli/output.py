@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from charforge.character.judge_pictures import PictureJudgement
     from charforge.errors import CharforgeError, Problem
+    from charforge.estimate import Cost
 
 
 def print_json(value: Any) -> None:
@@ -68,6 +69,23 @@ def print_metrics(lines: list[dict[str, Any]]) -> None:
         cells = [f"{m['value']:.3f}\n{m['low']:.3f} to {m['high']:.3f}" for m in line["metrics"].values()]
         table.add_row(Text(line["run"]), *cells)
     Console(stderr=True).print(table)
+
+
+def print_cost(cost: Cost) -> None:
+    """What a run will take, and what of it for what, on stderr."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"fullest moment ({cost.fullest}), GiB", title_justify="left", show_lines=False)
+    for name in cost.parts:
+        table.add_column(name)
+    table.add_row(*(f"{value:.2f}" for value in cost.parts.values()))
+    Console(stderr=True).print(table)
+    gpu = f"{cost.gpu_peak_gib:.1f} GiB of GPU memory, " if cost.gpu_peak_gib else ""
+    minutes = 60 * cost.hours
+    time = f"{minutes:.0f} minutes" if minutes < 100 else f"{cost.hours:.1f} hours"
+    say(f"cost: {gpu}{cost.host_peak_gib:.1f} GiB of memory, {cost.disk_gib:.1f} GiB of disk, about {time}")
+    say(f"      ({cost.assumed})")
 
 
 def print_error(error: CharforgeError) -> None:

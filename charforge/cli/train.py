@@ -18,6 +18,7 @@ def train(
     stage: Annotated[str, typer.Option(help="all, sft alone, or grpo on top of a finished first stage")] = "all",
     assignments: Annotated[list[str] | None, typer.Option("--set", help="key=value, e.g. sft.steps=300")] = None,
     pairs: Annotated[Path | None, typer.Option(help="train on these, e.g. charforge expand's, edited")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what it would cost, and stop")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
 ) -> None:
     """Train a character: check, expand, Unified-SFT, Character-GRPO, measure, bundle. Run it again to continue.
@@ -26,12 +27,31 @@ def train(
     Examples:
       charforge train examples/wren
       charforge train ./mychar --stage sft --seed 7 --set sft.steps=300 --json
+      charforge train ./mychar --preset bagel-24gb --dry-run
     """
     from charforge.cli.output import print_json, say
     from charforge.errors import InputError
 
     if stage not in ("all", "sft", "grpo"):
         raise InputError(f"--stage {stage}: use all, sft or grpo")
+    if dry_run:
+        from charforge.character import read_character
+        from charforge.cli.output import print_cost
+        from charforge.estimate import cost_of
+        from charforge.resources import preset_path
+        from charforge.settings import read_settings
+
+        settings = read_settings(
+            preset_path(preset), folder / "charforge.toml", assignments or [], base=base, seed=seed, quantize=quantize
+        )
+        if stage == "sft":
+            settings = settings.model_copy(update={"grpo": settings.grpo.model_copy(update={"iterations": 0})})
+        cost = cost_of(read_character(folder), settings)
+        if as_json:
+            print_json({"cost": vars(cost)})
+        else:
+            print_cost(cost)
+        return
     from charforge.train.run import train_character
 
     result = train_character(

@@ -183,14 +183,16 @@ def quantised_fact(kind: str, device: str) -> Quantised:
         import torch
         from torch import nn
 
-        from charforge.bagel.quantize import _quantized
+        from charforge.bagel.quantize import quantised_linear
 
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
             linear = nn.Linear(WIDTH, WIDTH, dtype=torch.bfloat16).to(device)
             x = torch.randn(32, WIDTH).to(device, torch.bfloat16)
             expected = linear(x).float()
-            got = _quantized(linear, kind)(x).float()
+            quantised = quantised_linear(linear, linear.weight.data.cpu(), kind, device)
+            quantised.bias = nn.Parameter(linear.bias.data, requires_grad=False)
+            got = quantised(x).float()
         return Quantised(kind, ((got - expected).norm() / expected.norm()).item())
     except Exception as error:  # a missing kernel, library or symbol: what it is called is not ours to know
         return Quantised(kind, None, one_line(error))
@@ -265,7 +267,7 @@ def base_facts() -> tuple[BaseFact, ...]:
     fetched = cache_folder() / "smollm2-135m-instruct"
     missing = tuple(name for name in FILES if not (fetched / name).is_file())
     try:
-        from charforge.bases.base import MINI, MINI_FILES, MINI_READING
+        from charforge.bases.where import MINI, MINI_FILES, MINI_READING
 
         packaged = [MINI / "charforge_base.json", MINI / "autoencoder.safetensors", MINI_READING]
         packaged += [MINI / name for name in MINI_FILES]

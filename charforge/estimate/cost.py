@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 import torch
@@ -10,13 +9,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from charforge.bagel.config import BagelConfig
 from charforge.bagel.context import Context, empty_context, extend_context, prepare_canvas, velocity
-from charforge.bagel.images import resized, unpatchify_latent
+from charforge.bagel.images import unpatchify_latent
 from charforge.bagel.layers import fused_everywhere, grid_position_ids
 from charforge.bagel.model import BagelModel
 from charforge.bagel.packing import TextSplit
 from charforge.bagel.vision import VisionTower
 from charforge.estimate.live import LiveBytes
 from charforge.estimate.stand_in import autoencoder_stand_in, stand_in
+from charforge.estimate.workload import Workload
 from charforge.sample import Sample, Target
 from charforge.settings import GrpoSettings, Settings, SftSettings
 from charforge.train.grpo import clipped_loss
@@ -25,25 +25,15 @@ from charforge.train.rollout import Step
 
 GIB = 2**30
 # Around the tensors. Measured on a CPU (docs/log.md, 2026-11-24): the process after its imports; what glibc's heap
-# holds beyond the tensors in use. A CUDA context and the gaps of its allocator are an assumption, not measured.
-IMPORTS_GIB, HEAP_GAPS = 0.75, 0.15
+# holds beyond the tensors in use, of which a part grows with what the steps make and free. A CUDA context and the gaps
+# of its allocator are an assumption, not measured.
+IMPORTS_GIB, HEAP_GIB, HEAP_GAPS = 0.75, 0.3, 0.5
 CUDA_CONTEXT_GIB, CUDA_GAPS = 0.6, 0.08
 # on the host while a base is loaded onto a GPU: the largest tensor as it is read and as it is sent
 LOADING_GIB = 2.2
 JUDGES_GIB = {"efficientnet-lite0": 0.02, "dinov2": 0.35}
 CLIP_GIB, PUBLISHED_GIB = 1.6, 3.0
 OPTIMIZER_BYTES = {"adamw": 8, "adamw8bit": 2, "paged_adamw8bit": 2}
-TOKEN_CHARACTERS = 4.0
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What one step reads, in tokens: (prompt, reply) of conversations, looks at pictures, captions, latents."""
-
-    conversations: tuple[tuple[int, int], ...]
-    caption: int
-    latents: tuple[int, ...]
-    drawing: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -72,31 +62,6 @@ class Speed:
 
 CPU_SPEED = Speed(3.2e11, "two cores of a server CPU with bf16, as measured")
 GPU_SPEED = Speed(6e13, "a card that computes 165 TFLOP/s in bf16, 36 % of it in use: assumed, not measured")
-
-
-def workload(
-    config: BagelConfig, settings: Settings, replies: list[tuple[int, int]], pictures: list[tuple[int, int]]
-) -> Workload:
-    """The fullest step of a run: ``replies`` are characters of (what comes before, reply), ``pictures`` sizes."""
-    sft = settings.sft
-    texts = sft.dialogues + sft.knowledge + sft.looks + sft.replay_texts
-    longest = sorted(replies, key=sum, reverse=True)[: max(1, len(replies) // 4)] or [(400, 200)]
-    tokens = [tuple(math.ceil(count / TOKEN_CHARACTERS) for count in pair) for pair in longest]
-    longest_side = settings.pictures.longest_side or config.image_max_size
-    shortest_side = settings.pictures.shortest_side or config.image_min_size
-    sides = [resized(*size, longest_side, shortest_side, config.latent_stride) for size in pictures]
-    stride = config.latent_stride
-    latents = [(width // stride) * (height // stride) for width, height in sides]
-    if config.square_images:
-        latents = [config.max_latent_size**2] * max(1, len(pictures))
-    side = settings.pictures.draw_side
-    drawing = ((side or config.sampling.height) // stride, (side or config.sampling.width) // stride)
-    return Workload(
-        conversations=tuple(tokens[index % len(tokens)] for index in range(texts)),  # type: ignore[misc]
-        caption=40,
-        latents=tuple(sorted(latents, reverse=True)[: max(1, sft.pictures)]) or (drawing[0] * drawing[1],),
-        drawing=drawing,
-    )
 
 
 def _text(tokens: int, loss: bool = False) -> TextSplit:
@@ -257,7 +222,7 @@ def predict(config: BagelConfig, settings: Settings, work: Workload, device: str
         "judges": 0.0 if settings.reward.on_cpu else judges,
     }
     on_cpu = device == "cpu"
-    gaps = HEAP_GAPS * parts["activations"] if on_cpu else CUDA_GAPS * sum(parts.values())
+    gaps = HEAP_GIB + HEAP_GAPS * parts["activations"] if on_cpu else CUDA_GAPS * sum(parts.values())
     parts |= {"allocator": gaps, "runtime": IMPORTS_GIB if on_cpu else CUDA_CONTEXT_GIB}
     peak = sum(parts.values())
     host = peak if on_cpu else IMPORTS_GIB + LOADING_GIB + (judges if settings.reward.on_cpu else 0.0)

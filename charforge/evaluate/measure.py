@@ -17,7 +17,7 @@ from charforge.adapter.lora import load_adapter
 from charforge.bagel.images import to_image, to_pixels
 from charforge.bagel.model import computes_in_bf16
 from charforge.bases.base import Base, load_base
-from charforge.bases.prepare import draw_prompts
+from charforge.bases.prepare import draw_prompts, sized
 from charforge.errors import InputError
 from charforge.expand import TALK, read_pairs
 from charforge.expand.scenes import Scene, read_scenes
@@ -67,7 +67,7 @@ def load_run(run: Path, device: str, adapter: bool = True) -> OpenRun:
         if not (run / name).exists():
             raise InputError(f"{run} is no finished run ({name} is missing): name a folder that charforge train made")
     settings: Settings = read_settings(run / "config.toml", None, [])
-    base = load_base(settings.base, settings.quantize, device)
+    base = sized(load_base(settings.base, settings.quantize, device), settings.pictures)
     if adapter:
         load_adapter(base.model, run / "adapter")
     pairs = read_pairs(run / "pairs" / "pairs.jsonl")

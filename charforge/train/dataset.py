@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from charforge.bagel import images
-from charforge.bagel.layers import grid_position_ids
 from charforge.bagel.packing import LookSplit
-from charforge.bases.base import MINI, Base
-from charforge.bases.own_pictures import PREFIX, own_captions, own_pictures_file
+from charforge.bases.base import Base
+from charforge.bases.own_pictures import PREFIX, own_captions
+from charforge.bases.own_replay import replay_pictures, replay_texts
 from charforge.bases.prepare import decode_target, prepare_picture, seen
 from charforge.character import Character, load_picture
 from charforge.errors import InputError
@@ -67,7 +67,7 @@ def prepared_strangers(base: Base, pairs: list[Pair]) -> dict[str, Picture]:
     used = {name for pair in pairs for name in pair.images("look") if name.startswith(PREFIX)}
     if not used:
         return {}
-    own = dict(zip(own_captions(base.name), read_replay_pictures(base), strict=True))
+    own = dict(zip(own_captions(base.name), replay_pictures(base), strict=True))
     missing = sorted(used - set(own))
     if missing:
         raise InputError(f"the pairs name {missing[0]}, which the base {base.name} does not have: expand again")
@@ -93,44 +93,12 @@ def build_dataset(base: Base, pairs: list[Pair], pictures: dict[str, Picture], s
         knowledge=samples("train", "knowledge", "refusal"),
         looks=samples("train", "vqa"),
         pictures=samples("train", *drawn),
-        replay_texts=read_replay_texts(base) if settings.replay_texts else [],
-        replay_pictures=read_replay_pictures(base) if settings.replay_pictures else [],
+        replay_texts=replay_texts(base) if settings.replay_texts else [],
+        replay_pictures=replay_pictures(base) if settings.replay_pictures else [],
         # the voice is judged on replies alone
         held_out_texts=samples("held_out", *TALK),
         held_out_pictures=samples("held_out", "text_to_image"),
     )
-
-
-def read_replay_pictures(base: Base) -> list[Sample]:
-    """The base's own captioned latents (``mini`` ships them as int8 with one scale)."""
-    file = own_pictures_file(base.name)
-    if file is None:
-        return []
-    state = load_file(file)
-    captions = own_captions(base.name).values()
-    side = round(state["tokens"].shape[1] ** 0.5)
-    ids = grid_position_ids(side, side, base.config.max_latent_size)
-    tokens = state["tokens"].float() * state["scale"]
-    return [
-        (base.tokenizer.text(caption), Target(latent, ids)) for caption, latent in zip(captions, tokens, strict=True)
-    ]
-
-
-def read_replay_texts(base: Base) -> list[Sample]:
-    """Questions with the bare base's own answers, so that training does not unlearn them."""
-    file = MINI / "replay_texts.jsonl"
-    if base.name != "mini":
-        return []
-    samples: list[Sample] = []
-    for line in file.read_text("utf-8").splitlines():
-        row = json.loads(line)
-        samples.append(
-            (
-                base.tokenizer.text(row["question"], "user"),
-                base.tokenizer.text(row["answer"], "assistant", loss=True),
-            )
-        )
-    return samples
 
 
 def quantised_tokens(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,6 +7,7 @@ import math
 import resource
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,10 @@ PREVIEW_SEED = 1000
 
 def peak_memory_gib() -> float:
     """The largest resident memory of this process so far."""
+    with suppress(OSError, StopIteration):
+        # on Linux a process inherits its parent's ru_maxrss
+        lines = Path("/proc/self/status").read_text("utf-8").splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / (1 << 20)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1 << 30 if sys.platform == "darwin" else 1 << 20)
 

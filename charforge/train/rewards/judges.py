@@ -11,7 +11,7 @@ from torch import Tensor
 
 from charforge.bagel import images
 from charforge.bases.base import Base
-from charforge.bases.prepare import decode_target
+from charforge.bases.prepare import at_work, decode_target
 from charforge.errors import InputError
 from charforge.expand.scenes import Scene
 from charforge.sample import Picture
@@ -57,7 +57,7 @@ def load_judges(base: Base, settings: RewardSettings, pictures: Mapping[str, Pic
     """
     if len(pictures) < 3:
         raise InputError("the second stage needs at least three training pictures: add some, or train with --stage sft")
-    device = base.model.device
+    device = torch.device("cpu") if settings.on_cpu else base.model.device
     encoder = load_encoder("dinov2" if settings.published else settings.encoder, device)
     # the autoencoder's own reading of them: its softness must not count as a difference
     own = [decode_target(base, picture.target)[None] for picture in pictures.values()]
@@ -82,7 +82,8 @@ def tower_encoder(base: Base) -> Encoder:
         ids = torch.cat([look.position_ids for look in looks]).to(base.model.device)
         lengths = [look.position_ids.shape[0] for look in looks]
         patches = torch.cat([look.patches for look in looks]).to(base.model.device)
-        features = base.model.vit_model(patches, ids, lengths).float()
+        with at_work(base):
+            features = base.model.vit_model(patches, ids, lengths).float()
         return F.normalize(torch.stack([part.mean(0) for part in features.split(lengths)]), dim=-1)
 
     return Encoder("vision tower", encode)

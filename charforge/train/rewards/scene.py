@@ -15,6 +15,7 @@ from charforge.bagel.context import Context, empty_context, extend_context
 from charforge.bagel.model import computes_in_bf16
 from charforge.bagel.packing import LookSplit, Split, pack
 from charforge.bases.base import Base
+from charforge.bases.prepare import at_work
 from charforge.expand.scenes import Scene
 from charforge.train.losses import select_rows
 
@@ -45,7 +46,8 @@ def answer_probabilities(base: Base, looks: Sequence[LookSplit], asked: Sequence
     model, answers = base.model, torch.zeros(len(asked))
     with adapter_off(model), torch.autocast(model.device.type, torch.bfloat16, enabled=computes_in_bf16(model)):
         for some in shares([len(look.position_ids) for look in looks]):
-            seen = extend_context(model, empty_context(len(some)), list(looks[some.start : some.stop]))
+            with at_work(base):
+                seen = extend_context(model, empty_context(len(some)), list(looks[some.start : some.stop]))
             mine = [index for index, (row, _) in enumerate(asked) if row in some]
             width = seen.valid.shape[1]
             for part in shares([width] * len(mine)):
@@ -105,7 +107,8 @@ def keyed_probabilities(base: Base, pictures: Tensor, scenes: Sequence[Scene]) -
     model = base.model
     with adapter_off(model), torch.autocast(model.device.type, torch.bfloat16, enabled=computes_in_bf16(model)):
         for some in shares([len(look.position_ids) for look in looks]):
-            seen = extend_context(model, empty_context(len(some)), looks[some.start : some.stop])
+            with at_work(base):
+                seen = extend_context(model, empty_context(len(some)), looks[some.start : some.stop])
             mine = [line for line in rows if line[0] in some]
             for part in shares([seen.valid.shape[1]] * len(mine)):
                 lines = mine[part.start : part.stop]

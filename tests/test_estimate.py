@@ -1,0 +1,92 @@
+"""What a run costs, from shapes alone: bytes as an allocator counts them, parts that add up, levers that act."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from folders import make_folder
+from test_cli import charforge
+
+from charforge.bagel.config import bagel_7b
+from charforge.estimate.cost import predict
+from charforge.estimate.live import LiveBytes
+from charforge.estimate.workload import Workload
+from charforge.resources import preset_path, resource_folder
+from charforge.settings import GrpoSettings, MemorySettings, Settings, read_settings
+
+WORK = Workload(conversations=((300, 60),) * 8, caption=40, latents=(1024,) * 4, drawing=(32, 32))
+PRESETS = sorted(path.stem for path in resource_folder("presets").glob("*.toml"))
+
+
+def test_bytes_count_once_from_the_operation_that_makes_them_until_the_last_view_is_gone():
+    before = torch.zeros(1000)
+    with LiveBytes() as live:
+        view = before.view(10, 100)[2:]
+        assert live.now == 0, "a view of what was there takes nothing"
+        made = torch.ones(256)
+        part = made[:8]
+        assert live.now == 1024
+        del made
+        assert live.now == 1024, "its view keeps it"
+        del part
+        assert (live.now, live.peak) == (0, 1024)
+        _ = view @ torch.ones(100, 5)
+    assert live.flops == 2 * 8 * 100 * 5
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_readable_and_says_what_its_values_do(name: str):
+    settings = read_settings(preset_path(name), None, [])
+    assert settings.base == ("mini" if name == "mini" else "bagel")
+    assert preset_path(name).read_text("utf-8").count("#") > 10
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("bagel-")])
+def test_the_presets_fit_the_cards_they_are_named_after(name: str):
+    card = int(name.removeprefix("bagel-").removesuffix("gb"))
+    settings = read_settings(preset_path(name), None, [])
+    latents = (settings.pictures.longest_side // 16) ** 2
+    side = settings.pictures.draw_side // 16
+    work = Workload(WORK.conversations, WORK.caption, (latents,) * 4, (side, side))
+    cost = predict(bagel_7b(), settings, work, "cuda", torch.bfloat16)
+    # a card of 24 GB has 24 * 10^9 bytes, some of them taken by the screen
+    assert cost.gpu_peak_gib < 0.95 * card * 1e9 / 2**30
+    assert sum(cost.parts.values()) == pytest.approx(cost.gpu_peak_gib, abs=0.02)
+
+
+def test_weights_are_those_of_the_published_table():
+    # bagel.md section 2, decoder linears quantised and the rest in bf16, without the vision tower's 0.75 GiB
+    expected = {None: 27.21 - 0.75, "int8": 15.06 - 0.75, "nf4": 9.74 - 0.75}
+    for kind, gib in expected.items():
+        settings = Settings(quantize=kind, memory=MemorySettings(micro_batch=1), grpo=GrpoSettings(iterations=0))
+        cost = predict(bagel_7b(), settings, replace(WORK, latents=(256,)), "cuda", torch.bfloat16)
+        assert cost.parts["weights"] == pytest.approx(gib, abs=0.03)
+
+
+def cost_with(**memory: object):
+    how = MemorySettings(**memory)  # type: ignore[arg-type]
+    # two layers of the real widths
+    config = bagel_7b().model_copy(update={"layers": 2})
+    work = Workload(((300, 60),) * 4, 8, (256,) * 4, (16, 16))
+    return predict(config, Settings(memory=how, grpo=GrpoSettings(iterations=0)), work, "cuda", torch.bfloat16)
+
+
+def test_levers_act_on_the_part_they_are_for():
+    plain, twice, one = cost_with(), cost_with(checkpoint_layers=True), cost_with(micro_batch=1)
+    assert twice.parts["activations"] < plain.parts["activations"]
+    assert one.parts["activations"] < plain.parts["activations"]
+    assert twice.hours >= plain.hours
+    assert cost_with(optimizer="adamw8bit").parts["optimiser"] <= plain.parts["optimiser"] / 3.9 + 1e-3
+
+
+def test_check_and_dry_run_tell_the_cost(tmp_path):
+    folder = make_folder(tmp_path / "pip")
+    checked = json.loads(charforge("check", str(folder), "--json", cwd=tmp_path).stdout)
+    dry = json.loads(charforge("train", str(folder), "--dry-run", "--json", cwd=tmp_path).stdout)
+    assert checked["cost"] == dry["cost"]
+    assert {"gpu_peak_gib", "host_peak_gib", "disk_gib", "hours"} <= set(dry["cost"])
+    assert 0.5 < dry["cost"]["host_peak_gib"] < 8
+    assert not (tmp_path / "runs").exists()
