@@ -28,6 +28,7 @@ from charforge.errors import InputError
 from charforge.sample import Target
 from charforge.settings import SftSettings
 from charforge.train.losses import draw_noise
+from charforge.train.memory import Memory
 from charforge.train.sft import Dataset, adamw, train_step
 
 KINDS = [None, "int8", "nf4"]
@@ -328,7 +329,7 @@ def test_an_adapter_trained_on_it_comes_back_to_the_bit_and_the_base_stays(
     optimizer, data = adamw(parameters, SETTINGS), dataset()
     with torch.autocast("cpu", torch.bfloat16):
         for step in range(2):
-            log = train_step(model, list(parameters.values()), optimizer, data, SETTINGS, 0, step)
+            log = train_step(model, list(parameters.values()), optimizer, data, SETTINGS, 0, step, Memory(model))
             assert torch.isfinite(torch.tensor([log.ce, log.mse])).all()
     round_to_bf16(parameters)
     model.eval()

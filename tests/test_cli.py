@@ -75,7 +75,7 @@ def test_wrong_usage_is_two():
         (["--set", "nonsense"], "write it as key=value"),
         (["--set", "sft.steps=-1"], "sft.steps"),
         (["--base", "nobody"], "there is no base named 'nobody'"),
-        (["--stage", "grpo"], "only sft"),
+        (["--stage", "grpo"], "no finished first stage"),
     ],
 )
 def test_wrong_settings_are_one_with_the_key_named(tmp_path: Path, arguments: list[str], words: str):

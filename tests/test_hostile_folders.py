@@ -193,7 +193,7 @@ def test_a_broken_folder_gets_its_line(tmp_path: Path, case: str) -> None:
     folder = make_folder(tmp_path / "pip")
     change(folder)
     before = snapshot(folder)
-    result = CliRunner().invoke(app, ["check", str(folder), "--json"])
+    result = CliRunner().invoke(app, ["check", "--no-cost", str(folder), "--json"])
     told = json.loads(result.stdout)
     words = problem.split("|")
     lines = [
@@ -213,7 +213,7 @@ def test_what_is_no_folder_is_told(tmp_path: Path, what: str) -> None:
     path = tmp_path / "it"
     if what == "a file":
         path.write_text("x")
-    result = CliRunner().invoke(app, ["check", str(path)])
+    result = CliRunner().invoke(app, ["check", "--no-cost", str(path)])
     assert isinstance(result.exception, SystemExit) and result.exit_code == 1
     assert "not ready to train" in result.output
 
@@ -221,7 +221,7 @@ def test_what_is_no_folder_is_told(tmp_path: Path, what: str) -> None:
 def test_a_pipe_beside_the_files_is_not_waited_for(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "pip")
     os.mkfifo(folder / "x.png")
-    command = [sys.executable, "-m", "charforge.cli.main", "check", str(folder)]
+    command = [sys.executable, "-m", "charforge.cli.main", "check", "--no-cost", str(folder)]
     assert subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
 
 
@@ -233,7 +233,7 @@ def test_a_preset_that_is_not_there_is_not_blamed_on_the_folder(tmp_path: Path) 
 def test_the_table_shows_names_as_they_are(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "pip")
     drawing(1, 16).save(folder / "images" / "[red]x[.png")
-    result = CliRunner().invoke(app, ["check", str(folder)])
+    result = CliRunner().invoke(app, ["check", "--no-cost", str(folder)])
     assert result.exit_code == 1 and "[red]x[" in result.output.replace("\n", "")
 
 
@@ -242,7 +242,7 @@ def test_new_folders_lack_nothing_but_pictures(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["new", str(folder), "--name", 'Ann "A": x', "--class", "No"]).exit_code == 0
     for number in range(1, 11):
         drawing(number).save(folder / "images" / f"{number:02d}.png")
-    told = json.loads(CliRunner().invoke(app, ["check", str(folder), "--json"]).stdout)
+    told = json.loads(CliRunner().invoke(app, ["check", "--no-cost", str(folder), "--json"]).stdout)
     assert told["ok"] and told["found"]["name"] == 'Ann "A": x' and told["found"]["class"] == "No"
     assert told["cost"]["gpu_peak_gib"] == 0.0 and told["cost"]["hours"] > 0
     assert "is not empty" in str(CliRunner().invoke(app, ["new", str(folder)]).exception)

@@ -12,6 +12,7 @@ def check(
     folder: Annotated[Path, typer.Argument(help="the character's folder")],
     preset: Annotated[str, typer.Option(help="a preset's name, or the path of a .toml file")] = "mini",
     base: Annotated[str | None, typer.Option(help="mini, or a folder in the official BAGEL layout")] = None,
+    with_cost: Annotated[bool, typer.Option("--cost/--no-cost", help="leave the cost out: some seconds faster")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
 ) -> None:
     """Read a character folder and say what it holds, what is wrong and how to mend it, and what training would cost.
@@ -47,7 +48,7 @@ def check(
         pictures, about_pictures = judge_pictures(character)
         dialogues, about_dialogues = judge_dialogues(character)
         problems += [*about_pictures, *about_dialogues]
-        cost = cost_of(character, settings)
+        cost = cost_of(character, settings) if with_cost else None
         found = {
             "name": character.name,
             "class": character.class_noun,
@@ -59,7 +60,7 @@ def check(
             "found": found,
             "pictures": [vars(one) for one in pictures],
             "dialogues": vars(dialogues),
-            "cost": vars(cost),
+            "cost": vars(cost) if cost else None,
         }
     if as_json:
         print_json({"ok": not wrong, "found": {}, "problems": [vars(problem) for problem in problems], **told})
@@ -71,6 +72,7 @@ def check(
         say(", ".join(f"{key}: {value}" for key, value in found.items()))
         voice = ", ".join(dialogues.voice_words) or "no words stand out"
         say(f"voice: {voice} ({dialogues.words_per_reply} words a reply)")
-        print_cost(cost)
+        if cost is not None:
+            print_cost(cost)
     say("not ready to train" if wrong else "ready to train")
     raise typer.Exit(1 if wrong else 0)

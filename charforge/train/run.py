@@ -63,18 +63,18 @@ def train_character(
     )
     identity = run_identity(character, settings, pairs_file)
     run = out or find_run(character, identity)
-    open_run(run, settings, identity)
     result_file = run / "result.json"
     slug = slug_of(character)
     both = stage != "sft" and settings.grpo.iterations > 0
+    if stage == "grpo" and not result_file.exists():
+        raise InputError(
+            f"{run} has no finished first stage: run charforge train without --stage, or --stage sft first"
+        )
+    open_run(run, settings, identity)
     if result_file.exists():
         metrics = json.loads(result_file.read_text("utf-8"))
         if metrics["stage"] == "grpo" or not both:
             return TrainResult(run, run / f"{slug}.charx", metrics)
-    elif stage == "grpo":
-        raise InputError(
-            f"{run} has no finished first stage: run charforge train without --stage, or --stage sft first"
-        )
 
     began = time.time()
     with Progress(run) as progress:
