@@ -27,7 +27,7 @@ GIB = 2**30
 # Around the tensors. Measured on a CPU (docs/log.md, 2026-11-24): the process after its imports; what glibc's heap
 # holds beyond the tensors in use, of which a part grows with what the steps make and free. A CUDA context and the gaps
 # of its allocator are an assumption, not measured.
-IMPORTS_GIB, HEAP_GIB, HEAP_GAPS = 0.75, 0.3, 0.5
+IMPORTS_GIB, HEAP_GIB, HEAP_GAPS = 0.75, 0.25, 0.5
 CUDA_CONTEXT_GIB, CUDA_GAPS = 0.6, 0.08
 # on the host while a base is loaded onto a GPU: the largest tensor as it is read and as it is sent
 LOADING_GIB = 2.2
