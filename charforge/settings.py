@@ -176,7 +176,7 @@ def settings_toml(settings: Settings) -> str:
             lines.append(f"{key} = {json.dumps(value)}")
     for key, value in data.items():
         if isinstance(value, dict):
-            lines += ["", f"[{key}]", *(f"{name} = {json.dumps(item)}" for name, item in value.items())]
+            lines += ["", f"[{key}]", *(f"{n} = {json.dumps(v)}" for n, v in value.items() if v is not None)]
     return "\n".join(lines) + "\n"
 
 
