@@ -242,7 +242,7 @@ def test_new_folders_lack_nothing_but_pictures(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["new", str(folder), "--name", 'Ann "A": x', "--class", "No"]).exit_code == 0
     for number in range(1, 11):
         drawing(number).save(folder / "images" / f"{number:02d}.png")
-    told = json.loads(CliRunner().invoke(app, ["check", "--no-cost", str(folder), "--json"]).stdout)
+    told = json.loads(CliRunner().invoke(app, ["check", str(folder), "--json"]).stdout)
     assert told["ok"] and told["found"]["name"] == 'Ann "A": x' and told["found"]["class"] == "No"
     assert told["cost"]["gpu_peak_gib"] == 0.0 and told["cost"]["hours"] > 0
     assert "is not empty" in str(CliRunner().invoke(app, ["new", str(folder)]).exception)

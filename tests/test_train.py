@@ -17,7 +17,7 @@ SHORT = [
     "--set", "sft.steps=3", "--set", "sft.dialogues=1", "--set", "sft.knowledge=0", "--set", "sft.looks=1",
     "--set", "sft.pictures=1", "--set", "sft.replay_pictures=1", "--set", "sft.draws=1",
     "--set", "sft.evaluate_every=2", "--set", "sft.preview_every=2", "--set", "sft.checkpoint_every=1",
-    "--set", "chat.max_tokens=6",
+    "--set", "chat.max_tokens=6", "--set", "pictures.draw_steps=4",
     "--set", "grpo.iterations=2", "--set", "grpo.prompts=1", "--set", "grpo.group=4", "--set", "grpo.updates=1",
     "--set", "grpo.steps=4", "--set", "grpo.window=1", "--set", "grpo.window_last_start=1",
     "--set", "grpo.anchor_pictures=1", "--set", "grpo.held_out_pictures=1", "--set", "grpo.evaluate_every=2",
