@@ -60,7 +60,7 @@ class Speed:
     source: str
 
 
-CPU_SPEED = Speed(3.2e11, "two cores of a server CPU with bf16, as measured")
+CPU_SPEED = Speed(1.6e11, "two cores of a server CPU with bf16, as measured")
 GPU_SPEED = Speed(6e13, "a card that computes 165 TFLOP/s in bf16, 36 % of it in use: assumed, not measured")
 
 
