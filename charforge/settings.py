@@ -107,10 +107,10 @@ class RewardSettings(_Strict):
 class PictureSettings(_Strict):
     """Sizes in pixels. None: as the base has it."""
 
-    longest_side: int | None = Field(None, ge=16)
-    shortest_side: int | None = Field(None, ge=16)
-    draw_side: int | None = Field(None, ge=16)
-    draw_steps: int | None = Field(None, ge=2)
+    longest_side: int | None = Field(None, ge=16, le=4096)
+    shortest_side: int | None = Field(None, ge=16, le=4096)
+    draw_side: int | None = Field(None, ge=16, le=4096)
+    draw_steps: int | None = Field(None, ge=2, le=500)
 
 
 class MemorySettings(_Strict):

@@ -85,6 +85,18 @@ def good(tmp_path: Path) -> Path:
     return write_bundle(tmp_path / "pip.charx", manifest(), folder, DIALOGUES, png())
 
 
+@pytest.mark.parametrize("drawing", [{"draw_steps": 10**9}, {"draw_side": "huge"}, {"speed": 3}, 7])
+def test_sizes_to_draw_at_are_checked_before_anything_is_drawn(good: Path, tmp_path: Path, drawing: object):
+    def change(members: dict[str, bytes]) -> None:
+        told = json.loads(members[MANIFEST])
+        told["drawing"] = drawing
+        members[MANIFEST] = json.dumps(told).encode()
+
+    (tmp_path / "bad.charx").write_bytes(rebuilt(good, change))
+    with pytest.raises(InputError, match="refused"):
+        read_bundle(tmp_path / "bad.charx")
+
+
 def test_round_trip(good: Path, tmp_path: Path):
     bundle = read_bundle(good)
     assert bundle.manifest.character == manifest().character

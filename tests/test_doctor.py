@@ -85,6 +85,7 @@ def test_a_good_machine_has_nothing_to_mend():
         ("cache folder", "missing", {"cache": Cache("/cache", 0.3, True)}),
         ("cache folder", "warning", {"cache": Cache("/cache", 3.0, True)}),
         ("base mini", "missing", {"bases": (BaseFact("mini", False, (), ("vision.safetensors",)),)}),
+        ("base other", "warning", {"bases": (BaseFact("other", False, ("ema.safetensors is missing",)),)}),
         ("base mini", "warning", {"bases": (BaseFact("mini", False, ("tokenizer.json",)),)}),
         ("presets", "missing", {"presets": ()}),
         ("package index", "warning", {"reached": (Reached("package index", "https://index", "timed out"),)}),

@@ -38,10 +38,9 @@ def test_bytes_count_once_from_the_operation_that_makes_them_until_the_last_view
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_is_readable_and_says_what_its_values_do(name: str):
+def test_every_preset_is_readable(name: str):
     settings = read_settings(preset_path(name), None, [])
     assert settings.base == ("mini" if name == "mini" else "bagel")
-    assert preset_path(name).read_text("utf-8").count("#") > 10
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("bagel-")])

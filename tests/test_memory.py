@@ -15,9 +15,9 @@ from charforge.bagel.images import look_split, to_image
 from charforge.bagel.packing import TextSplit, pack
 from charforge.bases.prepare import at_work, park_encoders, seen, sized
 from charforge.errors import InputError, MachineError
-from charforge.settings import MemorySettings, PictureSettings
+from charforge.settings import GrpoSettings, MemorySettings, PictureSettings, Settings
 from charforge.train.losses import Weights, draw_noise, text_loss, unified_gradient
-from charforge.train.memory import Memory
+from charforge.train.memory import Memory, memory_of_second_stage
 from charforge.train.sft import Hooks, train_sft
 
 LORA = lora_config(rank=4, alpha=8)
@@ -95,7 +95,7 @@ def test_what_does_not_fit_goes_down_notch_by_notch_and_the_result_is_the_same(t
         "4 samples at a time",
         "2 samples at a time",
         "1 samples at a time",
-        "memory.checkpoint_layers = true, a third slower",
+        "memory.checkpoint_layers = true, slower",
     ]
     assert "CUDA out of memory" in told[0] and "Tried" not in told[0]
     model.language_model.model.checkpoint_layers = False
@@ -139,12 +139,29 @@ def test_a_picture_seen_once_is_the_picture():
     assert without_patches.features is not None and without_patches.features.shape == (16, 128)
 
 
-def test_parked_encoders_come_for_the_block_and_go_back():
-    base = tiny_base()
+def test_parked_encoders_come_for_the_block_and_go_back(monkeypatch: pytest.MonkeyPatch):
+    base, moved = tiny_base(), []
+    monkeypatch.setattr(type(base.model), "device", torch.device("cuda"))
+    monkeypatch.setattr(
+        torch.nn.Module, "to", lambda module, device: moved.append((type(module).__name__, str(device)))
+    )
+    names = ["Autoencoder", "VisionTower", "Connector", "PositionTable"]
     park_encoders(base)
+    assert moved == [(name, "cpu") for name in names]
+    moved.clear()
     with at_work(base):
-        assert next(base.autoencoder.parameters()).device == base.model.device
-    assert next(base.autoencoder.parameters()).device.type == "cpu"
+        assert moved == [(name, "cuda") for name in names]
+        moved.clear()
+    assert moved == [(name, "cpu") for name in names]
+
+
+def test_the_second_stage_has_a_size_of_its_own_and_remembers_where_the_first_ended(tmp_path: Path):
+    settings = Settings(memory=MemorySettings(micro_batch=8), grpo=GrpoSettings(micro_batch=4))
+    model, file = tiny_model(), tmp_path / "memory.json"
+    assert memory_of_second_stage(model, settings, file=file).micro_batch == 4
+    file.write_text('{"micro_batch": 2, "checkpoint_layers": true}')
+    later = memory_of_second_stage(model, settings, file=file)
+    assert (later.micro_batch, later.checkpoint_layers) == (2, True)
 
 
 def test_sizes_that_a_base_cannot_draw_are_refused():

@@ -9,9 +9,10 @@ import torch
 from tiny_base import tiny_base
 
 from charforge.adapter.lora import add_adapter, lora_config
+from charforge.bagel.images import to_image
 from charforge.bases import own_replay
 from charforge.bases.own_replay import prompts, replay_pictures, replay_texts
-from charforge.bases.prepare import draw_prompts, draw_target
+from charforge.bases.prepare import decode_target, draw_prompts, draw_target
 
 
 @pytest.fixture(autouse=True)
@@ -39,9 +40,6 @@ def test_what_is_replayed_is_what_the_base_draws():
     base = tiny_base()
     prompt = prompts()[0]
     target = draw_target(base, prompt, 5)
-    from charforge.bagel.images import to_image
-    from charforge.bases.prepare import decode_target
-
     assert to_image(decode_target(base, target)).tobytes() == draw_prompts(base, [prompt], [5])[0].tobytes()
 
 

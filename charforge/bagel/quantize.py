@@ -42,6 +42,12 @@ def decoder_linears(model: BagelModel, kind: str) -> dict[str, nn.Linear]:
     return linears
 
 
+def quantised_bytes(linear: nn.Linear, kind: str) -> int:
+    """Bytes of the weight once it is quantised, scales included: one fp32 a row (int8), one a block (nf4)."""
+    rows, columns = linear.out_features, linear.in_features
+    return rows * columns + 4 * rows if kind == "int8" else rows * columns // 2 + 4 * rows * columns // NF4_BLOCK
+
+
 def quantised_linear(
     like: nn.Linear, weight: Tensor, kind: str, device: str | torch.device, int8_threshold: float = 0.0
 ) -> nn.Module:

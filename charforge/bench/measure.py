@@ -22,7 +22,7 @@ from charforge.expand.scenes import Check, Scene
 from charforge.settings import Settings
 from charforge.train import grpo as second_stage
 from charforge.train import sft as first_stage
-from charforge.train.memory import Memory
+from charforge.train.memory import Memory, memory_of_second_stage
 from charforge.train.optimizers import make_optimizer
 from charforge.train.rollout import Rollout, roll_out
 
@@ -270,9 +270,8 @@ def measure_update(bench: Bench, rollout: Rollout | None) -> UpdateRow:
 
     def work() -> UpdateRow:
         contexts = second_stage.read_prompts(base, _scenes(grpo.prompts))
-        how = settings.memory.model_copy(update={"micro_batch": grpo.micro_batch})
-        memory = Memory(base.model, how)
-        optimizer = make_optimizer([{"params": parameters, "lr": 0.0}], how.optimizer, (0.9, 0.99))
+        memory = memory_of_second_stage(base.model, settings)
+        optimizer = make_optimizer([{"params": parameters, "lr": 0.0}], memory.settings.optimizer, (0.9, 0.99))
         nothing = first_stage.Dataset([], [], [], [], [], [], [], [])
         told: list[second_stage.UpdateStatistics] = []
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
+from charforge.machine import GIB
 from charforge.train.progress import peak_memory_gib
 
 _CLEAR_PEAK, _WAITING = Path("/proc/self/clear_refs"), Path("/proc/self/schedstat")
-GIB = 1 << 30
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,12 @@ from charforge.bagel.checkpoint import build_empty, set_tensor
 from charforge.bagel.config import BagelConfig
 from charforge.bagel.layers import sincos_table
 from charforge.bagel.model import BagelModel
-from charforge.bagel.quantize import KINDS, mark_quantised, quantised_linear
+from charforge.bagel.quantize import KINDS, mark_quantised, quantised_bytes, quantised_linear
 from charforge.bagel.tokenizer import Tokenizer
 from charforge.bases.base import Base, compute_dtype
 from charforge.errors import InputError
 
 PRECISIONS = ("bf16", *KINDS)
-# nf4 keeps one fp32 scale for every 64 values, int8 one for every output row
-_NF4_BYTES = 0.5 + 4 / 64
 AUTOENCODER_BYTES = 4
 
 
@@ -142,9 +140,7 @@ def weight_bytes(config: BagelConfig, precision: str, dtype: torch.dtype = torch
         for layer in model.language_model.model.layers:
             for module in layer.modules():
                 if isinstance(module, nn.Linear):
-                    values = module.weight.numel()
-                    held = values * _NF4_BYTES if precision == "nf4" else values + 4 * module.out_features
-                    total += int(held) - values * full
+                    total += quantised_bytes(module, precision) - module.weight.numel() * full
     with torch.device("meta"):
         autoencoder = Autoencoder(config.autoencoder)
     return total + AUTOENCODER_BYTES * sum(parameter.numel() for parameter in autoencoder.parameters())

@@ -8,6 +8,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from charforge.character import Character
+from charforge.settings import PictureSettings
 
 FORMAT_VERSION = 1
 MANIFEST = "charforge.json"
@@ -76,7 +77,10 @@ class TrainingInfo(_Strict):
 
 
 class Manifest(_Strict):
-    """The whole of ``charforge.json``. ``members``: SHA-256 of every other member of the zip."""
+    """The whole of ``charforge.json``. ``drawing``: the sizes it was trained at.
+
+    ``members``: SHA-256 of every other member of the zip.
+    """
 
     format_version: int = FORMAT_VERSION
     charforge_version: str
@@ -86,6 +90,7 @@ class Manifest(_Strict):
     character: CharacterInfo
     chat: ChatInfo
     training: TrainingInfo
+    drawing: PictureSettings = PictureSettings()
     evaluation: dict[str, float | None]
     members: dict[str, str] = {}
 

@@ -20,7 +20,7 @@ from charforge.character import Character
 from charforge.errors import InputError
 from charforge.files import write_atomic_with
 from charforge.sampling import nucleus
-from charforge.settings import ChatSettings, PictureSettings
+from charforge.settings import ChatSettings
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,7 @@ def open_character(bundle: Path, adapter: bool = True, device: str | None = None
             f"{bundle} was trained on {manifest.base.name} {manifest.base.content_hash[:12]}, here is "
             f"{base.content_hash[:12]}: install the charforge version it was made with, or train it again"
         )
-    # it draws at the size it was trained at; older bundles do not tell one
-    base = sized(base, PictureSettings(**manifest.training.settings.get("pictures", {})))
+    base = sized(base, manifest.drawing)
     if adapter:
         with tempfile.TemporaryDirectory() as scratch:
             opened.extract_adapter(Path(scratch))

@@ -27,7 +27,7 @@ def check(
     from charforge.character import check_character, read_character
     from charforge.character.judge_dialogues import judge_dialogues
     from charforge.character.judge_pictures import judge_pictures
-    from charforge.cli.output import print_cost, print_json, print_pictures, print_problems, say
+    from charforge.cli.output import print_cost, print_json, print_pictures, print_problems, say, waiting
     from charforge.errors import InputError, Problem
     from charforge.estimate import cost_of
     from charforge.resources import preset_path
@@ -48,7 +48,10 @@ def check(
         pictures, about_pictures = judge_pictures(character)
         dialogues, about_dialogues = judge_dialogues(character)
         problems += [*about_pictures, *about_dialogues]
-        cost = cost_of(character, settings) if with_cost else None
+        cost = None
+        if with_cost:
+            with waiting("counting what training would take"):
+                cost = cost_of(character, settings)
         found = {
             "name": character.name,
             "class": character.class_noun,

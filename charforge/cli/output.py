@@ -76,16 +76,26 @@ def print_cost(cost: Cost) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"fullest moment ({cost.fullest}), GiB", title_justify="left", show_lines=False)
-    for name in cost.parts:
-        table.add_column(name)
-    table.add_row(*(f"{value:.2f}" for value in cost.parts.values()))
+    table = Table(title=f"fullest moment: {cost.fullest}", title_justify="left", show_lines=False)
+    table.add_column("for")
+    table.add_column("GiB", justify="right")
+    for name, value in cost.parts.items():
+        table.add_row(name, f"{value:.2f}")
     Console(stderr=True).print(table)
     gpu = f"{cost.gpu_peak_gib:.1f} GiB of GPU memory, " if cost.gpu_peak_gib else ""
     minutes = 60 * cost.hours
     time = f"{minutes:.0f} minutes" if minutes < 100 else f"{cost.hours:.1f} hours"
     say(f"cost: {gpu}{cost.host_peak_gib:.1f} GiB of memory, {cost.disk_gib:.1f} GiB of disk, about {time}")
     say(f"      ({cost.assumed})")
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """A sign of life on stderr while something takes some seconds that nobody can count."""
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
 
 
 def print_error(error: CharforgeError) -> None:

@@ -36,7 +36,7 @@ def train(
         raise InputError(f"--stage {stage}: use all, sft or grpo")
     if dry_run:
         from charforge.character import read_character
-        from charforge.cli.output import print_cost
+        from charforge.cli.output import print_cost, waiting
         from charforge.estimate import cost_of
         from charforge.resources import preset_path
         from charforge.settings import read_settings
@@ -46,7 +46,8 @@ def train(
         )
         if stage == "sft":
             settings = settings.model_copy(update={"grpo": settings.grpo.model_copy(update={"iterations": 0})})
-        cost = cost_of(read_character(folder), settings)
+        with waiting("counting what training would take"):
+            cost = cost_of(read_character(folder), settings)
         if as_json:
             print_json({"cost": vars(cost)})
         else:

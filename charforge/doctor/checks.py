@@ -182,6 +182,10 @@ def base_check(base: BaseFact) -> Check:
     if base.packaged_missing:
         gone = ", ".join(base.packaged_missing)
         return Check(name, "missing", f"the installation lacks {gone}", f"{INSTALL} --force-reinstall --no-deps")
+    if not base.fetched:
+        return Check(name, "ok", f"not fetched, and mini does not need it; {base.missing[0]}")
+    if base.missing and base.name != "mini":
+        return Check(name, "warning", base.missing[0], "charforge base list says more")
     if base.missing:
         return Check(name, "warning", "language weights not here yet (98 MB)", f"charforge base pull {base.name}")
     return Check(name, "ok", "ready")

@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from charforge.errors import CharforgeError
 from charforge.machine import GIB, cpu_name, host_memory_gib
 
 Health = Literal["healthy", "broken", "absent"]
@@ -94,6 +95,7 @@ class BaseFact:
     ready: bool
     missing: tuple[str, ...]
     packaged_missing: tuple[str, ...] = ()
+    fetched: bool = True
 
 
 @dataclass(frozen=True)
@@ -261,10 +263,11 @@ def cache_fact() -> Cache:
 
 
 def base_facts() -> tuple[BaseFact, ...]:
-    """The embedded base: the part that is installed and the part that is fetched."""
-    from charforge.bases.language import FILES, cache_folder
+    """The embedded base, the part that is installed and the part that is fetched; and every other that is known."""
+    from charforge.bases.language import FILES, language_folder
+    from charforge.bases.listing import list_bases
 
-    fetched = cache_folder() / "smollm2-135m-instruct"
+    fetched = language_folder()
     missing = tuple(name for name in FILES if not (fetched / name).is_file())
     try:
         from charforge.bases.where import MINI, MINI_FILES, MINI_READING
@@ -274,7 +277,17 @@ def base_facts() -> tuple[BaseFact, ...]:
         gone = tuple(path.name for path in packaged if not path.is_file())
     except Exception as error:  # without PyTorch nothing of it can be loaded; that is said elsewhere
         gone = (one_line(error),)
-    return (BaseFact("mini", not missing and not gone, missing, gone),)
+    mini = BaseFact("mini", not missing and not gone, missing, gone)
+    try:
+        listed = [one for one in list_bases() if one.name != "mini"]
+    except CharforgeError as error:
+        return (mini, BaseFact("registry", False, (str(error),)))
+    others = []
+    for one in listed:
+        why = (one.missing,) if one.missing else ()
+        # a base that nobody has asked for lacks nothing
+        others.append(BaseFact(one.name, one.status == "ready", why, fetched=one.status != "not fetched"))
+    return (mini, *others)
 
 
 def preset_names() -> tuple[str, ...]:

@@ -17,13 +17,13 @@ from charforge.bagel.vision import VisionTower
 from charforge.estimate.live import LiveBytes
 from charforge.estimate.stand_in import autoencoder_stand_in, stand_in
 from charforge.estimate.workload import Workload
+from charforge.machine import GIB
 from charforge.sample import Sample, Target
 from charforge.settings import GrpoSettings, Settings, SftSettings
 from charforge.train.grpo import clipped_loss
 from charforge.train.losses import Noise, Weights, draw_noise, noise_of, unified_gradient
 from charforge.train.rollout import Step
 
-GIB = 2**30
 # Around the tensors. Measured on a CPU (docs/log.md, 2026-11-24): the process after its imports; what glibc's heap
 # holds beyond the tensors in use, of which a part grows with what the steps make and free. A CUDA context and the gaps
 # of its allocator are an assumption, not measured.

@@ -13,9 +13,7 @@ from charforge.bagel.autoencoder import Autoencoder
 from charforge.bagel.checkpoint import build_empty
 from charforge.bagel.config import BagelConfig
 from charforge.bagel.model import BagelModel
-
-# bytes a weight of a quantised linear takes, and of the scales beside it: one fp32 a row (int8), one a block (nf4)
-NF4_BLOCK = 64
+from charforge.bagel.quantize import quantised_bytes
 
 
 class _QuantisedProduct(torch.autograd.Function):
@@ -54,12 +52,6 @@ class QuantisedShape(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         out = _QuantisedProduct.apply(x, self.weight, self.out_features, self.kind)
         return out if self.bias is None else out + self.bias.to(out.dtype)
-
-
-def quantised_bytes(linear: nn.Linear, kind: str) -> int:
-    """Bytes of the weight of a quantised linear with its scales."""
-    rows, columns = linear.out_features, linear.in_features
-    return rows * columns + 4 * rows if kind == "int8" else rows * columns // 2 + 4 * rows * columns // NF4_BLOCK
 
 
 def without_memory(module: nn.Module, fake: FakeTensorMode, dtype: torch.dtype) -> None:

@@ -86,6 +86,7 @@ def make_bundle(
             pairs=pairs,
             settings=settings.model_dump(),
         ),
+        drawing=settings.pictures,
         evaluation={key: value for key, value in metrics.items() if "held_out" in key},
     )
     avatar = io.BytesIO()

@@ -35,7 +35,7 @@ from charforge.train.forward_process import (
 )
 from charforge.train.held_out_scenes import HeldOutScenes, best_so_far, hacked, measure_scenes
 from charforge.train.losses import Weights, draw_noise, select_rows, unified_gradient
-from charforge.train.memory import Memory, pieces
+from charforge.train.memory import Memory, memory_of_second_stage, pieces
 from charforge.train.optimizers import make_optimizer
 from charforge.train.rewards.judges import Judges, advantages, reward_parts, total_reward, update_scales
 from charforge.train.rollout import Rollout, Step, roll_out, transition
@@ -270,7 +270,7 @@ def train_grpo(
     grpo, parameters = settings.grpo, learn_from(adapter)
     train = [scene for scene in scenes if scene.split == "train"]
     held = [scene for scene in scenes if scene.split == "held_out"]
-    memory = memory or Memory(base.model, settings.memory.model_copy(update={"micro_batch": grpo.micro_batch}))
+    memory = memory or memory_of_second_stage(base.model, settings)
     optimizer = make_optimizer(
         [{"params": list(parameters.values()), "lr": 0.0}], memory.settings.optimizer, (0.9, 0.99)
     )

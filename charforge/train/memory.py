@@ -15,7 +15,7 @@ from torch import nn
 from charforge.bagel.model import BagelModel
 from charforge.errors import MachineError
 from charforge.files import write_atomic
-from charforge.settings import MemorySettings
+from charforge.settings import MemorySettings, Settings
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -84,9 +84,7 @@ class Memory:
             self.tell(f"a step did not fit ({problem}): going on with {self.micro_batch} samples at a time")
         elif not self.checkpoint_layers:
             self.checkpoint_layers = True
-            self.tell(
-                f"one sample did not fit ({problem}): going on with memory.checkpoint_layers = true, a third slower"
-            )
+            self.tell(f"one sample did not fit ({problem}): going on with memory.checkpoint_layers = true, slower")
         else:
             raise MachineError(
                 f"one sample at a time does not fit ({problem}): use a preset for a smaller card, --quantize nf4, or "
@@ -95,3 +93,10 @@ class Memory:
         if self.file is not None:
             known = {"micro_batch": self.micro_batch, "checkpoint_layers": self.checkpoint_layers}
             write_atomic(self.file, json.dumps(known))
+
+
+def memory_of_second_stage(
+    model: BagelModel, settings: Settings, tell: Callable[[str], None] = lambda line: None, file: Path | None = None
+) -> Memory:
+    """Rollouts and updates go in pieces of ``grpo.micro_batch``, or smaller where a run has remembered less."""
+    return Memory(model, settings.memory.model_copy(update={"micro_batch": settings.grpo.micro_batch}), tell, file)

@@ -99,7 +99,7 @@ def train_character(
         second: dict[str, Any] = {}
         if both:
             own = trained_pictures(character, pairs, pictures)
-            second = second_stage(loaded, parameters, data, scenes, own, settings, run, progress, prompts, memory)
+            second = second_stage(loaded, parameters, data, scenes, own, settings, run, progress, prompts)
         round_to_bf16(parameters)
         save_adapter(loaded.model, config, run / "adapter", settings.base, torch.bfloat16)
         progress.begin("measuring", None)
