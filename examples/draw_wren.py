@@ -1,9 +1,8 @@
 """Draws the ten pictures of Wren with the renderer of the embedded base, and their captions.
 
-    python examples/draw_wren.py --icons package/icons.json
+    python examples/draw_wren.py
 
-Needs the extra ``recipe`` and icons.json of the npm package @iconify-json/fluent-emoji-flat 1.2.6 (MIT):
-``npm pack @iconify-json/fluent-emoji-flat@1.2.6``. The same input gives the same pixels.
+Needs the extra ``recipe``. The same input gives the same pixels.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from charforge.mini.captions import named_caption
-from charforge.mini.drawing import draw, read_things
+from charforge.mini.drawing import draw
 from charforge.mini.world import Look
 
 NAME = "Wren"
@@ -52,13 +51,11 @@ def caption(look: Look) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Draw the example character.")
-    parser.add_argument("--icons", type=Path, required=True, help="icons.json of fluent-emoji-flat")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "wren" / "images")
     arguments = parser.parse_args()
-    things = read_things(arguments.icons)
     arguments.out.mkdir(parents=True, exist_ok=True)
     for number, look in enumerate(looks(), start=1):
-        draw(look, things, 512).save(arguments.out / f"{number:02d}.png", optimize=True)
+        draw(look, 512).save(arguments.out / f"{number:02d}.png", optimize=True)
         (arguments.out / f"{number:02d}.txt").write_text(caption(look) + "\n", encoding="utf-8")
 
 

@@ -1,6 +1,6 @@
 """Does the second stage pay? Rendered characters, first stage against both, and against the two honest controls.
 
-    python examples/grpo_study.py OUT.jsonl --icons package/icons.json --probe mini-work/probe.safetensors
+    python examples/grpo_study.py OUT.jsonl --probe mini-work/probe.safetensors
 
 Arms for each character and seed, all from the same first stage: ``sft``; ``grpo``; ``sft_longer``, the first stage's
 loss for as many seconds as the second took; ``best_of``, no training, the best of six by the reward. Others with
@@ -30,7 +30,7 @@ from charforge.expand import expand
 from charforge.expand.scenes import Scene, write_new_scenes
 from charforge.mini import world
 from charforge.mini.captions import eyes_hidden, named_caption
-from charforge.mini.drawing import draw, read_things
+from charforge.mini.drawing import draw
 from charforge.mini.probe import Probe, load_probe
 from charforge.mini.vision import words_of
 from charforge.resources import preset_path
@@ -55,7 +55,7 @@ class Subject:
     look: world.Look
 
 
-def make_subject(number: int, out: Path, icons: Path) -> Subject:
+def make_subject(number: int, out: Path) -> Subject:
     """Ten rendered pictures of character ``number``, captions that say what varies, and a folder around them."""
     rng = random.Random(f"study {number}")
     look = world.random_look(rng, "person")
@@ -63,10 +63,9 @@ def make_subject(number: int, out: Path, icons: Path) -> Subject:
         look = world.random_look(rng, "person")
     name, folder = NAMES[number], out / NAMES[number].lower()
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    things = read_things(icons)
     for index in range(1, PICTURES + 1):
         shown = world.random_mood(rng, world.random_scene(rng, look))
-        draw(shown, things, 256).save(folder / f"images/{index:02d}.png")
+        draw(shown, 256).save(folder / f"images/{index:02d}.png")
         (folder / f"images/{index:02d}.txt").write_text(named_caption(shown, name).split(", ", 2)[2], "utf-8")
     front = f"---\nname: {name}\nclass: voxel person\n---\n{name} is a voxel person who says little.\n"
     (folder / "character.md").write_text(front, "utf-8")
@@ -267,7 +266,6 @@ def run_arm(bench: Bench, arm: str) -> tuple[dict[str, Any], Drawn]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="The second stage against its controls.")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--icons", type=Path, required=True)
     parser.add_argument("--probe", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("grpo-study"))
     parser.add_argument("--characters", type=int, nargs="+", default=[0, 1, 2, 3, 4])
@@ -281,7 +279,7 @@ def main() -> None:
     parameters = add_adapter(base.model, lora_config(16, 32), 0)
     for seed in arguments.seeds:
         for number in arguments.characters:
-            subject = make_subject(number, arguments.work, arguments.icons)
+            subject = make_subject(number, arguments.work)
             chosen = [*ONLY_PICTURES, "sft.steps=60", *arguments.assignments]
             settings = read_settings(preset_path("mini"), None, chosen, seed=seed)
             bench = prepare(base, parameters, subject, settings, arguments.work / f"{NAMES[number].lower()}-{seed}")

@@ -37,15 +37,6 @@ def drawing():
     return drawing
 
 
-@pytest.fixture
-def icons(tmp_path: Path) -> Path:
-    """A stand-in for the emoji package: every thing is a red square."""
-    body = '<rect width="32" height="32" fill="#ff0000"/>'
-    file = tmp_path / "icons.json"
-    file.write_text(json.dumps({"icons": {name: {"body": body} for name in world.THINGS}}))
-    return file
-
-
 # language
 
 
@@ -158,20 +149,19 @@ def test_answers_are_true():
 # pictures
 
 
-def test_a_look_is_always_the_same_picture(drawing, icons):
-    things = drawing.read_things(icons)
+def test_a_look_is_always_the_same_picture(drawing):
     for look in looks(5, seed=8):
-        assert drawing.draw(look, things).tobytes() == drawing.draw(look, things).tobytes()
+        assert drawing.draw(look).tobytes() == drawing.draw(look).tobytes()
 
 
 def test_a_character_can_be_drawn_larger(drawing):
-    picture = drawing.draw(PERSON, {}, size=512)
+    picture = drawing.draw(PERSON, size=512)
     assert picture.size == (512, 512) and picture.mode == "RGB"
 
 
 @pytest.mark.parametrize("outfit", list(world.OUTFITS))
 def test_clothes_have_the_colour_the_caption_says(drawing, outfit):
-    red, green = (np.asarray(drawing.draw(replace(PERSON, outfit=outfit, outfit_color=color), {})).astype(int)
+    red, green = (np.asarray(drawing.draw(replace(PERSON, outfit=outfit, outfit_color=color))).astype(int)
                   for color in ("red", "green"))  # fmt: skip
     changed = np.abs(red - green).max(-1) > 40
     assert changed.sum() > 200
@@ -181,7 +171,7 @@ def test_clothes_have_the_colour_the_caption_says(drawing, outfit):
 def test_sunglasses_and_nothing_else_hide_the_eyes(drawing):
     for glasses in world.GLASSES:
         dressed = replace(PERSON, glasses=glasses)
-        pictures = [drawing.draw(replace(dressed, eyes=eyes), {}) for eyes in world.PERSON_EYES]
+        pictures = [drawing.draw(replace(dressed, eyes=eyes)) for eyes in world.PERSON_EYES]
         stack = np.stack([np.asarray(picture).astype(int) for picture in pictures])
         # smoothing at the rim of sunglasses lets a few pixels differ by up to 26 of 255
         visible = np.ptp(stack, axis=0).max(-1) > 40
@@ -189,22 +179,22 @@ def test_sunglasses_and_nothing_else_hide_the_eyes(drawing):
 
 
 def test_every_place_shows_behind_the_character(drawing):
-    pictures = {drawing.draw(replace(PERSON, place=place), {}).tobytes() for place in ("", *world.PLACES)}
+    pictures = {drawing.draw(replace(PERSON, place=place)).tobytes() for place in ("", *world.PLACES)}
     assert len(pictures) == 1 + len(world.PLACES)
 
 
-def test_rendering_resumes_and_keeps_held_out_pictures_apart(drawing, icons, tmp_path, monkeypatch):
+def test_rendering_resumes_and_keeps_held_out_pictures_apart(drawing, tmp_path, monkeypatch):
     monkeypatch.setattr(dataset, "HELD_OUT", 4)
     monkeypatch.setattr(dataset, "CHUNK", 4)
-    assert list(dataset.render(tmp_path / "data", 6, 0, icons, processes=1))[-1] == 10
+    assert list(dataset.render(tmp_path / "data", 6, 0, processes=1))[-1] == 10
     first = np.load(tmp_path / "data" / "images.npy")
     assert first.shape == (6, 128, 128, 3) and first.dtype == np.uint8
     # a longer run keeps whole chunks and does not mistake the short last one for a whole one
-    assert list(dataset.render(tmp_path / "data", 8, 0, icons, processes=1)) == [12]
+    assert list(dataset.render(tmp_path / "data", 8, 0, processes=1)) == [12]
     longer = np.load(tmp_path / "data" / "images.npy")
     assert len(longer) == 8 and (longer[:6] == first).all()
     # another seed draws other pictures into the same folder
-    list(dataset.render(tmp_path / "data", 8, 1, icons, processes=1))
+    list(dataset.render(tmp_path / "data", 8, 1, processes=1))
     assert (np.load(tmp_path / "data" / "images.npy") != longer).any()
     held_out = np.load(tmp_path / "data" / "held_out.npy")
     known = {hashlib.sha256(picture.tobytes()).digest() for picture in longer}

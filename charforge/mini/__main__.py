@@ -21,7 +21,6 @@ Threads = Annotated[int, typer.Option(help="CPU threads")]
 
 @app.command()
 def render(
-    icons: Annotated[Path, typer.Option(help="icons.json of @iconify-json/fluent-emoji-flat 1.2.6 (npm pack)")],
     out: Out = Path("mini-work"),
     count: Annotated[int, typer.Option(help="training pictures")] = 24000,
     seed: int = 0,
@@ -30,13 +29,27 @@ def render(
     """Draw the training pictures and write captions and answers."""
     from charforge.mini import dataset
 
-    for done in dataset.render(out / "data", count, seed, icons, processes):
+    for done in dataset.render(out / "data", count, seed, processes):
         typer.echo(f"{done} of {count + dataset.HELD_OUT}", err=True)
 
 
 @app.command()
-def autoencoder(out: Out = Path("mini-work"), steps: int = 4500, threads: Threads = 2) -> None:
-    """Train the image autoencoder, measure it, encode all pictures."""
+def unpack(out: Out = Path("mini-work")) -> None:
+    """Start from the shipped weights instead of from nothing: run once before the other stages."""
+    from charforge.bases.base import MINI
+    from charforge.mini.unpack import unpack_base
+
+    unpack_base(MINI, out)
+
+
+@app.command()
+def autoencoder(
+    out: Out = Path("mini-work"),
+    steps: int = 4500,
+    decoder_only: Annotated[bool, typer.Option(help="leave the latents as they are and sharpen the decoder")] = False,
+    threads: Threads = 2,
+) -> None:
+    """Train the image autoencoder, measure it, encode all pictures. With 0 steps it only measures and encodes."""
     import numpy as np
     import torch
 
@@ -44,7 +57,7 @@ def autoencoder(out: Out = Path("mini-work"), steps: int = 4500, threads: Thread
 
     torch.set_num_threads(threads)
     pictures = np.load(out / "data" / "images.npy", mmap_mode="r")
-    train_autoencoder(pictures, AutoencoderRecipe(steps=steps), out / "autoencoder")
+    train_autoencoder(pictures, AutoencoderRecipe(steps=steps, decoder_only=decoder_only), out / "autoencoder")
     typer.echo(json.dumps(finish(out / "autoencoder", pictures, np.load(out / "data" / "held_out.npy"))))
 
 
@@ -54,6 +67,7 @@ def generation(
     minutes: Annotated[float, typer.Option(help="training time over all resumed parts")] = 75.0,
     threads: Threads = 2,
     device: str = "cpu",
+    learning_rate: Annotated[float, typer.Option(help="highest; lower to go on from shipped weights")] = 1.2e-3,
 ) -> None:
     """Train the generation expert beside the frozen language model."""
     import torch
@@ -61,7 +75,7 @@ def generation(
     from charforge.mini.generation import GenerationRecipe, prepare_generation, train_generation
 
     torch.set_num_threads(threads)
-    recipe = GenerationRecipe(minutes=minutes)
+    recipe = GenerationRecipe(minutes=minutes, learning_rate=learning_rate)
     model, data = prepare_generation(out, recipe, device)
     train_generation(model, data, recipe, out / "generation")
 
@@ -84,8 +98,11 @@ def probe(out: Out = Path("mini-work"), epochs: int = 6, threads: Threads = 2) -
 
     from charforge.mini.probe import train_probe
 
+    def on_step(step: int, steps: int, loss: float) -> None:
+        typer.echo(f"{step} of {steps}, loss {loss:.3f}", err=True)
+
     torch.set_num_threads(threads)
-    typer.echo(json.dumps({name: round(value, 4) for name, value in train_probe(out, epochs).items()}))
+    typer.echo(json.dumps({name: round(value, 4) for name, value in train_probe(out, epochs, on_step).items()}))
 
 
 @app.command()

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -38,6 +39,8 @@ class AutoencoderRecipe:
     ema: float = 0.998
     seed: int = 0
     save_every: int = 500
+    decoder_only: bool = False
+    """Sharpen the decoder alone: latents, and what was trained on them, stay valid."""
 
 
 def load_photos(held_out: bool) -> list[Tensor]:
@@ -110,6 +113,8 @@ def train_autoencoder(pictures: np.ndarray, recipe: AutoencoderRecipe, out: Path
     torch.manual_seed(recipe.seed)
     model = Autoencoder(_config())
     parameters = dict(model.kl.named_parameters())
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(not recipe.decoder_only or name.startswith("decoder."))
     optimizer = torch.optim.AdamW(parameters.values(), lr=0.0, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     ema = {name: p.detach().clone() for name, p in parameters.items()}
     out.mkdir(parents=True, exist_ok=True)
@@ -170,7 +175,7 @@ def _save(path: Path, parameters: dict, ema: dict, optimizer: torch.optim.Optimi
     state = {f"now.{n}": p.detach().contiguous() for n, p in parameters.items()}
     state |= {f"ema.{n}": p.contiguous() for n, p in ema.items()}
     for n, p in parameters.items():
-        state |= {f"{key}.{n}": value.contiguous() for key, value in optimizer.state[p].items()}
+        state |= {f"{key}.{n}": value.contiguous() for key, value in optimizer.state.get(p, {}).items()}
     write_atomic_with(path, lambda temporary: save_file(state, temporary, {"step": str(step)}))
 
 
@@ -182,8 +187,11 @@ def _resume(path: Path, parameters: dict, ema: dict, optimizer: torch.optim.Opti
         for n, p in parameters.items():
             p.copy_(state[f"now.{n}"])
             ema[n].copy_(state[f"ema.{n}"])
-            optimizer.state[p] = {key: state[f"{key}.{n}"] for key in ("exp_avg", "exp_avg_sq", "step")}
-    return int(state[f"step.{next(iter(parameters))}"])
+            # unpacked shipped weights come without moments
+            if f"step.{n}" in state:
+                optimizer.state[p] = {key: state[f"{key}.{n}"] for key in ("exp_avg", "exp_avg_sq", "step")}
+    with safe_open(path, framework="pt") as opened:
+        return int(opened.metadata()["step"])
 
 
 def trained(out: Path) -> Autoencoder:

@@ -82,6 +82,36 @@ def thing_phrase(look: Look) -> str:
     return f"holding {thing}" if look.side == "holding" else f"next to {thing}"
 
 
+OTHER_PLACES = {
+    "beach": ("by the sea", "at the beach"), "forest": ("among trees", "in the woods"), "snow": ("on a snowy mountain",),
+    "city": ("between skyscrapers at night", "in a town at night"), "desert": ("among sand dunes",),
+    "meadow": ("on a green hill", "in a flowery field"), "bedroom": ("in front of a bed",),
+    "kitchen": ("at a kitchen counter",), "library": ("in front of bookshelves", "among books"),
+    "space": ("among the stars", "in outer space"), "underwater": ("in the sea", "below the waves"),
+    "sunset": ("in the evening sun",), "workshop": ("in front of a wall of tools",), "rain": ("under rain clouds",),
+}  # fmt: skip
+
+
+def _scene_words(look: Look, rng: random.Random) -> str:
+    """The place in the usual or, one time in four, in other words."""
+    if look.place and rng.random() < 0.25:
+        return rng.choice(OTHER_PLACES[look.place])
+    if not look.place and rng.random() < 0.2:
+        return rng.choice((f"against {article(look.background)} wall", f"before {article(look.background)} backdrop"))
+    return place_phrase(look)
+
+
+def _thing_words(look: Look, rng: random.Random) -> str:
+    """The thing as :func:`thing_phrase` says it or with the side on which it stands."""
+    if not look.thing or rng.random() < 0.4:
+        return thing_phrase(look)
+    thing = world.THINGS[look.thing]
+    if look.side == "holding":
+        return rng.choice((f"with {thing} in the hands", f"carrying {thing}"))
+    side = "left" if look.thing_left else "right"
+    return rng.choice((f"with {thing} on the {side}", f"to the {'right' if look.thing_left else 'left'} of {thing}"))
+
+
 def noun_phrase(look: Look) -> str:
     """ "voxel person", "blobby purple critter"."""
     noun = world.KIND_NOUN[look.kind]
@@ -112,17 +142,18 @@ def caption(look: Look, rng: random.Random, completeness: float = 0.85) -> str:
         if rng.random() < 0.35:
             wearing += f", {look.pants} pants and {look.shoes} shoes"
         extras.append(wearing)
-    if said(thing_phrase(look)):
-        extras.append(thing_phrase(look))
+    if said(look.thing):
+        extras.append(_thing_words(look, rng))
     subject = article(noun_phrase(look))
     if identity:
         subject += " with " + (", ".join(identity[:-1]) + " and " + identity[-1] if len(identity) > 1 else identity[0])
     # places are the easiest to paint and the most wanted: almost always said
-    place = place_phrase(look) if rng.random() < 0.95 else ""
+    place = _scene_words(look, rng) if rng.random() < 0.95 else ""
     middle = moods + extras if rng.random() < 0.7 else extras + moods
     order = rng.random()
     if order < 0.12:
-        parts = [f"A picture of {subject}", *middle, place]
+        opening = rng.choice(("A picture of", "A drawing of", "Draw", "An image showing"))
+        parts = [f"{opening} {subject}", *middle, place]
     elif order < 0.7:
         parts = [subject, *middle, place]
     elif order < 0.85:

@@ -38,14 +38,13 @@ def record(look: Look, index: int, seed: int) -> dict[str, Any]:
     }
 
 
-def _render_chunk(job: tuple[int, int, int, str]) -> tuple[int, np.ndarray]:
-    start, stop, seed, icons = job
-    things = drawing.read_things(Path(icons))
-    pictures = [np.asarray(drawing.draw(look_of(index, seed), things, SIZE)) for index in range(start, stop)]
+def _render_chunk(job: tuple[int, int, int]) -> tuple[int, np.ndarray]:
+    start, stop, seed = job
+    pictures = [np.asarray(drawing.draw(look_of(index, seed), SIZE)) for index in range(start, stop)]
     return start, np.stack(pictures)
 
 
-def render(out: Path, count: int, seed: int, icons: Path, processes: int = 2) -> Iterator[int]:
+def render(out: Path, count: int, seed: int, processes: int = 2) -> Iterator[int]:
     """Render ``count`` training and ``HELD_OUT`` held-out pictures into ``out``; yields how many are done.
 
     Resumes: chunks already on disk are kept. Held-out pictures that equal a training picture are left out.
@@ -57,8 +56,8 @@ def render(out: Path, count: int, seed: int, icons: Path, processes: int = 2) ->
     spans += [(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
     # the whole span and the seed name a chunk: a run with another count or seed must not take over its pictures
     chunk = {start: chunks / f"{seed}_{start}_{stop}.npy" for start, stop in spans}
-    jobs = [(start, stop, seed, str(icons)) for start, stop in spans if not chunk[start].exists()]
-    done = count + HELD_OUT - sum(stop - start for start, stop, _, _ in jobs)
+    jobs = [(start, stop, seed) for start, stop in spans if not chunk[start].exists()]
+    done = count + HELD_OUT - sum(stop - start for start, stop, _ in jobs)
     with ProcessPoolExecutor(processes) as pool:
         for start, pictures in pool.map(_render_chunk, jobs):
             temporary = chunk[start].with_suffix(".tmp")

@@ -31,15 +31,15 @@ STYLE: dict[Kind, str] = {
 }
 
 
-def draw(look: Look, things: dict[str, str], size: int = 128) -> Image.Image:
-    """The picture of ``look``. ``things`` maps names to SVG bodies of 32 x 32 (:func:`read_things`)."""
+def draw(look: Look, size: int = 128) -> Image.Image:
+    """The picture of ``look``."""
     import cairosvg
 
-    png = cairosvg.svg2png(svg(look, things).encode(), output_width=size, output_height=size)
+    png = cairosvg.svg2png(svg(look).encode(), output_width=size, output_height=size)
     return Image.open(io.BytesIO(png)).convert("RGB")
 
 
-def svg(look: Look, things: dict[str, str]) -> str:
+def svg(look: Look) -> str:
     """The whole scene as one SVG document."""
     if look.place:
         behind = place_svg(look.place, look.variation)
@@ -47,10 +47,10 @@ def svg(look: Look, things: dict[str, str]) -> str:
         behind = f'<rect width="128" height="128" fill="{world.BACKGROUNDS[look.background]}"/>'
     front = ""
     if look.thing:
-        left = look.variation % 2 == 0
+        left = look.thing_left
         # held things overlap the body, others stand clear of it
         x, y, scale = (26 if left else 66, 80, 1.15) if look.side == "holding" else (1 if left else 87, 84, 1.25)
-        front = f'<g transform="translate({x} {y}) scale({scale})">{things[look.thing]}</g>'
+        front = f'<g transform="translate({x} {y}) scale({scale})">{read_things()[look.thing]}</g>'
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 128 128">'
         + behind
@@ -124,10 +124,7 @@ def _style(name: str) -> Any:
     return Style(json.loads((files("dicebear_styles") / f"{name}.json").read_text("utf-8")))
 
 
-def read_things(icons_json: Path) -> dict[str, str]:
-    """The SVG bodies of the things `mini` knows, from Fluent emoji's ``icons.json`` (npm, MIT).
-
-    Raises KeyError when the icon set lacks one.
-    """
-    icons = json.loads(icons_json.read_text("utf-8"))["icons"]
-    return {name: icons[name]["body"] for name in world.THINGS}
+@cache
+def read_things() -> dict[str, str]:
+    """The SVG bodies (32 x 32) of the things `mini` knows: Fluent Emoji, MIT."""
+    return json.loads((Path(__file__).parent / "things.json").read_text("utf-8"))["bodies"]

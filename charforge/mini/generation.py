@@ -242,7 +242,9 @@ def _resume(
         for name, p in parameters.items():
             p.copy_(state[f"now.{name}"])
             ema[name].copy_(state[f"ema.{name}"])
-            optimizer.state[p] = {key: state[f"{key}.{name}"] for key in ("exp_avg", "exp_avg_sq", "step")}
+            # unpacked shipped weights come without moments
+            if f"step.{name}" in state:
+                optimizer.state[p] = {key: state[f"{key}.{name}"] for key in ("exp_avg", "exp_avg_sq", "step")}
     with safe_open(file, framework="pt") as opened:
         metadata = opened.metadata()
     return int(metadata["step"]), float(metadata["seconds"])

@@ -157,6 +157,11 @@ class Look:
     side: str = ""
     variation: int = 0
 
+    @property
+    def thing_left(self) -> bool:
+        """Whether the thing stands on the left of the picture."""
+        return self.variation % 2 == 0
+
 
 def random_look(rng: random.Random, kind: Kind | None = None) -> Look:
     """A look with every attribute drawn independently."""
