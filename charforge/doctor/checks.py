@@ -12,7 +12,7 @@ from charforge.doctor.facts import BaseFact, Cache, Facts, Library, OptionalLibr
 Status = Literal["ok", "warning", "missing"]
 
 PYTHON = (3, 11)
-# a run of `mini` peaks at 5.3 GiB (docs/log.md); the system wants some too
+# the largest run of `mini` that was measured (docs/log.md, Bo) peaked at 5.3 GiB; the system wants some too
 MINI_GIB, COMFORTABLE_GIB = 5.5, 8.0
 # a run, its cache and the language weights of `mini`
 DISK_GIB, COMFORTABLE_DISK_GIB = 1.0, 5.0

@@ -106,6 +106,43 @@ def probe(out: Out = Path("mini-work"), epochs: int = 6, threads: Threads = 2) -
 
 
 @app.command()
+def bench(
+    out: Out = Path("mini-work"),
+    probe_file: Annotated[Path | None, typer.Option("--probe", help="the judge; the shipped one by default")] = None,
+    characters: Annotated[int, typer.Option(help="few-shot characters to train, each as long as a whole run")] = 20,
+    assignments: Annotated[list[str] | None, typer.Option("--set", help="setting of the few-shot training")] = None,
+    quick: Annotated[bool, typer.Option(help="a few captions and no few-shot characters")] = False,
+    threads: Threads = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
+) -> None:
+    """Measure the shipped base on unseen captions, renders, photographs and few-shot characters.
+
+    \b
+    Examples:
+      python -m charforge.mini bench --quick --json
+      python -m charforge.mini bench --characters 4 --set grpo.iterations=0
+    """
+    from dataclasses import replace
+
+    import torch
+    from rich import print_json
+
+    from charforge.mini.bench.run import QUICK, Size
+    from charforge.mini.bench.run import bench as measure
+    from charforge.mini.probe import SHIPPED
+
+    torch.set_num_threads(threads)
+    size = QUICK if quick else replace(Size(), characters=characters)
+    found = measure(
+        probe_file or SHIPPED, out / "bench", size, assignments or [], lambda line: typer.echo(line, err=True)
+    )
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        print_json(data=found)
+
+
+@app.command()
 def pack(
     out: Out = Path("mini-work"),
     to: Annotated[Path | None, typer.Option(help="where the base goes; the installed package by default")] = None,

@@ -148,7 +148,7 @@ def caption(look: Look, rng: random.Random, completeness: float = 0.85) -> str:
     if identity:
         subject += " with " + (", ".join(identity[:-1]) + " and " + identity[-1] if len(identity) > 1 else identity[0])
     # places are the easiest to paint and the most wanted: almost always said
-    place = _scene_words(look, rng) if rng.random() < 0.95 else ""
+    place = _scene_words(look, rng) if rng.random() < max(0.95, completeness) else ""
     middle = moods + extras if rng.random() < 0.7 else extras + moods
     order = rng.random()
     if order < 0.12:

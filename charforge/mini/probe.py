@@ -25,6 +25,7 @@ from charforge.mini.dataset import read_records
 from charforge.mini.vision import word_values, words_of
 from charforge.mini.world import Look
 
+SHIPPED = Path(__file__).parent / "probe.safetensors"
 BATCH, LEARNING_RATE = 64, 1e-3
 SHIFT = 2
 """Pixels by which training pictures are moved at most."""
@@ -47,9 +48,9 @@ class Probe(nn.Module):
             _block(64, 128, 2),
             _block(128, 128, 1),
             # where in the picture matters: eyes and mouths have their places, so nothing is pooled away
-            nn.Conv2d(128, 24, 1),
+            nn.Conv2d(128, 16, 1),
             nn.Flatten(),
-            nn.Linear(24 * 16 * 16, 256),
+            nn.Linear(16 * 16 * 16, 256),
             nn.ReLU(),
             nn.Dropout(0.2),
         )
@@ -90,9 +91,7 @@ def _soft(pictures: Tensor, rng: random.Random) -> Tensor:
     return moved * rng.uniform(0.9, 1.1) + 0.04 * torch.randn(moved.shape)
 
 
-def train_probe(
-    out: Path, epochs: int, on_step: Callable[[int, int, float], None], seed: int = 0
-) -> dict[str, float]:
+def train_probe(out: Path, epochs: int, on_step: Callable[[int, int, float], None], seed: int = 0) -> dict[str, float]:
     """Train on ``out/data`` and write ``out/probe.safetensors``; returns the accuracy on held-out renders."""
     data = Pictures(np.load(out / "data/images.npy", mmap_mode="r"), read_records(out / "data/records.jsonl"))
     torch.manual_seed(seed)

@@ -21,7 +21,9 @@ def unpack_base(base: Path, out: Path) -> None:
     Optimiser moments do not ship: they start afresh. Raises InputError when a checkpoint is already there.
     """
     autoencoder = Autoencoder(read_config(base).autoencoder)
-    autoencoder.load_official({n: t.float() for n, t in load_file(base / "autoencoder.safetensors").items()}, assign=True)
+    autoencoder.load_official(
+        {n: t.float() for n, t in load_file(base / "autoencoder.safetensors").items()}, assign=True
+    )
     vision = unrounded(load_file(base / "vision.safetensors"))
     vision |= {
         f"{name}.default.weight": tensor / (ALPHA / RANK) if name.endswith(".lora_B") else tensor

@@ -1,0 +1,1 @@
+"""The frozen benchmark of the embedded base: exact answers, because the renderer knows what is in every picture."""
