@@ -97,7 +97,8 @@ def _scene_words(look: Look, rng: random.Random) -> str:
     if look.place and rng.random() < 0.25:
         return rng.choice(OTHER_PLACES[look.place])
     if not look.place and rng.random() < 0.2:
-        return rng.choice((f"against {article(look.background)} wall", f"before {article(look.background)} backdrop"))
+        color = article(look.background)
+        return rng.choice((f"against {color} wall", f"before {color} backdrop"))
     return place_phrase(look)
 
 

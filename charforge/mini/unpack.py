@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -42,4 +43,8 @@ def unpack_base(base: Path, out: Path) -> None:
     for file, state in zip(taken, stages.values(), strict=True):
         kept = {name: tensor.detach().contiguous() for name, tensor in state.items() if not name.startswith(fixed)}
         checkpoint = {f"{copy}.{name}": tensor.clone() for copy in ("now", "ema") for name, tensor in kept.items()}
-        write_atomic_with(file, lambda path, state=checkpoint: save_file(state, path, {"step": "0", "seconds": "0"}))
+        write_atomic_with(file, _saver(checkpoint))
+
+
+def _saver(state: dict[str, Tensor]) -> Callable[[Path], object]:
+    return lambda path: save_file(state, path, {"step": "0", "seconds": "0"})

@@ -74,7 +74,7 @@ def pictures_of(base: Base, prompts: list[str], first_seed: int) -> Tensor:
 
 
 def few_shot(number: int, probe: Probe, work: Path, overrides: list[str]) -> FewShot:
-    """Train character ``number`` with the default preset (a finished run in ``work`` is taken as it is) and judge it."""
+    """Train character ``number`` with the default preset (finished runs in ``work`` stay) and judge it."""
     who = subject(number)
     folder, run = work / who.name.lower(), work / f"{who.name.lower()}-run"
     if not (folder / "dialogues.jsonl").exists():

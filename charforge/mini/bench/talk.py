@@ -28,7 +28,7 @@ def conversations(tokenizer: Tokenizer) -> list[Sample]:
     """The fixed conversations, every turn supervised."""
     lines = [json.loads(line) for line in TALK.read_text("utf-8").splitlines()]
     return [
-        [tokenizer.text(line["user"], "user", loss=True), tokenizer.text(line["assistant"], "assistant", loss=True)]
+        (tokenizer.text(line["user"], "user", loss=True), tokenizer.text(line["assistant"], "assistant", loss=True))
         for line in lines
     ]
 
