@@ -83,7 +83,8 @@ def thing_phrase(look: Look) -> str:
 
 
 OTHER_PLACES = {
-    "beach": ("by the sea", "at the beach"), "forest": ("among trees", "in the woods"), "snow": ("on a snowy mountain",),
+    "beach": ("by the sea", "at the beach"), "forest": ("among trees", "in the woods"),
+    "snow": ("on a snowy mountain",),
     "city": ("between skyscrapers at night", "in a town at night"), "desert": ("among sand dunes",),
     "meadow": ("on a green hill", "in a flowery field"), "bedroom": ("in front of a bed",),
     "kitchen": ("at a kitchen counter",), "library": ("in front of bookshelves", "among books"),
