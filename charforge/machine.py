@@ -7,6 +7,15 @@ import platform
 from pathlib import Path
 
 GIB = 1 << 30
+KERNELS_KEPT = 256
+"""oneDNN keeps a compiled kernel for every shape it meets, 1,024 of them by default. Texts of many lengths make sixty
+new shapes a step of `mini`: 25 MiB a step for nothing, because few lengths come again (docs/log.md)."""
+
+
+def bound_kernel_caches() -> None:
+    """Keep fewer compiled CPU kernels, unless the environment says how many. Works before the first product only."""
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, str(KERNELS_KEPT))
 
 
 def cpu_name() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import replace
 
 import pytest
@@ -28,6 +29,7 @@ from charforge.doctor.facts import (
     requirements,
     without_password,
 )
+from charforge.machine import bound_kernel_caches
 
 CARD = Gpu("A card", 23.6, 23.0, "8.9", "12.8", bf16=True, count=1)
 GOOD = Facts(
@@ -166,3 +168,10 @@ def test_where_mini_cannot_be_trained_the_exit_code_is_three(monkeypatch: pytest
     assert result.exit_code == 3
     assert "install Python 3.11" in " ".join(result.stderr.split())
     assert result.stdout == ""
+
+
+def test_compiled_kernels_are_bounded_unless_the_environment_says(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
+    bound_kernel_caches()
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "256" and os.environ["LRU_CACHE_CAPACITY"] == "7"

@@ -23,7 +23,7 @@ from charforge.mini.questions import QUESTIONS
 from charforge.mini.shape import mini_config
 from charforge.train.dataset import quantised_tokens
 
-REPLAY = 768
+REPLAY = 512
 LIMIT_MIB = 32
 
 

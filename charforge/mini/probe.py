@@ -19,6 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from charforge.bagel.checkpoint import rounded_rows, unrounded
 from charforge.files import write_atomic_with
 from charforge.mini.answers import Pictures
 from charforge.mini.dataset import read_records
@@ -123,8 +124,8 @@ def train_probe(out: Path, epochs: int, on_step: Callable[[int, int, float], Non
             step += 1
             if step % 50 == 0:
                 on_step(step, steps, loss.item())
-    metadata = {"values": json.dumps(probe.values)}
-    write_atomic_with(out / "probe.safetensors", lambda path: save_file(probe.state_dict(), path, metadata))
+    metadata, state = {"values": json.dumps(probe.values)}, rounded_rows(probe.state_dict())
+    write_atomic_with(out / "probe.safetensors", lambda path: save_file(state, path, metadata))
     held_out = Pictures(np.load(out / "data/held_out.npy"), read_records(out / "data/held_out.jsonl"))
     return accuracy(probe.eval(), _tensor(held_out.pixels), targets_of(held_out.records, probe.values))
 
@@ -134,7 +135,7 @@ def load_probe(file: Path) -> Probe:
     with safe_open(file, framework="pt") as opened:
         values = json.loads(opened.metadata()["values"])
     probe = Probe(values)
-    probe.load_state_dict(load_file(file))
+    probe.load_state_dict(unrounded(load_file(file)))
     return probe.eval().requires_grad_(False)
 
 

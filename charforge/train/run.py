@@ -25,6 +25,7 @@ from charforge.errors import InputError
 from charforge.expand import Pair, expand, read_pairs, write_expansion, write_pairs
 from charforge.expand.page import write_page
 from charforge.files import sha256_file, write_atomic
+from charforge.machine import bound_kernel_caches
 from charforge.resources import preset_path
 from charforge.settings import Settings, read_settings, settings_toml
 from charforge.train.checkpoints import load_best
@@ -57,6 +58,7 @@ def train_character(
     A run that ended with the first stage goes on with the second when it is asked for. Raises InputError for bad
     input and MachineError when base or judges cannot be had.
     """
+    bound_kernel_caches()
     character = read_character(folder)
     settings = read_settings(
         preset_path(preset), folder / "charforge.toml", overrides, base=base, seed=seed, quantize=quantize
