@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from charforge.bases.prepare import draw_prompts
 from charforge.evaluate.measure import OpenRun, load_run
 from charforge.files import write_atomic
 from charforge.mini import world
-from charforge.mini.bench.scores import Tally, mean_share, seen, tally
+from charforge.mini.bench.scores import Tally, mean_share, seen, shares, tally
 from charforge.mini.bench.unseen import Subject, captioned, identity_words, scene_words, stated, subject
 from charforge.mini.captions import named_caption
 from charforge.mini.drawing import draw
@@ -104,7 +105,7 @@ def judged(who: Subject, probe: Probe, opened: OpenRun, train_seconds: float) ->
     )
 
 
-def together(parts: list[FewShot]) -> dict[str, float]:
+def together(parts: list[FewShot]) -> dict[str, Any]:
     """The benchmark's few-shot numbers over all characters."""
 
     def pooled(name: str) -> Tally:
@@ -115,9 +116,12 @@ def together(parts: list[FewShot]) -> dict[str, float]:
         return hits
 
     copies = [copy for part in parts for copy in part.copies]
+    identity, scene = pooled("identity"), pooled("scene")
     return {
-        "fewshot_identity": mean_share(pooled("identity")),
-        "fewshot_scene": mean_share(pooled("scene")),
+        "fewshot_identity": mean_share(identity),
+        "fewshot_identity_by_attribute": shares(identity),
+        "fewshot_scene": mean_share(scene),
+        "fewshot_scene_by_attribute": shares(scene),
         "copy_rate": round(sum(copies) / len(copies), 4),
         "control_accuracy_adapter_on": mean_share(pooled("control_on")),
         "control_accuracy_adapter_off": mean_share(pooled("control_off")),
