@@ -143,6 +143,27 @@ def bench(
 
 
 @app.command()
+def sheet(
+    to: Annotated[Path, typer.Argument(help="where the picture goes")],
+    count: Annotated[int, typer.Option(help="drawings, seeds 0, 1, 2, ...")] = 32,
+    threads: Threads = 2,
+) -> None:
+    """Draw the benchmark's first captions with the shipped base, nothing picked, eight in a row."""
+    import torch
+
+    from charforge.bases.base import load_base
+    from charforge.bases.prepare import contact_sheet, draw_prompts
+    from charforge.mini.bench.unseen import captioned
+
+    torch.set_num_threads(threads)
+    base, drawn = load_base("mini"), []
+    for number, (_, text) in enumerate(captioned(count)):
+        drawn += draw_prompts(base, [text], [number])
+        typer.echo(f"{number}: {text}", err=True)
+    contact_sheet(drawn, 8).save(to, optimize=True)
+
+
+@app.command()
 def pack(
     out: Out = Path("mini-work"),
     to: Annotated[Path | None, typer.Option(help="where the base goes; the installed package by default")] = None,
