@@ -53,11 +53,12 @@ def autoencoder(
     import numpy as np
     import torch
 
-    from charforge.mini.autoencoder import AutoencoderRecipe, finish, train_autoencoder
+    from charforge.mini.autoencoder import AutoencoderRecipe, finish, sharpening, train_autoencoder
 
     torch.set_num_threads(threads)
     pictures = np.load(out / "data" / "images.npy", mmap_mode="r")
-    train_autoencoder(pictures, AutoencoderRecipe(steps=steps, decoder_only=decoder_only), out / "autoencoder")
+    recipe = sharpening(steps) if decoder_only else AutoencoderRecipe(steps=steps)
+    train_autoencoder(pictures, recipe, out / "autoencoder")
     typer.echo(json.dumps(finish(out / "autoencoder", pictures, np.load(out / "data" / "held_out.npy"))))
 
 
