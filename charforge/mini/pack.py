@@ -62,8 +62,8 @@ def pack_base(out: Path, to: Path) -> dict[str, Any]:
         "license": "Apache-2.0",
         "data": "DiceBear styles (CC0 1.0), Fluent Emoji (MIT), own drawings, scikit-image sample photographs",
         "autoencoder": {key: report[key] for key in ("psnr_drawings", "psnr_photos")},
-        "generation": _last_line(out / "generation" / "log.jsonl"),
-        "vision": _last_line(out / "vision" / "log.jsonl"),
+        "generation": _figures(out / "generation" / "log.jsonl"),
+        "vision": _figures(out / "vision" / "log.jsonl"),
         "mebibytes": round(size, 2),
         "sha256": {path.name: sha256_file(path) for path in files},
     }
@@ -76,8 +76,12 @@ def _save(path: Path, state: dict[str, Tensor]) -> None:
     write_atomic_with(path, lambda temporary: save_file(contiguous, temporary, {"format": "pt"}))
 
 
-def _last_line(log: Path) -> dict[str, Any]:
-    return json.loads(log.read_text("utf-8").splitlines()[-1])
+def _figures(log: Path) -> dict[str, Any]:
+    """The last line of a stage's log, with that of the shipped weights it began with."""
+    lines = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+    if "shipped" not in lines[0]:
+        return lines[-1]
+    return lines[-1] | {"began_with": lines[0]["shipped"]} if len(lines) > 1 else lines[0]["shipped"]
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +13,13 @@ from charforge.bagel.autoencoder import Autoencoder
 from charforge.bagel.checkpoint import unrounded
 from charforge.bagel.config import read_config
 from charforge.errors import InputError
-from charforge.files import write_atomic_with
+from charforge.files import write_atomic, write_atomic_with
 from charforge.mini.answers import ALPHA, RANK
 
 
 def unpack_base(base: Path, out: Path) -> None:
-    """Write ``checkpoint.safetensors`` of autoencoder, vision and generation below ``out``, at step 0.
+    """Write ``checkpoint.safetensors`` of autoencoder, vision and generation below ``out``, at step 0, and a log that
+    begins with what is known of the shipped weights.
 
     Optimiser moments do not ship: they start afresh. Raises InputError when a checkpoint is already there.
     """
@@ -44,6 +46,9 @@ def unpack_base(base: Path, out: Path) -> None:
         kept = {name: tensor.detach().contiguous() for name, tensor in state.items() if not name.startswith(fixed)}
         checkpoint = {f"{copy}.{name}": tensor.clone() for copy in ("now", "ema") for name, tensor in kept.items()}
         write_atomic_with(file, _saver(checkpoint))
+    known = json.loads((base / "provenance.json").read_text("utf-8"))
+    for stage in ("vision", "generation"):
+        write_atomic(out / stage / "log.jsonl", json.dumps({"shipped": known[stage]}) + "\n")
 
 
 def _saver(state: dict[str, Tensor]) -> Callable[[Path], object]:
