@@ -110,7 +110,7 @@ def caption_with_name(character: Character, caption: str) -> str:
     What the caption already says about who it is ("Bo the Shiba Inu", "a voxel person") is not said twice.
     Applying it again changes nothing.
     """
-    caption = _one_line(caption).rstrip(".")
+    caption = _one_line(caption).rstrip(". ")
     name, noun, lead = character.name, character.class_noun, who(character)
     if not caption:
         return lead

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from folders import make_folder
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from charforge import grammar
@@ -64,6 +64,8 @@ def test_caption_with_name_is_pinned(who: Character, caption: str, expected: str
 
 
 @given(st.text(max_size=80))
+@example("0\r.")
+@example("0 . .")
 def test_caption_with_name_names_the_character_once_and_is_stable(caption: str) -> None:
     named = grammar.caption_with_name(WREN, caption)
     assert "Wren, a voxel person" in named
