@@ -22,6 +22,7 @@ from charforge.expand.pairs import similar
 from charforge.expand.persons import first_person
 from charforge.expand.phrases import Phrase, phrases, surely_absent
 from charforge.expand.rewording import rewordings
+from charforge.expand.strangers import what_it_shows
 
 STRANGERS = {
     "base:0": "a voxel robot with pink lights, in a forest",
@@ -368,6 +369,11 @@ def test_facts_become_questions(pip: Character) -> None:
 def test_every_fact_is_asked_for(pip: Character) -> None:
     origins = {origin for _, _, origin in knowledge_questions(pip)}
     assert {f"facts:{n}" for n in range(1, len(pip.facts) + 1)} <= origins
+
+
+@pytest.mark.parametrize("opening", ["a", "A picture of a", "An image showing a", "Draw a", "In a forest, a"])
+def test_a_stranger_is_what_its_caption_draws(opening: str) -> None:
+    assert what_it_shows(f"{opening} voxel person with a visor, a full beard and tan skin") == "a voxel person"
 
 
 @given(st.text(max_size=80))

@@ -7,15 +7,22 @@ import random
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from charforge.bagel.checkpoint import rounded_rows
+from charforge.bases.base import MINI
 from charforge.character import read_character
+from charforge.errors import InputError
 from charforge.mini import captions, world
+from charforge.mini.answers import averaged, low_rank
 from charforge.mini.bench import scores, unseen
+from charforge.mini.unpack import unpack_base
 
 
 def test_the_benchmark_asks_the_same_every_time():
-    assert unseen.captioned(20) == unseen.captioned(20)
-    assert unseen.captioned(40)[:1] != unseen.captioned(41)[1:2]
+    # however many are asked for: --quick asks the first of the same
+    assert unseen.captioned(20) == unseen.captioned(40)[:20]
+    assert len({text for _, text in unseen.captioned(200)}) == 200
     assert unseen.subject(3) == unseen.subject(3)
 
 
@@ -99,3 +106,32 @@ def test_the_fixed_talk_is_read_whole():
 
     lines = [json.loads(line) for line in TALK.read_text("utf-8").splitlines()]
     assert len(lines) == 24 and all(set(line) == {"user", "assistant"} for line in lines)
+
+
+def test_unpacked_weights_pack_to_what_ships(tmp_path):
+    unpack_base(MINI, tmp_path)
+    generation = rounded_rows(averaged(tmp_path / "generation" / "checkpoint.safetensors"))
+    vision = averaged(tmp_path / "vision" / "checkpoint.safetensors")
+    reading = rounded_rows(low_rank(vision))
+    for made, file in ((generation, "generation"), (reading, "reading")):
+        shipped = load_file(MINI / f"{file}.safetensors")
+        for name, tensor in made.items():
+            torch.testing.assert_close(tensor, shipped[name], rtol=1e-6, atol=0)
+    assert json.loads((tmp_path / "vision" / "log.jsonl").read_text("utf-8")).keys() == {"shipped"}
+    with pytest.raises(InputError, match="overwritten"):
+        unpack_base(MINI, tmp_path)
+
+
+def test_the_whole_benchmark_in_small(tmp_path):
+    for library in ("dicebear", "dicebear_styles", "cairosvg", "skimage"):
+        pytest.importorskip(library, reason=f"{library} belongs to the extra `recipe`")
+    from charforge.mini.bench.run import Size, bench
+    from charforge.mini.probe import SHIPPED
+
+    told: list[str] = []
+    found = bench(SHIPPED, tmp_path, Size(captions=3, questions_about=3, characters=0, photos=2), [], told.append)
+    assert 0.5 < found["t2i_attribute_accuracy"] <= 1 and found["probe_on_renders"] > 0.9
+    assert 0.98 < found["chat_perplexity_ratio"] < 1.02
+    assert found["psnr_drawings"] > 27 and found["psnr_photos"] > 26
+    assert 0 <= found["vqa_yes_no"] <= 1 and found["frechet_distance"] > 0
+    assert len(told) == 3 and "fewshot_identity" not in found

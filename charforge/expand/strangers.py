@@ -10,6 +10,7 @@ from charforge import grammar
 from charforge.character import Character
 
 MOST_STRANGERS = 24
+_OPENING = re.compile(r"^(?:draw|an? (?:picture|photo|drawing|image) (?:of|showing))\s+", re.IGNORECASE)
 
 
 def stranger_questions(
@@ -37,7 +38,7 @@ def stranger_questions(
 def what_it_shows(caption: str) -> str | None:
     """ "In a forest, a voxel robot with a heart" -> "a voxel robot"; None when no part of the caption says it."""
     for part in caption.split(","):
-        part = re.sub(r"^an? (?:picture|photo|drawing) of\s+", "", part.strip(), flags=re.IGNORECASE)
+        part = _OPENING.sub("", part.strip())
         noun = re.split(r"\s(?:with|in|on|at|of|under|who|wearing|holding)\s", part)[0]
         if re.match(r"^an?\s\w", noun, re.IGNORECASE):
             return noun[0].lower() + noun[1:]

@@ -105,7 +105,7 @@ def _scene_words(look: Look, rng: random.Random) -> str:
 
 def _thing_words(look: Look, rng: random.Random) -> str:
     """The thing as :func:`thing_phrase` says it or with the side on which it stands."""
-    if not look.thing or rng.random() < 0.4:
+    if rng.random() < 0.4:
         return thing_phrase(look)
     thing = world.THINGS[look.thing]
     if look.side == "holding":

@@ -18,7 +18,6 @@ from charforge.mini.bench.fewshot import few_shot, pictures_of, together
 from charforge.mini.bench.scores import chances, frechet_distance, mean_share, seen, shares, tally
 from charforge.mini.bench.talk import chat_perplexity_ratio
 from charforge.mini.bench.unseen import captioned, stated
-from charforge.mini.dataset import record
 from charforge.mini.drawing import draw
 from charforge.mini.probe import Probe, load_probe
 from charforge.mini.world import Look, random_look
@@ -85,8 +84,7 @@ def questions(base: Base, count: int) -> dict[str, Any]:
     rng = random.Random("benchmark: questions")
     looks = [random_look(rng) for _ in range(count)]
     pixels = ((rendered(looks).permute(0, 2, 3, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
-    # the number beside a look only seeds captions, which nobody reads here
-    records = [record(look, index, seed=-1) for index, look in enumerate(looks)]
+    records = [{"look": asdict(look)} for look in looks]
     return dict(answer_accuracy(base.model, base.tokenizer, Pictures(pixels, records), count))
 
 

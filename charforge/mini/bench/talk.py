@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from charforge.bagel.config import BagelConfig
-from charforge.bagel.model import BagelModel, computes_in_bf16
+from charforge.bagel.model import BagelModel
 from charforge.bagel.tokenizer import Tokenizer
 from charforge.bases.base import Base
 from charforge.bases.language import ensure_language_weights
+from charforge.evaluate.measure import perplexity, voice_values
 from charforge.mini.generation import build_for_pretraining
 from charforge.sample import Sample
-from charforge.train.losses import text_loss
 
 TALK = Path(__file__).parent / "talk.jsonl"
 
@@ -33,16 +32,9 @@ def conversations(tokenizer: Tokenizer) -> list[Sample]:
     ]
 
 
-@torch.no_grad()
-def perplexity(model: BagelModel, talk: list[Sample]) -> float:
-    """Exponential of the mean cross-entropy per token."""
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=computes_in_bf16(model)):
-        total, count = text_loss(model, talk)
-    return float(torch.exp(total / count))
-
-
 def chat_perplexity_ratio(base: Base) -> dict[str, float]:
     """Perplexities on the fixed text: the base's, the plain language model's, and their ratio (1: unchanged)."""
     talk = conversations(base.tokenizer)
-    ours, plain = perplexity(base.model, talk), perplexity(plain_language_model(base.config), talk)
+    bare = replace(base, model=plain_language_model(base.config))
+    ours, plain = (perplexity(voice_values(one, talk)) for one in (base, bare))
     return {"base": round(ours, 3), "plain": round(plain, 3), "ratio": round(ours / plain, 4)}

@@ -29,10 +29,13 @@ class Subject:
 
 
 def captioned(count: int) -> list[tuple[Look, str]]:
-    """``count`` looks with captions that say everything (training data has another seed: none of these is in it)."""
-    rng = random.Random("benchmark: captions")
-    looks = [world.random_look(rng) for _ in range(count)]
-    return [(look, captions.caption(look, rng, completeness=1.0)) for look in looks]
+    """The first ``count`` looks of the benchmark with captions that say everything; other draws than training data."""
+    asked = []
+    for number in range(count):
+        rng = random.Random(f"benchmark: caption {number}")
+        look = world.random_look(rng)
+        asked.append((look, captions.caption(look, rng, completeness=1.0)))
+    return asked
 
 
 def stated(look: Look) -> dict[str, str]:
