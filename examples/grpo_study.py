@@ -1,6 +1,6 @@
 """Does the second stage pay? Rendered characters, first stage against both, and against the two honest controls.
 
-    python examples/grpo_study.py OUT.jsonl --probe mini-work/probe.safetensors
+    python examples/grpo_study.py OUT.jsonl
 
 Arms for each character and seed, all from the same first stage: ``sft``; ``grpo``; ``sft_longer``, the first stage's
 loss for as many seconds as the second took; ``best_of``, no training, the best of six by the reward. Others with
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import re
 import time
 from dataclasses import asdict, dataclass, replace
@@ -29,10 +28,9 @@ from charforge.evaluate.measure import Drawn, OpenRun, draw_scenes, scene_values
 from charforge.expand import expand
 from charforge.expand.scenes import Scene, write_new_scenes
 from charforge.mini import world
-from charforge.mini.captions import eyes_hidden, named_caption
-from charforge.mini.drawing import draw
-from charforge.mini.probe import Probe, load_probe
-from charforge.mini.vision import words_of
+from charforge.mini.bench.fewshot import write_folder
+from charforge.mini.bench.unseen import identity_words, subject
+from charforge.mini.probe import SHIPPED, Probe, load_probe
 from charforge.resources import preset_path
 from charforge.settings import Settings, read_settings
 from charforge.train.dataset import build_dataset, prepared_pictures
@@ -42,37 +40,8 @@ from charforge.train.rewards.scene import scene_reward
 from charforge.train.second_stage import trained_pictures
 from charforge.train.sft import Dataset, Hooks, train_sft
 
-NAMES = ("Ada", "Bram", "Cleo", "Dov", "Esme", "Finn", "Gwen", "Hugo")
-PICTURES, EACH, BEST_OF, BEST_SCENES = 10, 1, 6, 6
+EACH, BEST_OF, BEST_SCENES = 1, 6, 6
 ONLY_PICTURES = ["sft.dialogues=0", "sft.knowledge=0", "sft.looks=0", "sft.replay_texts=0"]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A character with what the renderer knows of it."""
-
-    character: Character
-    look: world.Look
-
-
-def make_subject(number: int, out: Path) -> Subject:
-    """Ten rendered pictures of character ``number``, captions that say what varies, and a folder around them."""
-    rng = random.Random(f"study {number}")
-    look = world.random_look(rng, "person")
-    while eyes_hidden(look) or look.hair not in world.HAIR_STYLES:
-        look = world.random_look(rng, "person")
-    name, folder = NAMES[number], out / NAMES[number].lower()
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    for index in range(1, PICTURES + 1):
-        shown = world.random_mood(rng, world.random_scene(rng, look))
-        draw(shown, 256).save(folder / f"images/{index:02d}.png")
-        (folder / f"images/{index:02d}.txt").write_text(named_caption(shown, name).split(", ", 2)[2], "utf-8")
-    front = f"---\nname: {name}\nclass: voxel person\n---\n{name} is a voxel person who says little.\n"
-    (folder / "character.md").write_text(front, "utf-8")
-    turns = [{"role": "user", "text": "Where are you?"}, {"role": "character", "text": "Here, I think."}]
-    lines = [json.dumps({"turns": [dict(turn, text=f"{turn['text']} {n}") for turn in turns]}) for n in range(4)]
-    (folder / "dialogues.jsonl").write_text("\n".join(lines), "utf-8")
-    return Subject(read_character(folder), look)
 
 
 # what the probe sees
@@ -102,11 +71,10 @@ def probe_values(probe: Probe, drawn: Drawn, look: world.Look) -> dict[str, list
         known = [re.sub(r"^with ", "", value) for value in probe.values[name]]
         return float(known[int(logits[name][row].argmax())] == words)
 
-    kept = {name: words for name, words in words_of(look).items() if name in ("hair", "style", "skin", "glasses")}
+    kept = identity_words(look)
     scenes, identity = [], []
     for row, scene in enumerate(drawn.shown):
-        # mouths are a few pixels: the probe itself sees half of them on renders
-        asked = [hit(name, words, row) for name, words in asked_words(scene).items() if name != "mouth"]
+        asked = [hit(name, words, row) for name, words in asked_words(scene).items()]
         scenes.append(sum(asked) / len(asked))
         identity.append(sum(hit(name, words, row) for name, words in kept.items()) / len(kept))
 
@@ -155,11 +123,11 @@ def silent() -> Hooks:
 
 
 def prepare(
-    base: Base, parameters: dict[str, nn.Parameter], subject: Subject, settings: Settings, folder: Path
+    base: Base, parameters: dict[str, nn.Parameter], character: Character, settings: Settings, folder: Path
 ) -> Bench:
     """Train the first stage (pictures only) and load the judges."""
-    pairs = expand(subject.character, settings.seed).pairs
-    pictures = prepared_pictures(base, subject.character, folder / "cache")
+    pairs = expand(character, settings.seed).pairs
+    pictures = prepared_pictures(base, character, folder / "cache")
     data = build_dataset(base, pairs, pictures, settings.sft)
     fresh = torch.Generator().manual_seed(settings.seed)
     for name, parameter in parameters.items():
@@ -170,8 +138,8 @@ def prepare(
         parameter.requires_grad_(True)
     train_sft(base.model, parameters, data, settings.sft, settings.seed, folder / "sft", silent())
     start = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-    judges = load_judges(base, settings.reward, trained_pictures(subject.character, pairs, pictures))
-    scenes = write_new_scenes(subject.character, settings.seed)
+    judges = load_judges(base, settings.reward, trained_pictures(character, pairs, pictures))
+    scenes = write_new_scenes(character, settings.seed)
     return Bench(base, parameters, start, data, scenes, judges, settings, folder)
 
 
@@ -266,7 +234,7 @@ def run_arm(bench: Bench, arm: str) -> tuple[dict[str, Any], Drawn]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="The second stage against its controls.")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--probe", type=Path, required=True)
+    parser.add_argument("--probe", type=Path, default=SHIPPED)
     parser.add_argument("--work", type=Path, default=Path("grpo-study"))
     parser.add_argument("--characters", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -279,18 +247,22 @@ def main() -> None:
     parameters = add_adapter(base.model, lora_config(16, 32), 0)
     for seed in arguments.seeds:
         for number in arguments.characters:
-            subject = make_subject(number, arguments.work)
+            who = subject(number)
+            folder = arguments.work / who.name.lower()
+            write_folder(who, folder)
             chosen = [*ONLY_PICTURES, "sft.steps=60", *arguments.assignments]
             settings = read_settings(preset_path("mini"), None, chosen, seed=seed)
-            bench = prepare(base, parameters, subject, settings, arguments.work / f"{NAMES[number].lower()}-{seed}")
+            bench = prepare(
+                base, parameters, read_character(folder), settings, folder.with_name(f"{folder.name}-{seed}")
+            )
             for arm in arguments.arms:
                 told, drawn = run_arm(bench, arm)
-                values = judged(base, bench.judges, probe, subject.look, drawn)
-                line = {"character": NAMES[number], "seed": seed, "arm": arm, **told, "values": values}
+                values = judged(base, bench.judges, probe, who.look, drawn)
+                line = {"character": who.name, "seed": seed, "arm": arm, **told, "values": values}
                 with arguments.out.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
                 means = {name: round(sum(value) / len(value), 3) for name, value in values.items()}
-                print(NAMES[number], seed, arm, {k: round(v) for k, v in told.items() if "sec" in k}, means, flush=True)
+                print(who.name, seed, arm, {k: round(v) for k, v in told.items() if "sec" in k}, means, flush=True)
 
 
 if __name__ == "__main__":
