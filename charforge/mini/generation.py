@@ -40,7 +40,7 @@ class GenerationRecipe:
 
     ``minutes`` of training, counted over all resumed parts, set the schedule: the same recipe fits any machine.
     Pictures with a thing or with something on the head come ``thing_weight`` and ``top_weight`` times as often as
-    others: drawn evenly, after 158 thousand samples 3 % of the things and 33 % of the tops were right (docs/log.md).
+    others: drawn evenly, after 158 thousand samples 2 % of the things and 40 % of the tops were right (docs/log.md).
     """
 
     minutes: float = 75.0
