@@ -91,10 +91,15 @@ def who(character: Character) -> str:
     return f"{character.name}, {with_article(character.class_noun)}"
 
 
+def introduction(character: Character) -> str:
+    """ "You are Wren, a voxel person.": what stands before questions about facts, and begins the persona."""
+    return f"You are {who(character)}."
+
+
 def system_prompt(character: Character) -> str:
     """The persona before every conversation: the same words in training, chat, serving and evaluation."""
     parts = [
-        f"You are {who(character)}.",
+        introduction(character),
         shortened(character.persona, PERSONA_WORDS),
         shortened(character.voice, VOICE_WORDS),
     ]

@@ -8,14 +8,22 @@ import torch
 import torch.nn.functional as F
 
 from charforge.bagel.model import computes_in_bf16
-from charforge.bagel.packing import Split, pack
+from charforge.bagel.packing import Split, TextSplit, pack
 from charforge.bases.base import Base
 
 
-@torch.no_grad()
 def mean_log_likelihood(base: Base, splits: Sequence[Split]) -> float:
     """Mean log-likelihood in nats per supervised token of one sample; its last item should have loss."""
+    return mean_log_likelihoods(base, [splits])[0]
+
+
+@torch.no_grad()
+def mean_log_likelihoods(base: Base, samples: Sequence[Sequence[Split]]) -> list[float]:
+    """The same for several samples, read in one pass."""
     with torch.autocast(base.model.device.type, torch.bfloat16, enabled=computes_in_bf16(base.model)):
-        batch = pack([list(splits)], base.config).to(base.model.device)
+        batch = pack([list(splits) for splits in samples], base.config).to(base.model.device)
         logits = base.model(batch).logits
-    return -F.cross_entropy(logits.float(), batch.labels).item()
+    likelihoods = -F.cross_entropy(logits.float(), batch.labels, reduction="none")
+    # a text of n tokens has n + 1 labels: its end is one too
+    counts = [sum(len(p.ids) + 1 for p in splits if isinstance(p, TextSplit) and p.loss) for splits in samples]
+    return [piece.mean().item() for piece in likelihoods.split(counts)]

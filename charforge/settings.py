@@ -29,6 +29,9 @@ class SftSettings(_Strict):
     """Unified-SFT; ``presets/mini.toml`` says what each value does."""
 
     steps: int = Field(200, ge=1)
+    study_steps: int = Field(0, ge=0)
+    study_times: int = Field(3, ge=1)
+    study_rate: float = Field(3.0, gt=0)
     dialogues: int = Field(3, ge=0)
     knowledge: int = Field(1, ge=0)
     looks: int = Field(1, ge=0)

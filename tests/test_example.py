@@ -59,7 +59,7 @@ def test_its_keyed_questions_are_in_no_training_pair():
     wren = read_character(WREN)
     trained = {text for pair in expand(wren, seed=0).pairs if pair.split == "train" for text in pair.texts("user")}
     choices = read_choices(EXAMPLES / "wren_questions.json")
-    assert len(choices) == 14 and not trained & {choice.question for choice in choices}
+    assert len(choices) == 42 and not trained & {choice.question for choice in choices}
     assert all(len(set(choice.options)) == 4 for choice in choices)
 
 

@@ -18,10 +18,12 @@ from charforge.errors import InputError
 from charforge.expand import TALK, ImagePart, Pair, TextPart, leaked, prompt_key, read_pairs, write_pairs
 from charforge.expand import expand as expand_character
 from charforge.expand.knowledge import questions as knowledge_questions
+from charforge.expand.knowledge import told_by_name
 from charforge.expand.pairs import similar
 from charforge.expand.persons import first_person
 from charforge.expand.phrases import Phrase, phrases, surely_absent
 from charforge.expand.rewording import rewordings
+from charforge.expand.statements import claims, said_newly
 from charforge.expand.strangers import what_it_shows
 
 STRANGERS = {
@@ -72,7 +74,9 @@ def test_hundreds_of_pairs_in_every_task(pairs: list[Pair]) -> None:
 def test_every_conversation_opens_with_the_one_system_prompt(pip: Character, pairs: list[Pair]) -> None:
     for pair in pairs:
         if pair.task in (*TALK, "knowledge", "refusal"):
-            assert pair.texts("system") == [grammar.system_prompt(pip)]
+            # facts are learned without the voice, see introduction()
+            prompt = grammar.system_prompt(pip) if pair.task in TALK else grammar.introduction(pip)
+            assert pair.texts("system") == [prompt]
             assert isinstance(pair.parts[0], TextPart) and pair.parts[0].role == "system"
         else:
             assert pair.texts("system") == []
@@ -364,6 +368,42 @@ def test_facts_become_questions(pip: Character) -> None:
     assert asked["Who is your best friend?"] == "My best friend is a gull called Admiral Crumb."
     assert asked["How old are you?"] == "I am nine years old."
     assert asked["Tell me about the tea cart."] == "The tea cart has three wheels and a bell."
+
+
+def test_facts_are_asked_for_in_short(pairs: list[Pair]) -> None:
+    asked = {pair.texts("user")[-1]: answer(pair) for pair in of_task(pairs, "knowledge")}
+    assert asked["In short, who is your best friend?"] == "A gull called Admiral Crumb."
+    assert asked["In short, where does Pip live?"] == "In a tea cart by the harbour."
+
+
+def test_what_an_answer_says_newly() -> None:
+    assert said_newly("What are you allergic to?", "I am allergic to feathers.") == "feathers."
+    assert said_newly("What is Wren's rival?", "Wren's rival is Doctor Plume.") == "Doctor Plume."
+    assert said_newly("What do you look like?", "Brown skin, round glasses.") == ""
+    assert said_newly("Tell me about Bolt.", "Bolt is a robot.") == ""
+    assert said_newly("Can you swim?", "Yes, I can swim.") == ""
+
+
+def test_wrong_claims_mix_facts_that_are_built_alike() -> None:
+    asked = [
+        ("What is your home?", "My home is a lighthouse.", "facts:1"),
+        ("What is your wish?", "My wish is a boat.", "facts:2"),
+        ("What is your birthday?", "My birthday is on Monday.", "facts:3"),
+        ("What do you keep?", "I keep a cat.", "facts:4"),
+        ("Who are you?", "I am a robot.", "class"),
+    ]
+    made = {question: said for question, said, _ in claims(asked, random.Random(0))}
+    assert made == {
+        "Is it true that your home is a lighthouse?": "Yes, my home is a lighthouse.",
+        "Is it true that your home is a boat?": "No, my home is a lighthouse.",
+        "Is it true that your wish is a boat?": "Yes, my wish is a boat.",
+        "Is it true that your wish is a lighthouse?": "No, my wish is a boat.",
+    }
+
+
+def test_a_persona_is_told_by_name_while_it_is_surely_the_characters() -> None:
+    said = "Bo is a dog. He naps a lot. His tail curls. Ann is his owner. She works late. Bo likes her."
+    assert told_by_name(said, "Bo") == ["Bo is a dog.", "Bo naps a lot.", "Bo's tail curls.", "Bo likes her."]
 
 
 def test_every_fact_is_asked_for(pip: Character) -> None:

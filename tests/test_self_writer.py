@@ -12,11 +12,12 @@ from charforge.bases.base import Base, load_base
 from charforge.bases.own_pictures import own_captions
 from charforge.bases.prepare import prepare_picture
 from charforge.errors import InputError
-from charforge.evaluate.questions import choice_accuracy, read_choices, yes_no_accuracy
+from charforge.evaluate.questions import balanced_accuracy, choices_right, read_choices, yes_no_right
 from charforge.expand import ImagePart, Pair, TextPart
 from charforge.expand.authored import Request
 from charforge.expand.kept import Kept
 from charforge.expand.self_writer import SelfWriter, batches, likelihood_judge
+from charforge.likelihood import mean_log_likelihood, mean_log_likelihoods
 from charforge.train.dataset import prepared_strangers
 
 ASK = Request("ask", (("user", "Write one question about a lighthouse."),), max_tokens=12)
@@ -74,11 +75,27 @@ def test_the_bases_own_pictures_can_be_looked_at(base: Base) -> None:
     pair = Pair(id="a", task="vqa", split="train", origin="o", parts=parts)
     prepared = prepared_strangers(base, [pair])
     assert list(prepared) == ["base:3"] and prepared["base:3"].look.patches.shape == (64, 768)
-    assert 0 <= yes_no_accuracy(base, [pair], prepared) <= 1
+    hits = yes_no_right(base, [pair], prepared)
+    assert len(hits["No"]) == 1 and not hits["Yes"]
     unknown = pair.model_copy(update={"parts": (ImagePart(image="base:99999", use="look"), *parts[1:])})
     with pytest.raises(InputError, match="base:99999"):
         prepared_strangers(base, [unknown])
     assert len(own_captions("mini")) > 500 and own_captions("elsewhere") == {}
+
+
+def test_always_yes_is_worth_a_half() -> None:
+    assert balanced_accuracy({"Yes": [True] * 9, "No": [False]}) == 0.5
+    assert balanced_accuracy({"Yes": [True, False], "No": []}) == 0.5
+
+
+def test_several_likelihoods_in_one_pass_are_those_of_one_each(base: Base) -> None:
+    asked = base.tokenizer.text("Where do you live?", "user")
+    samples = [
+        [asked, base.tokenizer.text(text, "assistant", loss=True)] for text in ("By the sea.", "In an old lighthouse.")
+    ]
+    together = mean_log_likelihoods(base, samples)
+    assert together == pytest.approx([mean_log_likelihood(base, sample) for sample in samples], abs=0.02)
+    assert together[0] != together[1]
 
 
 def test_keyed_questions_are_picked_by_likelihood(base: Base, tmp_path: Path) -> None:
@@ -88,7 +105,7 @@ def test_keyed_questions_are_picked_by_likelihood(base: Base, tmp_path: Path) ->
         "answer_key": "A",
     }
     (tmp_path / "q.json").write_text(json.dumps([item]))
-    assert choice_accuracy(base, "You live in an old lighthouse.", read_choices(tmp_path / "q.json")) == 1.0
+    assert choices_right(base, "You live in an old lighthouse.", read_choices(tmp_path / "q.json")) == [True]
     (tmp_path / "q.json").write_text("{}")
     with pytest.raises(InputError, match="multiple-choice"):
         read_choices(tmp_path / "q.json")

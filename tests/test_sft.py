@@ -17,7 +17,17 @@ from charforge.errors import InputError
 from charforge.sample import without_text
 from charforge.train.losses import Noise, Weights, draw_noise, picture_loss, text_loss, unified_gradient
 from charforge.train.memory import Memory
-from charforge.train.sft import Hooks, adamw, choose, held_out, rate_factor, step_batch, train_sft, train_step
+from charforge.train.sft import (
+    Hooks,
+    adamw,
+    choose,
+    held_out,
+    rate_factor,
+    step_batch,
+    study_steps,
+    train_sft,
+    train_step,
+)
 
 LORA = lora_config(rank=4, alpha=8)
 
@@ -140,6 +150,32 @@ def test_texts_alone_and_pictures_alone_can_be_trained(tmp_path: Path, empty: di
     before = held_out(model, tiny_data(), tiny_settings())
     train_sft(model, parameters, tiny_data(), tiny_settings(**empty), 0, tmp_path, quiet())
     assert held_out(model, tiny_data(), tiny_settings()) != before
+
+
+def test_facts_are_studied_before_the_voice():
+    data, settings = (
+        tiny_data(),
+        tiny_settings(steps=6, study_steps=2, study_times=3, knowledge=2, looks=0, dialogues=2),
+    )
+    told = [step_batch(data, settings, 0, step)[0] for step in range(4)]
+    facts = [sum(any(text is fact for fact in data.knowledge) for text in texts) for texts in told]
+    voice = [sum(any(text is said for said in data.dialogues) for text in texts) for texts in told]
+    assert facts == [6, 6, 2, 2] and voice == [0, 0, 2, 2]
+    assert study_steps(replace(data, knowledge=[]), settings) == 0
+    assert len(step_batch(replace(data, knowledge=[]), settings, 0, 0)[0]) >= 2
+
+
+def test_studying_raises_the_rate_of_texts_alone(tmp_path: Path):
+    """AdamW's first step moves every weight by its rate, whatever the gradient."""
+    moved = {}
+    for rate in (1.0, 4.0):
+        model, settings = tiny_model(), tiny_settings(steps=1, study_steps=1, study_rate=rate, warmup=0)
+        parameters = add_adapter(model, LORA, seed=0)
+        train_sft(model, parameters, tiny_data(), settings, 0, tmp_path / str(rate), quiet())
+        moved[rate] = {name: value.abs().max().item() for name, value in parameters.items() if "lora_B" in name}
+    for name in moved[1.0]:
+        times = 1.0 if "_moe_gen" in name else 4.0
+        assert moved[4.0][name] == pytest.approx(times * moved[1.0][name], rel=0.02)
 
 
 class Stop(Exception):

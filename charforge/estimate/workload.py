@@ -33,8 +33,10 @@ def workload(character: Character, pairs: Sequence[Pair], settings: Settings, co
     sft = settings.sft
     sizes = [_size(picture) for picture in character.pictures]
     look = max((_look_tokens(*size, config) for size in sizes), default=0)
-    kinds = ((sft.dialogues, TALK, 0), (sft.knowledge, ("knowledge", "refusal"), 0), (sft.looks, ("vqa",), look))
-    texts = [text for count, tasks, extra in kinds for text in _longest(pairs, tasks, count, extra)]
+    texts = _texts(pairs, sft.dialogues, sft.knowledge, sft.looks, look)
+    if sft.study_steps:
+        studied = _texts(pairs, 0, sft.knowledge * sft.study_times, sft.looks * sft.study_times, look)
+        texts = max(texts, studied, key=lambda some: sum(map(sum, some)))
     texts += [(40, 60)] * sft.replay_texts
     longest = settings.pictures.longest_side or config.image_max_size
     shortest = settings.pictures.shortest_side or config.image_min_size
@@ -63,6 +65,12 @@ def _look_tokens(width: int, height: int, config: BagelConfig) -> int:
     vision = config.vision
     seen = resized(width, height, vision.max_size, vision.min_size, vision.patch_size)
     return (seen[0] // vision.patch_size) * (seen[1] // vision.patch_size)
+
+
+def _texts(pairs: Sequence[Pair], dialogues: int, facts: int, looks: int, look: int) -> list[tuple[int, int]]:
+    """So many texts of each kind; a look stands for ``look`` tokens."""
+    kinds = ((dialogues, TALK, 0), (facts, ("knowledge", "refusal"), 0), (looks, ("vqa",), look))
+    return [text for count, tasks, extra in kinds for text in _longest(pairs, tasks, count, extra)]
 
 
 def _longest(pairs: Sequence[Pair], tasks: Sequence[str], count: int, extra: int) -> list[tuple[int, int]]:

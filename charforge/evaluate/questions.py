@@ -11,7 +11,7 @@ from charforge.bagel.packing import LookSplit, Split
 from charforge.bases.base import Base
 from charforge.errors import InputError
 from charforge.expand import ImagePart, Pair
-from charforge.likelihood import mean_log_likelihood
+from charforge.likelihood import mean_log_likelihoods
 from charforge.sample import Picture
 
 
@@ -39,26 +39,34 @@ def read_choices(file: Path) -> list[Choice]:
     return choices
 
 
-def pick(base: Base, before: Sequence[Split], options: Sequence[str]) -> int:
-    """The option with the highest mean log-likelihood as the assistant's next words."""
-    scores = [
-        mean_log_likelihood(base, [*before, base.tokenizer.text(option, "assistant", loss=True)]) for option in options
-    ]
-    return scores.index(max(scores))
+NOT_ASKED = "Go on."
+"""What stands instead of a question to learn how likely an answer is by itself."""
 
 
-def choice_accuracy(base: Base, system: str, choices: Sequence[Choice]) -> float:
-    """Share of right picks; each question is asked after the character's system prompt."""
+def scores(base: Base, before: Sequence[Split], options: Sequence[str]) -> list[float]:
+    """Mean log-likelihood in nats per token of each option as the assistant's next words."""
+    replies = [base.tokenizer.text(option, "assistant", loss=True) for option in options]
+    return mean_log_likelihoods(base, [[*before, reply] for reply in replies])
+
+
+def choices_right(base: Base, system: str, choices: Sequence[Choice]) -> list[bool]:
+    """Which picks are right; each question is asked after the character's system prompt.
+
+    Picked is the option that the question makes likelier than it is when nothing was asked: plain likelihood prefers
+    common words whatever the question.
+    """
     before = base.tokenizer.text(system, "system")
-    right = [
-        pick(base, [before, base.tokenizer.text(choice.question, "user")], choice.options) == choice.right
-        for choice in choices
-    ]
-    return sum(right) / len(right)
+    right = []
+    for choice in choices:
+        asked = scores(base, [before, base.tokenizer.text(choice.question, "user")], choice.options)
+        anyway = scores(base, [before, base.tokenizer.text(NOT_ASKED, "user")], choice.options)
+        gains = [score - prior for score, prior in zip(asked, anyway, strict=True)]
+        right.append(gains.index(max(gains)) == choice.right)
+    return right
 
 
-def yes_no_accuracy(base: Base, pairs: Sequence[Pair], pictures: dict[str, Picture]) -> float:
-    """Balanced accuracy over questions about pictures that are answered by yes or no."""
+def yes_no_right(base: Base, pairs: Sequence[Pair], pictures: dict[str, Picture]) -> dict[str, list[bool]]:
+    """Which of the questions about pictures that are answered by yes or no are answered right, by the true answer."""
     hits: dict[str, list[bool]] = {"Yes": [], "No": []}
     for pair in pairs:
         answer = pair.texts("assistant")[-1].split(",")[0].rstrip(".")
@@ -67,6 +75,12 @@ def yes_no_accuracy(base: Base, pairs: Sequence[Pair], pictures: dict[str, Pictu
             continue
         split: LookSplit = pictures[look.image].look
         asked = base.tokenizer.text(pair.texts("user")[-1], "user")
-        hits[answer].append(("Yes", "No")[pick(base, [split, asked], ("Yes.", "No."))] == answer)
+        yes, no = scores(base, [split, asked], ("Yes.", "No."))
+        hits[answer].append(("Yes" if yes > no else "No") == answer)
+    return hits
+
+
+def balanced_accuracy(hits: dict[str, list[bool]]) -> float:
+    """Mean of the shares that are right of each true answer: saying always yes is worth 0.5."""
     shares = [sum(kind) / len(kind) for kind in hits.values() if kind]
     return sum(shares) / len(shares)

@@ -16,7 +16,7 @@ from typing import Literal
 from charforge import grammar
 from charforge.character import Character
 from charforge.character.profile import sentences
-from charforge.expand.drafts import Draft, talk
+from charforge.expand.drafts import Draft, introduction, talk
 from charforge.expand.holdout import HeldOut
 from charforge.expand.pairs import ImagePart, TextPart, WriterName
 from charforge.expand.persons import ended, first_person
@@ -61,7 +61,7 @@ def authored_drafts(
             drafts.append(Draft("roleplay_text", "train", origin, talk(system, line, reply), writer, source=reply))
     for request, fact, answer in asked:
         for question in _as_question(written[request]):
-            parts = talk(system, question, answer)
+            parts = talk(introduction(character), question, answer)
             drafts.append(Draft("knowledge", "train", "question about a fact", parts, writer, source=fact))
     for name, request in described.items():
         drafts += _captioned(character, name, written[request], writer)

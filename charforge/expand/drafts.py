@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from charforge import grammar
+from charforge.character import Character
 from charforge.expand.pairs import Pair, Part, Split, Task, TextPart, WriterName
 
 
@@ -18,6 +20,14 @@ class Draft:
     parts: tuple[Part, ...]
     writer: WriterName = "template"
     source: str = ""
+
+
+def introduction(character: Character) -> TextPart:
+    """The prompt before knowledge: who it is and nothing of its voice.
+
+    Facts are plain sentences. Learned after the whole persona they would be how the character speaks.
+    """
+    return TextPart(role="system", text=grammar.introduction(character))
 
 
 def talk(system: TextPart, question: str, answer: str) -> tuple[Part, ...]:

@@ -21,7 +21,7 @@ Question = tuple[str, str, str]
 
 _NAMED_THINGS = word_set("""
     favourite favorite name job breed age birthday home colour color motto dream secret hobby dish food drink
-    number wish instrument nickname occupation species
+    number wish instrument nickname occupation species motivation motivations goal goals interests
 """)
 _PLACE_PREPOSITIONS = word_set("""
     in on at above under near behind inside by below beside
@@ -90,24 +90,46 @@ def questions(character: Character) -> list[Question]:
 
     _about_self(character, ask)
     general = iter(_ABOUT_ME)
-    for number, fact in enumerate(character.facts, start=1):
-        origin = f"facts:{number}"
+    facts = [(fact, f"facts:{number}") for number, fact in enumerate(character.facts, start=1)]
+    facts += [(s, "persona") for s in told_by_name(character.persona, character.name)[1:]]
+    facts += [(s, "voice") for s in told_by_name(character.voice, character.name) if s not in character.facts]
+    for fact, origin in facts:
         made = False
         for question, answer in _of_fact(character, fact):
             made = ask(question, answer, origin) or made
         about_me = first_person(fact, character.name)
         if about_me and (form := next(general, None)):
             ask(form, about_me, origin)
-        elif not made:
+        elif not made and origin.startswith("facts"):
             ask(f"Tell me something about {character.name}.", ended(fact), origin)
     return list(asked.values())
+
+
+def told_by_name(prose: str, name: str) -> list[str]:
+    """The sentences of a persona that are surely about the character, each with its name: "He naps." -> "Bo naps.".
+
+    A pronoun is the character's while nobody else has been the subject since its name.
+    """
+    told: list[str] = []
+    known = True
+    for sentence in sentences(prose):
+        resolved = re.sub(r"^(?:He|She|They|It)\b", name, sentence)
+        resolved = re.sub(r"^(?:His|Her|Their|Its)\b", f"{name}'s", resolved)
+        if sentence.startswith(name):
+            known = True
+        elif resolved == sentence:
+            known = False
+        if known and len(sentence.split()) <= 30:
+            told.append(resolved)
+    return told
 
 
 def source_of(character: Character, origin: str) -> str:
     """The user's own words that a question of this origin rests on."""
     if origin.startswith("facts:"):
         return character.facts[int(origin.removeprefix("facts:")) - 1]
-    return {"persona": character.persona, "appearance": character.appearance}.get(origin, grammar.who(character))
+    prose = {"persona": character.persona, "voice": character.voice, "appearance": character.appearance}
+    return prose.get(origin, grammar.who(character))
 
 
 def _about_self(character: Character, ask: Callable[[str, str, str], bool]) -> None:

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from charforge import grammar
 from charforge.character import Character, Dialogue
 from charforge.expand import knowledge, vqa
-from charforge.expand.drafts import Draft, talk
+from charforge.expand.drafts import Draft, introduction, talk
 from charforge.expand.holdout import HeldOut
 from charforge.expand.pairs import ImagePart, Part, Split, Task, TextPart
 from charforge.expand.refusals import refusals
 from charforge.expand.rewording import rewordings
+from charforge.expand.statements import claims, short_answers
 from charforge.expand.strangers import stranger_questions
 
 REWORDINGS = 2
@@ -29,7 +30,7 @@ def template_drafts(character: Character, held: HeldOut, seed: int, strangers: M
     """
     return [
         *_roleplay(character, held, seed),
-        *_knowledge(character),
+        *_knowledge(character, seed),
         *_refusals(character, seed),
         *_drawings(character, held),
         *_roleplay_pictures(character, held),
@@ -115,16 +116,17 @@ def _reworded(character: Character, dialogue: Dialogue, seed: int) -> Iterable[D
         yield Draft(_talk_task(other), "train", f"{dialogue.origin} reworded", (_system(character), *other))
 
 
-def _knowledge(character: Character) -> Iterable[Draft]:
-    system = _system(character)
-    for question, answer, origin in knowledge.questions(character):
+def _knowledge(character: Character, seed: int) -> Iterable[Draft]:
+    asked = knowledge.questions(character)
+    asked += [*short_answers(asked), *claims(asked, random.Random(f"{seed} claims"))]
+    for question, answer, origin in asked:
         source = knowledge.source_of(character, origin)
-        yield Draft("knowledge", "train", origin, talk(system, question, answer), source=source)
+        yield Draft("knowledge", "train", origin, talk(introduction(character), question, answer), source=source)
 
 
 def _refusals(character: Character, seed: int) -> Iterable[Draft]:
     for question, answer in refusals(random.Random(f"{seed} refusals")):
-        yield Draft("refusal", "train", "what nobody told it", talk(_system(character), question, answer))
+        yield Draft("refusal", "train", "what nobody told it", talk(introduction(character), question, answer))
 
 
 def _strangers(character: Character, strangers: Mapping[str, str], seed: int) -> Iterable[Draft]:
