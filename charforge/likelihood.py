@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from charforge.bagel.model import computes_in_bf16
 from charforge.bagel.packing import Split, TextSplit, pack
@@ -14,16 +15,19 @@ from charforge.bases.base import Base
 
 def mean_log_likelihood(base: Base, splits: Sequence[Split]) -> float:
     """Mean log-likelihood in nats per supervised token of one sample; its last item should have loss."""
-    return mean_log_likelihoods(base, [splits])[0]
+    return token_log_likelihoods(base, [splits])[0].mean().item()
 
 
 @torch.no_grad()
-def mean_log_likelihoods(base: Base, samples: Sequence[Sequence[Split]]) -> list[float]:
-    """The same for several samples, read in one pass."""
+def token_log_likelihoods(base: Base, samples: Sequence[Sequence[Split]]) -> list[Tensor]:
+    """Log-likelihood in nats of every supervised token, samples read in one pass; (tokens,) each.
+
+    Of a reply these are the tokens of its role, of its words, and its end.
+    """
     with torch.autocast(base.model.device.type, torch.bfloat16, enabled=computes_in_bf16(base.model)):
         batch = pack([list(splits) for splits in samples], base.config).to(base.model.device)
         logits = base.model(batch).logits
     likelihoods = -F.cross_entropy(logits.float(), batch.labels, reduction="none")
     # a text of n tokens has n + 1 labels: its end is one too
     counts = [sum(len(p.ids) + 1 for p in splits if isinstance(p, TextSplit) and p.loss) for splits in samples]
-    return [piece.mean().item() for piece in likelihoods.split(counts)]
+    return list(likelihoods.cpu().split(counts))

@@ -17,7 +17,7 @@ from charforge.expand import ImagePart, Pair, TextPart
 from charforge.expand.authored import Request
 from charforge.expand.kept import Kept
 from charforge.expand.self_writer import SelfWriter, batches, likelihood_judge
-from charforge.likelihood import mean_log_likelihood, mean_log_likelihoods
+from charforge.likelihood import mean_log_likelihood, token_log_likelihoods
 from charforge.train.dataset import prepared_strangers
 
 ASK = Request("ask", (("user", "Write one question about a lighthouse."),), max_tokens=12)
@@ -93,7 +93,7 @@ def test_several_likelihoods_in_one_pass_are_those_of_one_each(base: Base) -> No
     samples = [
         [asked, base.tokenizer.text(text, "assistant", loss=True)] for text in ("By the sea.", "In an old lighthouse.")
     ]
-    together = mean_log_likelihoods(base, samples)
+    together = [told.mean().item() for told in token_log_likelihoods(base, samples)]
     assert together == pytest.approx([mean_log_likelihood(base, sample) for sample in samples], abs=0.02)
     assert together[0] != together[1]
 

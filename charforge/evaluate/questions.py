@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
+from charforge.adapter.lora import adapter_off
 from charforge.bagel.packing import LookSplit, Split
 from charforge.bases.base import Base
 from charforge.errors import InputError
 from charforge.expand import ImagePart, Pair
-from charforge.likelihood import mean_log_likelihoods
+from charforge.likelihood import token_log_likelihoods
 from charforge.sample import Picture
 
 
@@ -43,24 +46,27 @@ NOT_ASKED = "Go on."
 """What stands instead of a question to learn how likely an answer is by itself."""
 
 
-def scores(base: Base, before: Sequence[Split], options: Sequence[str]) -> list[float]:
-    """Mean log-likelihood in nats per token of each option as the assistant's next words."""
+def word_likelihoods(base: Base, before: Sequence[Split], options: Sequence[str]) -> list[Tensor]:
+    """Log-likelihoods of the tokens of each option as the assistant's next words, without the reply's end."""
     replies = [base.tokenizer.text(option, "assistant", loss=True) for option in options]
-    return mean_log_likelihoods(base, [[*before, reply] for reply in replies])
+    role = len(base.tokenizer.role_prefix("assistant"))
+    return [told[role:-1] for told in token_log_likelihoods(base, [[*before, reply] for reply in replies])]
 
 
 def choices_right(base: Base, system: str, choices: Sequence[Choice]) -> list[bool]:
     """Which picks are right; each question is asked after the character's system prompt.
 
-    Picked is the option that the question makes likelier than it is when nothing was asked: plain likelihood prefers
-    common words whatever the question.
+    Picked is the option that is likeliest per token, less how likely the bare base finds it when nothing was asked:
+    plain likelihood prefers common words whatever the question.
     """
     before = base.tokenizer.text(system, "system")
     right = []
     for choice in choices:
-        asked = scores(base, [before, base.tokenizer.text(choice.question, "user")], choice.options)
-        anyway = scores(base, [before, base.tokenizer.text(NOT_ASKED, "user")], choice.options)
-        gains = [score - prior for score, prior in zip(asked, anyway, strict=True)]
+        asked = word_likelihoods(base, [before, base.tokenizer.text(choice.question, "user")], choice.options)
+        with adapter_off(base.model):
+            # an adapter that knows the facts tells them whatever it is asked
+            anyway = word_likelihoods(base, [before, base.tokenizer.text(NOT_ASKED, "user")], choice.options)
+        gains = [(one.mean() - other.mean()).item() for one, other in zip(asked, anyway, strict=True)]
         right.append(gains.index(max(gains)) == choice.right)
     return right
 
@@ -75,7 +81,8 @@ def yes_no_right(base: Base, pairs: Sequence[Pair], pictures: dict[str, Picture]
             continue
         split: LookSplit = pictures[look.image].look
         asked = base.tokenizer.text(pair.texts("user")[-1], "user")
-        yes, no = scores(base, [split, asked], ("Yes.", "No."))
+        # the first word alone: after it training expects a comma, and how much it does differs between the two
+        yes, no = (told[0].item() for told in word_likelihoods(base, [split, asked], ("Yes.", "No.")))
         hits[answer].append(("Yes" if yes > no else "No") == answer)
     return hits
 
