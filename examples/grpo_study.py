@@ -27,12 +27,13 @@ from charforge.character import Character, read_character
 from charforge.evaluate.measure import Drawn, OpenRun, draw_scenes, scene_values
 from charforge.expand import expand
 from charforge.expand.scenes import Scene, write_new_scenes
+from charforge.files import write_atomic
 from charforge.mini import world
 from charforge.mini.bench.fewshot import write_folder
 from charforge.mini.bench.unseen import identity_words, subject
 from charforge.mini.probe import SHIPPED, Probe, load_probe
 from charforge.resources import preset_path
-from charforge.settings import Settings, read_settings
+from charforge.settings import Settings, read_settings, settings_toml
 from charforge.train.dataset import build_dataset, prepared_pictures
 from charforge.train.grpo import GrpoHooks, IterationLog, train_grpo
 from charforge.train.rewards.judges import Judges, load_judges
@@ -126,6 +127,11 @@ def prepare(
     base: Base, parameters: dict[str, nn.Parameter], character: Character, settings: Settings, folder: Path
 ) -> Bench:
     """Train the first stage (pictures only) and load the judges."""
+    config = folder / "sft.toml"
+    asked = settings_toml(Settings(seed=settings.seed, sft=settings.sft))
+    if config.exists() and config.read_text("utf-8") != asked:
+        raise SystemExit(f"{folder} holds a first stage of other settings: name another folder with --work")
+    write_atomic(config, asked)
     pairs = expand(character, settings.seed).pairs
     pictures = prepared_pictures(base, character, folder / "cache")
     data = build_dataset(base, pairs, pictures, settings.sft)
