@@ -30,7 +30,8 @@ class SftSettings(_Strict):
 
     steps: int = Field(200, ge=1)
     study_steps: int = Field(0, ge=0)
-    study_times: int = Field(3, ge=1)
+    study_knowledge: int = Field(12, ge=0)
+    study_looks: int = Field(3, ge=0)
     study_rate: float = Field(3.0, gt=0)
     dialogues: int = Field(3, ge=0)
     knowledge: int = Field(1, ge=0)

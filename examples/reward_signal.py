@@ -30,6 +30,9 @@ from charforge.resources import preset_path
 from charforge.settings import GrpoSettings, read_settings
 from charforge.train.grpo import read_prompts
 from charforge.train.losses import select_rows
+from charforge.train.rewards.judges import advantages
+from charforge.train.rewards.likeness import leave_one_out_variety
+from charforge.train.rewards.published import group_diversity
 from charforge.train.rewards.scene import scene_reward
 from charforge.train.rollout import roll_out
 
@@ -57,6 +60,17 @@ def signal(probed: Tensor, reward: Tensor) -> str:
         f"reward {reward.mean():.3f} (+-{paid.pow(2).mean().sqrt():.3f}), correlation {correlation:.2f}; "
         f"best of {probed.shape[1]} {probed.max(1).values.mean():.3f}, by reward {chosen:.3f}"
     )
+
+
+def variety(bench: Bench, pictures: Tensor, reward: Tensor) -> str:
+    """What a variety term does to the advantages of the scene reward: the published one, and ours (same weight)."""
+    features = bench.judges.encoder.encode(pictures).cpu().view(-1, BEST_OF, bench.judges.references.features.shape[1])
+    published = group_diversity(1 - features @ features.transpose(1, 2))
+    paid = reward >= reward.view(-1, BEST_OF).mean(1).repeat_interleave(BEST_OF)
+    ours = leave_one_out_variety(features.flatten(0, 1), BEST_OF, paid)
+    without, _ = advantages(reward, BEST_OF, clip=5.0)
+    moved = [(advantages(reward + term, BEST_OF, clip=5.0)[0] - without).abs() for term in (published, ours)]
+    return f"variety moves the advantages by {moved[0].mean():.6f} as published and by {moved[1].mean():.3f} as ours"
 
 
 def main() -> None:
@@ -88,6 +102,7 @@ def main() -> None:
         probed = torch.tensor(probe_values(probe, Drawn(drawable, pictures, 1), who.look)["probe_scene"])
         reward = scene_reward(base, pictures, shown)
         print(f"{way}: {signal(probed.view(-1, BEST_OF), reward.view(-1, BEST_OF))}", flush=True)
+        print(f"    {variety(bench, pictures, reward)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def workload(character: Character, pairs: Sequence[Pair], settings: Settings, co
     look = max((_look_tokens(*size, config) for size in sizes), default=0)
     texts = _texts(pairs, sft.dialogues, sft.knowledge, sft.looks, look)
     if sft.study_steps:
-        studied = _texts(pairs, 0, sft.knowledge * sft.study_times, sft.looks * sft.study_times, look)
+        studied = _texts(pairs, 0, sft.study_knowledge, sft.study_looks, look)
         texts = max(texts, studied, key=lambda some: sum(map(sum, some)))
     texts += [(40, 60)] * sft.replay_texts
     longest = settings.pictures.longest_side or config.image_max_size

@@ -118,7 +118,7 @@ def study_steps(data: Dataset, settings: SftSettings) -> int:
 
     A reply has five times the tokens of an answer: in the same step the voice drowns the facts.
     """
-    something = (settings.knowledge and data.knowledge) or (settings.looks and data.looks)
+    something = (settings.study_knowledge and data.knowledge) or (settings.study_looks and data.looks)
     return settings.study_steps if something else 0
 
 
@@ -128,10 +128,13 @@ def step_batch(
     """Texts, pictures (each ``draws`` times, some without caption) and their noise for one step."""
     generator = step_generator(seed, step)
     first = study_steps(data, settings)
-    times = settings.study_times if step < first else 1
-    texts = choose(data.dialogues, settings.dialogues, step - first, seed) if step >= first else []
-    texts += choose(data.knowledge, settings.knowledge * times, step, seed)
-    texts += choose(data.looks, settings.looks * times, step, seed)
+    if step < first:
+        texts = choose(data.knowledge, settings.study_knowledge, step, seed)
+        texts += choose(data.looks, settings.study_looks, step, seed)
+    else:
+        texts = choose(data.dialogues, settings.dialogues, step - first, seed)
+        texts += choose(data.knowledge, settings.knowledge, step, seed)
+        texts += choose(data.looks, settings.looks, step, seed)
     texts += choose(data.replay_texts, settings.replay_texts, step, seed)
     pictures = choose(data.pictures, settings.pictures, step, seed)
     pictures += choose(data.replay_pictures, settings.replay_pictures, step, seed)
