@@ -29,7 +29,7 @@ class SftSettings(_Strict):
     """Unified-SFT; ``presets/mini.toml`` says what each value does."""
 
     steps: int = Field(200, ge=1)
-    study_steps: int = Field(0, ge=0)
+    study_share: float = Field(0.0, ge=0, le=0.9)
     study_knowledge: int = Field(12, ge=0)
     study_looks: int = Field(3, ge=0)
     study_rate: float = Field(3.0, gt=0)

@@ -155,7 +155,7 @@ def test_texts_alone_and_pictures_alone_can_be_trained(tmp_path: Path, empty: di
 def test_facts_are_studied_before_the_voice():
     data, settings = (
         tiny_data(),
-        tiny_settings(steps=6, study_steps=2, study_knowledge=6, study_looks=0, knowledge=2, looks=0, dialogues=2),
+        tiny_settings(steps=6, study_share=0.4, study_knowledge=6, study_looks=0, knowledge=2, looks=0, dialogues=2),
     )
     told = [step_batch(data, settings, 0, step)[0] for step in range(4)]
     facts = [sum(any(text is fact for fact in data.knowledge) for text in texts) for texts in told]
@@ -171,7 +171,7 @@ def test_studying_raises_the_rate_of_texts_alone(tmp_path: Path):
     """AdamW's first step moves every weight by its rate, whatever the gradient."""
     moved = {}
     for rate in (1.0, 4.0):
-        model, settings = tiny_model(), tiny_settings(steps=1, study_steps=1, study_rate=rate, warmup=0)
+        model, settings = tiny_model(), tiny_settings(steps=1, study_share=0.9, study_rate=rate, warmup=0)
         parameters = add_adapter(model, LORA, seed=0)
         train_sft(model, parameters, tiny_data(), settings, 0, tmp_path / str(rate), quiet())
         moved[rate] = {name: value.abs().max().item() for name, value in parameters.items() if "lora_B" in name}

@@ -34,7 +34,7 @@ def workload(character: Character, pairs: Sequence[Pair], settings: Settings, co
     sizes = [_size(picture) for picture in character.pictures]
     look = max((_look_tokens(*size, config) for size in sizes), default=0)
     texts = _texts(pairs, sft.dialogues, sft.knowledge, sft.looks, look)
-    if sft.study_steps:
+    if sft.study_share:
         studied = _texts(pairs, 0, sft.study_knowledge, sft.study_looks, look)
         texts = max(texts, studied, key=lambda some: sum(map(sum, some)))
     texts += [(40, 60)] * sft.replay_texts

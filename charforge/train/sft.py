@@ -119,7 +119,7 @@ def study_steps(data: Dataset, settings: SftSettings) -> int:
     A reply has five times the tokens of an answer: in the same step the voice drowns the facts.
     """
     something = (settings.study_knowledge and data.knowledge) or (settings.study_looks and data.looks)
-    return settings.study_steps if something else 0
+    return round(settings.steps * settings.study_share) if something else 0
 
 
 def step_batch(
