@@ -14,7 +14,8 @@ from folders import make_folder
 from PIL import Image
 
 SHORT = [
-    "--set", "sft.steps=3", "--set", "sft.study_share=0", "--set", "sft.dialogues=1", "--set", "sft.knowledge=0", "--set", "sft.looks=1",
+    "--set", "sft.steps=3", "--set", "sft.dialogues=1", "--set", "sft.knowledge=0", "--set", "sft.looks=1",
+    "--set", "sft.study_share=0",
     "--set", "sft.pictures=1", "--set", "sft.replay_pictures=1", "--set", "sft.draws=1",
     "--set", "sft.evaluate_every=2", "--set", "sft.preview_every=2", "--set", "sft.checkpoint_every=1",
     "--set", "chat.max_tokens=6", "--set", "pictures.draw_steps=4",
