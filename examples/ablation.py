@@ -81,9 +81,11 @@ def asked(picture: str, question: str, answer: str) -> Pair:
     return Pair(id=f"{picture} {question}", task="vqa", split="held_out", origin="ablation", parts=parts)
 
 
-def measure(character: Character, arm: str, seed: int, questions: Path, scratch: Path) -> dict[str, Any]:
+def measure(
+    character: Character, arm: str, seed: int, questions: Path, scratch: Path, changed: list[str]
+) -> dict[str, Any]:
     """Train one arm and score it."""
-    settings = read_settings(preset_path("mini"), None, ASSIGNMENTS, seed=seed)
+    settings = read_settings(preset_path("mini"), None, [*ASSIGNMENTS, *changed], seed=seed)
     base, pairs, others = load_base("mini"), pairs_of(character, arm, seed, scratch), unseen(character, scratch)
     template = expand(character, seed, strangers=own_captions("mini")).pairs
     used = {name for pair in template for name in pair.images("look")}
@@ -156,6 +158,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--arms", nargs="+", default=["nothing", "seeds", "template", "self"])
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--set", dest="assignments", action="append", default=[])
     parser.add_argument("--table", action="store_true", help="only read OUT")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -164,7 +167,7 @@ def main() -> None:
             character = read_character(folder)
             for arm in arguments.arms:
                 with tempfile.TemporaryDirectory() as scratch:
-                    row = measure(character, arm, seed, keyed_questions(folder), Path(scratch))
+                    row = measure(character, arm, seed, keyed_questions(folder), Path(scratch), arguments.assignments)
                 row = {"character": character.name, "arm": arm, "seed": seed, **row}
                 with arguments.out.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
