@@ -13,7 +13,7 @@ from charforge.expand.phrases import Phrase, phrases, surely_absent
 MOST_STRANGERS = 24
 KINDS = ("place", "pose", "clothes")
 """Of a caption's details those that a picture has once and that fit after "is"."""
-_ODD = re.compile(r"\bbefore\b|\bhands?\b|\bon the (?:left|right)\b")
+_ODD = re.compile(r"\bbefore\b|\bon the (?:left|right)\b")
 _OPENING = re.compile(r"^(?:draw|an? (?:picture|photo|drawing|image) (?:of|showing))\s+", re.IGNORECASE)
 
 
