@@ -24,7 +24,7 @@ from charforge.expand.persons import first_person
 from charforge.expand.phrases import Phrase, phrases, surely_absent
 from charforge.expand.rewording import rewordings
 from charforge.expand.statements import claims, said_newly
-from charforge.expand.strangers import stranger_looks, what_it_shows
+from charforge.expand.strangers import what_it_shows
 
 STRANGERS = {
     "base:0": "a voxel robot with pink lights, in a forest",
@@ -414,16 +414,6 @@ def test_every_fact_is_asked_for(pip: Character) -> None:
 @pytest.mark.parametrize("opening", ["a", "A picture of a", "An image showing a", "Draw a", "In a forest, a"])
 def test_a_stranger_is_what_its_caption_draws(opening: str) -> None:
     assert what_it_shows(f"{opening} voxel person with a visor, a full beard and tan skin") == "a voxel person"
-
-
-def test_strangers_are_asked_about_as_often_truly_as_falsely(pip: Character) -> None:
-    asked = stranger_looks(pip, STRANGERS, random.Random(0))
-    said = {name: [(q, a) for picture, q, a in asked if picture == name] for name in STRANGERS}
-    assert said["base:0"][0] == ("Is it in a forest?", "Yes, it is in a forest.")
-    assert said["base:0"][1][0] != "Is it in a forest?" and said["base:0"][1][1] == "No, it is in a forest."
-    # nothing is told of it that could be wrong
-    assert said["base:3"] == [] or said["base:3"][0][0] == "Is it laughing?"
-    assert sum(a.startswith("Yes") for _, _, a in asked) == sum(a.startswith("No") for _, _, a in asked) > 2
 
 
 @given(st.text(max_size=80))

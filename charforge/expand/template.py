@@ -14,7 +14,7 @@ from charforge.expand.pairs import ImagePart, Part, Split, Task, TextPart
 from charforge.expand.refusals import refusals
 from charforge.expand.rewording import rewordings
 from charforge.expand.statements import claims, short_answers
-from charforge.expand.strangers import stranger_looks, stranger_questions
+from charforge.expand.strangers import stranger_questions
 
 REWORDINGS = 2
 MOST_JOINED = 12
@@ -130,9 +130,7 @@ def _refusals(character: Character, seed: int) -> Iterable[Draft]:
 
 
 def _strangers(character: Character, strangers: Mapping[str, str], seed: int) -> Iterable[Draft]:
-    asked_about = stranger_questions(character, strangers, random.Random(f"{seed} strangers"))
-    asked_about += stranger_looks(character, strangers, random.Random(f"{seed} stranger looks"))
-    for name, question, answer in asked_about:
+    for name, question, answer in stranger_questions(character, strangers, random.Random(f"{seed} strangers")):
         look = ImagePart(image=name, use="look")
         asked = TextPart(role="user", text=question), TextPart(role="assistant", text=answer, loss=True)
         yield Draft("vqa", "train", f"picture {name} of the base", (look, *asked))
