@@ -9,8 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from charforge.bagel.model import computes_in_bf16
-from charforge.bagel.packing import Split, TextSplit, pack
+from charforge.bagel.packing import Split, pack, supervised_tokens
 from charforge.bases.base import Base
+
+NOT_ASKED = "Go on."
+"""What stands instead of a question to learn how likely an answer is by itself."""
 
 
 def mean_log_likelihood(base: Base, splits: Sequence[Split]) -> float:
@@ -28,6 +31,4 @@ def token_log_likelihoods(base: Base, samples: Sequence[Sequence[Split]]) -> lis
         batch = pack([list(splits) for splits in samples], base.config).to(base.model.device)
         logits = base.model(batch).logits
     likelihoods = -F.cross_entropy(logits.float(), batch.labels, reduction="none")
-    # a text of n tokens has n + 1 labels: its end is one too
-    counts = [sum(len(p.ids) + 1 for p in splits if isinstance(p, TextSplit) and p.loss) for splits in samples]
-    return list(likelihoods.cpu().split(counts))
+    return list(likelihoods.cpu().split([supervised_tokens(splits) for splits in samples]))

@@ -116,7 +116,10 @@ def measure(
 def keyed_questions(folder: Path) -> Path:
     """The multiple-choice questions that belong to a folder."""
     keyed = [folder.parent / f"{folder.name}_questions.json", *folder.glob("**/*_knowledge_qa_test.json")]
-    return next(path for path in keyed if path.exists())
+    found = next((path for path in keyed if path.exists()), None)
+    if found is None:
+        raise SystemExit(f"{folder} has no multiple-choice questions: write {keyed[0]}")
+    return found
 
 
 def told(row: dict[str, Any]) -> dict[str, Any]:

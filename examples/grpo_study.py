@@ -127,11 +127,10 @@ def prepare(
     base: Base, parameters: dict[str, nn.Parameter], character: Character, settings: Settings, folder: Path
 ) -> Bench:
     """Train the first stage (pictures only) and load the judges."""
-    config = folder / "sft.toml"
-    asked = settings_toml(Settings(seed=settings.seed, sft=settings.sft))
-    if config.exists() and config.read_text("utf-8") != asked:
-        raise SystemExit(f"{folder} holds a first stage of other settings: name another folder with --work")
-    write_atomic(config, asked)
+    config = folder / "settings.toml"
+    if config.exists() and config.read_text("utf-8") != settings_toml(settings):
+        raise SystemExit(f"{folder} holds checkpoints of other settings: name another folder with --work")
+    write_atomic(config, settings_toml(settings))
     pairs = expand(character, settings.seed).pairs
     pictures = prepared_pictures(base, character, folder / "cache")
     data = build_dataset(base, pairs, pictures, settings.sft)

@@ -17,13 +17,9 @@ from charforge.character import Character, Dialogue, Turn, read_character
 from charforge.errors import InputError
 from charforge.expand import TALK, ImagePart, Pair, TextPart, leaked, prompt_key, read_pairs, write_pairs
 from charforge.expand import expand as expand_character
-from charforge.expand.knowledge import questions as knowledge_questions
-from charforge.expand.knowledge import told_by_name
 from charforge.expand.pairs import similar
-from charforge.expand.persons import first_person
 from charforge.expand.phrases import Phrase, phrases, surely_absent
 from charforge.expand.rewording import rewordings
-from charforge.expand.statements import claims, said_newly
 from charforge.expand.strangers import what_it_shows
 
 STRANGERS = {
@@ -337,91 +333,9 @@ def test_the_wording_of_a_question_does_not_give_its_answer_away(pairs: list[Pai
     assert both >= 0.6 * len(answers)
 
 
-# knowledge
-
-
-@pytest.mark.parametrize(
-    ("fact", "expected"),
-    [
-        ('Bo often refers to his owner as "the hooman"', 'I often refer to my owner as "the hooman".'),
-        ("Bo is a dog.", "I am a dog."),
-        ("Bo's tail is curly.", "My tail is curly."),
-        ("Bo watches the fridge.", "I watch the fridge."),
-        ("Bo carries himself well.", "I carry myself well."),
-        ("Bo was born in 2015.", "I was born in 2015."),
-        ("Bo can swim.", "I can swim."),
-        ("Bo runs the house and approaches life gladly.", None),
-        ("Bo likes it when he is fed.", None),
-        ("The cat next door is loud.", None),
-    ],
-)
-def test_the_first_person_is_used_only_where_it_is_sure(fact: str, expected: str | None) -> None:
-    assert first_person(fact, "Bo") == expected
-
-
-def test_facts_become_questions(pip: Character) -> None:
-    asked = {question: said for question, said, _ in knowledge_questions(pip)}
-    assert asked["Who are you?"] == "I am Pip, a clay robot."
-    assert asked["Who built you?"] == "I was built by a potter named Ottoline."
-    assert asked["Where does Pip live?"] == "Pip lives in a tea cart by the harbour."
-    assert asked["What do you never drink?"] == "I never drink coffee."
-    assert asked["Who is your best friend?"] == "My best friend is a gull called Admiral Crumb."
-    assert asked["How old are you?"] == "I am nine years old."
-    assert asked["Tell me about the tea cart."] == "The tea cart has three wheels and a bell."
-
-
-def test_facts_are_asked_for_in_short(pairs: list[Pair]) -> None:
-    asked = {pair.texts("user")[-1]: answer(pair) for pair in of_task(pairs, "knowledge")}
-    assert asked["In short, who is your best friend?"] == "A gull called Admiral Crumb."
-    assert asked["In short, where does Pip live?"] == "In a tea cart by the harbour."
-
-
-def test_what_an_answer_says_newly() -> None:
-    assert said_newly("What are you allergic to?", "I am allergic to feathers.") == "feathers."
-    assert said_newly("What is Wren's rival?", "Wren's rival is Doctor Plume.") == "Doctor Plume."
-    assert said_newly("What do you look like?", "Brown skin, round glasses.") == ""
-    assert said_newly("Tell me about Bolt.", "Bolt is a robot.") == ""
-    assert said_newly("Can you swim?", "Yes, I can swim.") == ""
-
-
-def test_wrong_claims_mix_facts_that_are_built_alike() -> None:
-    asked = [
-        ("What is your home?", "My home is a lighthouse.", "facts:1"),
-        ("What is your wish?", "My wish is a boat.", "facts:2"),
-        ("What is your birthday?", "My birthday is on Monday.", "facts:3"),
-        ("What do you keep?", "I keep a cat.", "facts:4"),
-        ("Who are you?", "I am a robot.", "class"),
-    ]
-    made = {question: said for question, said, _ in claims(asked, random.Random(0))}
-    assert made == {
-        "Is it true that your home is a lighthouse?": "Yes, my home is a lighthouse.",
-        "Is it true that your home is a boat?": "No, my home is a lighthouse.",
-        "Is it true that your wish is a boat?": "Yes, my wish is a boat.",
-        "Is it true that your wish is a lighthouse?": "No, my wish is a boat.",
-    }
-
-
-def test_a_persona_is_told_by_name_while_it_is_surely_the_characters() -> None:
-    said = "Bo is a dog. He naps a lot. His tail curls. Ann is his owner. She works late. Bo likes her."
-    assert told_by_name(said, "Bo") == ["Bo is a dog.", "Bo naps a lot.", "Bo's tail curls.", "Bo likes her."]
-
-
-def test_every_fact_is_asked_for(pip: Character) -> None:
-    origins = {origin for _, _, origin in knowledge_questions(pip)}
-    assert {f"facts:{n}" for n in range(1, len(pip.facts) + 1)} <= origins
-
-
 @pytest.mark.parametrize("opening", ["a", "A picture of a", "An image showing a", "Draw a", "In a forest, a"])
 def test_a_stranger_is_what_its_caption_draws(opening: str) -> None:
     assert what_it_shows(f"{opening} voxel person with a visor, a full beard and tan skin") == "a voxel person"
-
-
-@given(st.text(max_size=80))
-def test_no_fact_breaks_the_questions(fact: str) -> None:
-    for said in (fact, f"Pip {fact}", f"Pip's {fact}"):
-        character = Character("Pip", "clay robot", said, "", said, (said,), "", "", "", (), (), Path())
-        for question, reply, _ in knowledge_questions(character):
-            assert question.strip() and reply.strip()
 
 
 # the file

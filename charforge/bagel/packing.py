@@ -57,6 +57,11 @@ Split = TextSplit | LookSplit | LatentSplit
 Mode = Literal["causal", "full", "noise"]
 
 
+def supervised_tokens(sample: Sequence[object]) -> int:
+    """How many positions of a sample's texts have a label: n + 1 for n tokens, the end is one too."""
+    return sum(len(part.ids) + 1 for part in sample if isinstance(part, TextSplit) and part.loss)
+
+
 @dataclass(frozen=True)
 class Pack:
     """One forward pass worth of samples. Understanding tokens are numbered in order of appearance.

@@ -14,7 +14,7 @@ from charforge.bagel.packing import LookSplit, Split
 from charforge.bases.base import Base
 from charforge.errors import InputError
 from charforge.expand import ImagePart, Pair
-from charforge.likelihood import token_log_likelihoods
+from charforge.likelihood import NOT_ASKED, token_log_likelihoods
 from charforge.sample import Picture
 
 
@@ -40,10 +40,6 @@ def read_choices(file: Path) -> list[Choice]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} does not hold multiple-choice questions (question, options, answer_key)") from error
     return choices
-
-
-NOT_ASKED = "Go on."
-"""What stands instead of a question to learn how likely an answer is by itself."""
 
 
 def word_likelihoods(base: Base, before: Sequence[Split], options: Sequence[str]) -> list[Tensor]:

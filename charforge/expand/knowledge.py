@@ -91,7 +91,9 @@ def questions(character: Character) -> list[Question]:
     _about_self(character, ask)
     general = iter(_ABOUT_ME)
     facts = [(fact, f"facts:{number}") for number, fact in enumerate(character.facts, start=1)]
-    facts += [(s, "persona") for s in told_by_name(character.persona, character.name)[1:]]
+    # the first sentence says what kind it is, see _about_self
+    begins = sentences(character.persona)[:1]
+    facts += [(s, "persona") for s in told_by_name(character.persona, character.name) if s not in begins]
     facts += [(s, "voice") for s in told_by_name(character.voice, character.name) if s not in character.facts]
     for fact, origin in facts:
         made = False
@@ -113,8 +115,9 @@ def told_by_name(prose: str, name: str) -> list[str]:
     told: list[str] = []
     known = True
     for sentence in sentences(prose):
-        resolved = re.sub(r"^(?:He|She|They|It)\b", name, sentence)
-        resolved = re.sub(r"^(?:His|Her|Their|Its)\b", f"{name}'s", resolved)
+        # not it and they: "It rains" is about nobody, and "They nap" would become "Bo nap"
+        resolved = re.sub(r"^(?:He|She)\b", name, sentence)
+        resolved = re.sub(r"^(?:His|Her)\b", f"{name}'s", resolved)
         if sentence.startswith(name):
             known = True
         elif resolved == sentence:

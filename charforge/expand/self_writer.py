@@ -15,7 +15,7 @@ from charforge.bases.base import Base
 from charforge.expand.authored import Request
 from charforge.expand.kept import Kept
 from charforge.expand.pairs import Pair, TextPart
-from charforge.likelihood import mean_log_likelihood
+from charforge.likelihood import NOT_ASKED, mean_log_likelihood
 from charforge.sample import Picture
 from charforge.sampling import nucleus
 
@@ -104,7 +104,7 @@ def _against(base: Base, pair: Pair) -> str | None:
         return None
     system, question, answer = (base.tokenizer.text(part.text, part.role, part.loss) for part in parts)
     alone = mean_log_likelihood(base, [question, answer])
-    anything = mean_log_likelihood(base, [base.tokenizer.text("Go on.", "user"), answer])
+    anything = mean_log_likelihood(base, [base.tokenizer.text(NOT_ASKED, "user"), answer])
     if alone - anything < LEAST_QUESTION_GAIN:
         return "question does not fit the answer"
     if not pair.source and mean_log_likelihood(base, [system, question, answer]) - alone < LEAST_PROFILE_GAIN:

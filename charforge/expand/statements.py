@@ -15,7 +15,7 @@ from charforge.expand.knowledge import Question
 _OPEN = re.compile(r"^(?:What|Who|Where|When|How)\b", re.IGNORECASE)
 _SAME = {
     "i": "you", "am": "are", "my": "your", "myself": "yourself", "me": "you",
-    "has": "have", "does": "do", "lives": "live",
+    "has": "have", "does": "do",
 }  # fmt: skip
 _SECOND = (
     (r"\bI am\b", "you are"), (r"\bI was\b", "you were"), (r"\bI'm\b", "you're"), (r"\bI've\b", "you've"),

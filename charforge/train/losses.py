@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from charforge.bagel.context import Context, empty_context, extend_context
 from charforge.bagel.model import BagelModel
-from charforge.bagel.packing import LatentSplit, Split, TextSplit, pack
+from charforge.bagel.packing import LatentSplit, Split, pack, supervised_tokens
 from charforge.flow import interpolate, logit_normal_timesteps, stratified_normal, target_velocity
 from charforge.sample import Sample, Target, noised, stack_targets, target_of, without_text
 
@@ -50,11 +50,6 @@ def text_loss(model: BagelModel, samples: Sequence[Sample], chunk: int = 1024) -
 
 def _cross_entropy(model: BagelModel, hidden: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(model.language_model.logits(hidden).float(), labels, reduction="sum")
-
-
-def supervised_tokens(sample: Sample) -> int:
-    """How many positions of a text or VQA sample have a label."""
-    return sum(len(part.ids) + 1 for part in sample if isinstance(part, TextSplit) and part.loss)
 
 
 def picture_loss(
