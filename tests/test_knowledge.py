@@ -86,8 +86,8 @@ def test_wrong_claims_mix_facts_that_are_built_alike() -> None:
 
 
 def test_a_persona_is_told_by_name_while_it_is_surely_the_characters() -> None:
-    said = "It rains. They laugh. Bo is a dog. He naps a lot. His tail curls. Ann is his owner. She works. Bo likes her."
-    assert told_by_name(said, "Bo") == ["Bo is a dog.", "Bo naps a lot.", "Bo's tail curls.", "Bo likes her."]
+    said = "It rains. They nap. Bo is a dog. He naps a lot. His tail curls. Ann is his owner. She works. Bo likes it."
+    assert told_by_name(said, "Bo") == ["Bo is a dog.", "Bo naps a lot.", "Bo's tail curls.", "Bo likes it."]
 
 
 def test_every_fact_is_asked_for(pip: Character) -> None:
