@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from charforge.errors import InputError
 
+Checked = TypeVar("Checked", bound=BaseModel)
 OptimizerKind = Literal["adamw", "adamw8bit", "paged_adamw8bit"]
 
 
@@ -158,17 +159,27 @@ def read_settings(preset: Path, folder_overrides: Path | None, assignments: list
     data = _read_toml(preset)
     if folder_overrides is not None and folder_overrides.exists():
         _merge(data, _read_toml(folder_overrides))
+    _merge(data, read_assignments(assignments))
+    _merge(data, {key: value for key, value in explicit.items() if value is not None})
+    return checked(Settings, data, f"See {preset.name} for the settings there are.")
+
+
+def read_assignments(assignments: list[str]) -> dict[str, Any]:
+    """``key=value`` with TOML values and dotted keys as one nested dictionary; later ones win."""
+    data: dict[str, Any] = {}
     for assignment in assignments:
         _merge(data, _parse_assignment(assignment))
-    _merge(data, {key: value for key, value in explicit.items() if value is not None})
+    return data
+
+
+def checked(model: type[Checked], data: dict[str, Any], remedy: str) -> Checked:
+    """``data`` as ``model``; raises InputError that names the first wrong setting and ends with ``remedy``."""
     try:
-        return Settings.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise InputError(
-            f"setting {key}: {first['msg'].lower()}. See {preset.name} for the settings there are."
-        ) from error
+        raise InputError(f"setting {key}: {first['msg'].lower()}. {remedy}") from error
 
 
 def settings_toml(settings: Settings) -> str:

@@ -18,7 +18,7 @@ import torch
 from charforge.adapter.lora import add_adapter, lora_config
 from charforge.bagel.context import empty_context
 from charforge.bagel.sampler import Guidance, draw
-from charforge.bases.base import load_base
+from charforge.bases.base import load_base, native_autocast
 from charforge.bases.prepare import drawing_positions
 from charforge.character import read_character
 from charforge.expand.scenes import write_new_scenes
@@ -67,7 +67,7 @@ def main() -> None:
         noise = torch.randn(len(rows), positions.shape[0], base.config.latent_token_size, generator=generator())
         return draw(base.model, guidance, noise, positions, guided)
 
-    with torch.autocast("cpu", torch.bfloat16):
+    with native_autocast("cpu"):
         rollouts = {
             "shared start, prompts read once": lambda: roll_out(base.model, contexts, positions, grpo, generator()),
             "own noise each": lambda: roll_out(base.model, select_rows(contexts, rows), positions, alone, generator()),

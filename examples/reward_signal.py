@@ -18,7 +18,7 @@ from grpo_study import BEST_OF, ONLY_PICTURES, Bench, prepare, probe_values
 from torch import Tensor
 
 from charforge.adapter.lora import add_adapter, lora_config
-from charforge.bases.base import load_base
+from charforge.bases.base import load_base, native_autocast
 from charforge.bases.prepare import decode_latents, drawing_positions
 from charforge.character import read_character
 from charforge.evaluate.measure import Drawn, draw_scenes
@@ -43,7 +43,7 @@ def rolled_out(bench: Bench, scenes: list[Scene], grpo: GrpoSettings) -> Tensor:
     contexts, pictures = read_prompts(bench.base, scenes), []
     for row in range(len(scenes)):
         generator = torch.Generator().manual_seed(row)
-        with torch.autocast("cpu", torch.bfloat16):
+        with native_autocast("cpu"):
             positions = drawing_positions(bench.base)
             rollout = roll_out(bench.base.model, select_rows(contexts, [row]), positions, grpo, generator)
         pictures.append(decode_latents(bench.base, rollout.latents))

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from charforge.errors import InputError
 from charforge.grammar import has_detail
 from charforge.mini import asking, captions, dataset, world
 from charforge.mini.world import KIND_NOUN, Look
@@ -208,3 +209,40 @@ def test_records_are_deterministic_and_complete():
     assert len(record["captions"]) == 4
     assert Look(**record["look"]) == look
     assert dataset.look_of(17, 1) != look
+
+
+# what counts in training
+
+
+def test_details_count_only_as_far_as_the_caption_says_them():
+    from charforge.mini.generation import GenerationRecipe, detail_weights
+
+    recipe = GenerationRecipe(thing_detail=7.0, top_detail=3.0, face_detail=1.0)
+    person = replace(PERSON, thing="key", side="beside")
+
+    def weights(look: Look, caption: str) -> np.ndarray:
+        return detail_weights(look, caption, recipe, 8).reshape(8, 8)
+
+    said = weights(person, "a voxel person, next to a key")
+    assert (said[5:, [0, 1, 2, 5, 6, 7]] == 7).all() and (said[:5] == 1).all() and (said[5:, 3:5] == 1).all()
+    # where the thing is must not be told by the weights
+    for left, right in ((0, 1), (2, 3)):
+        one, other = (weights(replace(person, variation=v), "next to a key") for v in (left, right))
+        np.testing.assert_array_equal(one, other)
+    assert (weights(person, "a voxel person") == 1).all()
+    held = weights(replace(person, side="holding"), "holding a key")
+    assert (held[5:, 1:7] == 7).all() and held.sum() == 64 + 18 * 6
+    critter = Look(kind="critter", body="blob", body_color="teal", top="horns", eyes="dots", mouth="smile")
+    tops = weights(critter, "a critter")
+    assert (tops[:4, 1:7] == 3).all() and (tops[4:] == 1).all()
+
+
+def test_a_recipes_settings_are_checked():
+    from charforge.mini.generation import GenerationRecipe
+    from charforge.settings import checked, read_assignments
+
+    data = read_assignments(["thing_detail=2.5", "seed=3", "seed=4"])
+    recipe = checked(GenerationRecipe, data, "See there.")
+    assert (recipe.thing_detail, recipe.seed) == (2.5, 4)
+    with pytest.raises(InputError, match=r"setting tings: extra inputs are not permitted\. See there\."):
+        checked(GenerationRecipe, {"tings": 1}, "See there.")

@@ -68,17 +68,24 @@ def generation(
     minutes: Annotated[float, typer.Option(help="training time over all resumed parts")] = 75.0,
     threads: Threads = 2,
     device: str = "cpu",
-    learning_rate: Annotated[float, typer.Option(help="highest; lower to go on from shipped weights")] = 1.2e-3,
+    assignments: Annotated[list[str] | None, typer.Option("--set", help="setting of the recipe")] = None,
 ) -> None:
-    """Train the generation expert beside the frozen language model."""
+    """Train the generation expert beside the frozen language model.
+
+    \b
+    Example, to go on from shipped weights:
+      python -m charforge.mini generation --minutes 60 --set learning_rate=8e-4
+    """
     import torch
 
     from charforge.mini.generation import GenerationRecipe, prepare_generation, train_generation
+    from charforge.settings import checked, read_assignments
 
     torch.set_num_threads(threads)
-    recipe = GenerationRecipe(minutes=minutes, learning_rate=learning_rate)
-    model, data = prepare_generation(out, recipe, device)
-    train_generation(model, data, recipe, out / "generation")
+    data = {"minutes": minutes} | read_assignments(assignments or [])
+    recipe = checked(GenerationRecipe, data, "GenerationRecipe in charforge/mini/generation.py says what there is.")
+    model, pictures = prepare_generation(out, recipe, device)
+    train_generation(model, pictures, recipe, out / "generation")
 
 
 @app.command()

@@ -26,6 +26,7 @@ from charforge.bagel.model import BagelModel
 from charforge.bagel.packing import LookSplit, Split, TextSplit, pack
 from charforge.bagel.tokenizer import Tokenizer
 from charforge.bagel.vision import patchify
+from charforge.bases.base import native_autocast
 from charforge.files import write_atomic
 from charforge.mini.asking import questions
 from charforge.mini.world import Look
@@ -110,7 +111,7 @@ def _sampled(
     context = empty_context(rows)
     if before:
         context = extend_context(model, context, before)
-    with torch.autocast("cpu", torch.bfloat16):
+    with native_autocast("cpu"):
         ids, _ = generate_text(
             model,
             context,
@@ -132,7 +133,7 @@ def answer_accuracy(model: BagelModel, tokenizer: Tokenizer, data: Pictures, cou
         # numbered, so that the same questions are asked every time
         asked = questions(Look(**data.records[index]["look"]), random.Random(f"held out:{index}"))
         texts = [(tokenizer.text(q, "user"), tokenizer.text(a, "assistant", loss=True)) for q, a in asked]
-        with torch.autocast("cpu", torch.bfloat16):
+        with native_autocast("cpu"):
             predicted = model(pack([[look, *pair] for pair in texts], model.config)).logits.argmax(-1).tolist()
         start = 0
         for (question, answer), (_, reply) in zip(asked, texts, strict=True):

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from charforge.bagel.autoencoder import Autoencoder
 from charforge.bagel.config import AutoencoderConfig
+from charforge.bases.base import native_autocast
 from charforge.files import write_atomic, write_atomic_with
 
 
@@ -142,7 +143,7 @@ def train_autoencoder(pictures: np.ndarray, recipe: AutoencoderRecipe, out: Path
             ]
         )
         pixels = pixels * 2 - 1
-        with torch.autocast("cpu", torch.bfloat16):
+        with native_autocast("cpu"):
             mean = model.moments(pixels).chunk(2, dim=1)[0].float()
             noise = torch.randn(mean.shape, generator=generator) * recipe.latent_noise
             decoded = F.pixel_shuffle(model.kl.decoder(mean + noise), model.config.pixel_unshuffle).float()
@@ -214,7 +215,7 @@ def encode_all(model: Autoencoder, pictures: np.ndarray, batch: int = 64) -> np.
     parts = []
     for start in range(0, len(pictures), batch):
         pixels = torch.from_numpy(pictures[start : start + batch]).permute(0, 3, 1, 2).float() / 127.5 - 1
-        with torch.autocast("cpu", torch.bfloat16):
+        with native_autocast("cpu"):
             mean = model.moments(pixels).chunk(2, dim=1)[0]
         parts.append(mean.to(torch.float16).numpy())
     return np.concatenate(parts)

@@ -21,6 +21,8 @@ from charforge.mini.world import Kind, Look
 
 # a colour no part uses, to find the background rectangle by
 BACKGROUND_MARK = "#010203"
+THING_SIDE = 32
+"""Side of the box in which a thing's body is drawn."""
 
 STYLE: dict[Kind, str] = {
     "person": "voxel-art",
@@ -47,10 +49,8 @@ def svg(look: Look) -> str:
         behind = f'<rect width="128" height="128" fill="{world.BACKGROUNDS[look.background]}"/>'
     front = ""
     if look.thing:
-        left = look.thing_left
-        # held things overlap the body, others stand clear of it
-        x, y, scale = (26 if left else 66, 80, 1.15) if look.side == "holding" else (1 if left else 87, 84, 1.25)
-        front = f'<g transform="translate({x} {y}) scale({scale})">{read_things()[look.thing]}</g>'
+        x, y, side = thing_boxes(look.side)[0 if look.thing_left else 1]
+        front = f'<g transform="translate({x} {y}) scale({side / THING_SIDE})">{read_things()[look.thing]}</g>'
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 128 128">'
         + behind
@@ -58,6 +58,11 @@ def svg(look: Look) -> str:
         + front
         + "</svg>"
     )
+
+
+def thing_boxes(side: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """(x, y, side) in pixels of a thing, left and right: held ones overlap the body, others stand clear."""
+    return ((26, 80, 36.8), (66, 80, 36.8)) if side == "holding" else ((1, 84, 40.0), (87, 84, 40.0))
 
 
 def character_svg(look: Look) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -25,23 +26,33 @@ from charforge.bagel.layers import grid_position_ids, sincos_table
 from charforge.bagel.model import BagelModel
 from charforge.bagel.packing import TextSplit
 from charforge.bagel.tokenizer import Tokenizer
+from charforge.bases.base import compute_dtype, native_autocast
 from charforge.bases.language import ensure_language_weights
 from charforge.errors import InputError
 from charforge.files import write_atomic_with
 from charforge.flow import interpolate, logit_normal_timesteps, stratified_normal, target_velocity
+from charforge.mini import world
 from charforge.mini.answers import averaged, low_rank
-from charforge.mini.dataset import read_records
+from charforge.mini.dataset import SIZE, read_records
+from charforge.mini.drawing import thing_boxes
 from charforge.mini.shape import mini_config
+from charforge.mini.world import Look
+
+FACE_BOX = (24, 48, 80, 48)
+TOP_BOX = (24, 8, 80, 56)
+"""x, y, width, height in pixels of where faces and creatures' tops are."""
 
 
-@dataclass(frozen=True)
-class GenerationRecipe:
+class GenerationRecipe(BaseModel):
     """Settings of the pretraining run; the shipped weights name the values they were trained with.
 
     ``minutes`` of training, counted over all resumed parts, set the schedule: the same recipe fits any machine.
     Pictures with a thing or with something on the head come ``thing_weight`` and ``top_weight`` times as often as
     others: drawn evenly, after 158 thousand samples 2 % of the things and 40 % of the tops were right (docs/log.md).
+    Tokens where a thing, a top or a face is asked for count ``thing_detail``, ``top_detail`` and ``face_detail`` times.
     """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     minutes: float = 75.0
     captions: int = 10
@@ -52,8 +63,11 @@ class GenerationRecipe:
     caption_dropout: float = 0.1
     ema: float = 0.998
     shift: float = 1.5
-    thing_weight: float = 3.0
+    thing_weight: float = 5.0
     top_weight: float = 1.5
+    thing_detail: float = 4.0
+    top_detail: float = 2.0
+    face_detail: float = 1.5
     seed: int = 0
     save_every: int = 150
 
@@ -66,18 +80,18 @@ def trainable(name: str) -> bool:
 def build_for_pretraining(
     config: BagelConfig, language_file: Path, seed: int, device: str = "cpu"
 ) -> BagelModel:  # fmt: skip
-    """Frozen SmolLM2 in bf16, a fresh generation expert in fp32, no vision weights yet (zeros)."""
-    model = build_empty(config)
+    """Frozen SmolLM2 in ``compute_dtype``, a fresh generation expert in fp32, no vision weights yet (zeros)."""
+    model, frozen = build_empty(config), compute_dtype(device)
     language = load_file(language_file)
     generator = torch.Generator().manual_seed(seed)
     hidden = config.generation.hidden_size
     for name, meta in list(model.state_dict().items()):
         if name in language:
-            set_tensor(model, name, language[name].to(torch.bfloat16))
+            set_tensor(model, name, language[name].to(frozen))
         elif name == "latent_pos_embed.pos_embed":
             set_tensor(model, name, sincos_table(config.max_latent_size, hidden))
         elif not trainable(name):
-            set_tensor(model, name, torch.zeros(meta.shape, dtype=torch.bfloat16))
+            set_tensor(model, name, torch.zeros(meta.shape, dtype=frozen))
         elif name.endswith("bias") or name.startswith("llm2vae"):
             set_tensor(model, name, torch.zeros(meta.shape))
         elif meta.ndim == 1:
@@ -136,10 +150,11 @@ def repeat_rows(context: Context, times: int) -> Context:
 
 
 def flow_loss(
-    model: BagelModel, texts: list[TextSplit], x0: Tensor, drop: Tensor, draws: int, shift: float,
+    model: BagelModel, texts: list[TextSplit], x0: Tensor, weights: Tensor, drop: Tensor, draws: int, shift: float,
     generator: torch.Generator,
 ) -> Tensor:  # fmt: skip
-    """Mean squared velocity error. x0: latent tokens (captions, tokens, values) standardised."""
+    """Weighted mean squared velocity error. x0: standardised latent tokens (captions, tokens, values), weights:
+    (captions, tokens)."""
     side = int(math.sqrt(x0.shape[1]))
     with torch.no_grad():
         context = extend_context(model, empty_context(len(texts)), texts)
@@ -150,7 +165,32 @@ def flow_loss(
     t = logit_normal_timesteps(stratified_normal(x0.shape[0], generator), shift)
     x_t = interpolate(x0, noise, t[:, None].expand(-1, x0.shape[1]))
     predicted = velocity(model, canvas, x_t.to(model.device), t.to(model.device))
-    return (predicted.float() - target_velocity(x0, noise).to(model.device)).pow(2).mean()
+    errors = (predicted.float() - target_velocity(x0, noise).to(model.device)).pow(2).mean(-1)
+    weights = weights.repeat_interleave(draws, 0).to(model.device)
+    return (weights * errors).sum() / weights.sum()
+
+
+def detail_weights(look: Look, caption: str, recipe: GenerationRecipe, side: int) -> np.ndarray:
+    """How much each of ``side`` x ``side`` tokens counts, from what the caption says.
+
+    Only from that: where a thing may be on either side, both sides count alike, and a thing that is not said counts
+    like anything else. Weights that knew more would teach the model to draw it everywhere.
+    """
+    weights = np.ones((side, side), np.float32)
+
+    def count(x: float, y: float, width: float, height: float, times: float) -> None:
+        token = SIZE / side
+        rows = slice(int(y / token), math.ceil((y + height) / token))
+        columns = slice(int(x / token), math.ceil((x + width) / token))
+        weights[rows, columns] = np.maximum(weights[rows, columns], times)
+
+    count(*FACE_BOX, recipe.face_detail)
+    if look.kind != "person":
+        count(*TOP_BOX, recipe.top_detail)
+    if look.thing and world.THINGS[look.thing] in caption:
+        for x, y, length in thing_boxes(look.side):
+            count(x, y, length, length, recipe.thing_detail)
+    return weights.reshape(-1)
 
 
 def learning_rate_at(step: int, progress: float, recipe: GenerationRecipe) -> float:
@@ -164,11 +204,13 @@ def learning_rate_at(step: int, progress: float, recipe: GenerationRecipe) -> fl
 
 @dataclass(frozen=True)
 class CaptionedLatents:
-    """Latent tokens (n, tokens, values) as float16, several tokenised captions of each, and how often each comes."""
+    """Latent tokens (n, tokens, values) as float16, several tokenised captions of each, how much each token counts
+    under each caption (n, captions, tokens), and how often each picture comes (n,)."""
 
     tokens: np.ndarray
     captions: list[list[TextSplit]]
-    weights: Tensor
+    details: np.ndarray
+    shares: Tensor
 
 
 def train_generation(model: BagelModel, data: CaptionedLatents, recipe: GenerationRecipe, out: Path) -> None:
@@ -181,15 +223,17 @@ def train_generation(model: BagelModel, data: CaptionedLatents, recipe: Generati
     while (progress := trained_seconds / (60 * recipe.minutes)) < 1:
         step_began = time.monotonic()
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
-        picked = torch.multinomial(data.weights, recipe.captions, replacement=True, generator=generator).tolist()
+        picked = torch.multinomial(data.shares, recipe.captions, replacement=True, generator=generator).tolist()
         variants = torch.randint(1 << 30, (recipe.captions,), generator=generator).tolist()
-        texts = [data.captions[i][v % len(data.captions[i])] for i, v in zip(picked, variants, strict=True)]
+        pairs = [(i, v % len(data.captions[i])) for i, v in zip(picked, variants, strict=True)]
+        texts = [data.captions[i][v] for i, v in pairs]
+        weights = torch.from_numpy(np.stack([data.details[i, v] for i, v in pairs]))
         x0 = torch.from_numpy(data.tokens[sorted(set(picked))].astype(np.float32))
         order = {index: row for row, index in enumerate(sorted(set(picked)))}
         x0 = x0[[order[index] for index in picked]]
         drop = torch.rand(recipe.captions, generator=generator) < recipe.caption_dropout
-        with torch.autocast(model.device.type, torch.bfloat16):
-            loss = flow_loss(model, texts, x0, drop, recipe.draws, recipe.shift, generator)
+        with native_autocast(model.device.type):
+            loss = flow_loss(model, texts, x0, weights, drop, recipe.draws, recipe.shift, generator)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
         for group in optimizer.param_groups:
@@ -270,12 +314,16 @@ def prepare_generation(out: Path, recipe: GenerationRecipe, device: str) -> tupl
         raise InputError(f"{seeing} is missing: run the vision stage first, drawing reads the language model it leaves")
     add_low_rank(model, low_rank(averaged(seeing)))
     match_text_scale(model, [captions[index][0] for index in range(32)])
-    looks = [record["look"] for record in records]
-    weights = [
-        (recipe.thing_weight if "thing" in look else 1.0) * (recipe.top_weight if "top" in look else 1.0)
-        for look in looks
-    ]
-    return model, CaptionedLatents(tokens, captions, torch.tensor(weights))
+    looks = [Look(**record["look"]) for record in records]
+    side = math.isqrt(tokens.shape[1])
+    details = np.stack(
+        [
+            [detail_weights(look, caption, recipe, side) for caption in record["captions"]]
+            for look, record in zip(looks, records, strict=True)
+        ]
+    )
+    shares = [(recipe.thing_weight if look.thing else 1.0) * (recipe.top_weight if look.top else 1.0) for look in looks]
+    return model, CaptionedLatents(tokens, captions, details, torch.tensor(shares))
 
 
 def standard_tokens(latents: np.ndarray, config: BagelConfig) -> np.ndarray:

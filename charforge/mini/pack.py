@@ -14,7 +14,7 @@ from torch import Tensor
 from charforge.bagel.checkpoint import rounded_rows
 from charforge.bagel.context import empty_context, extend_context, generate_text
 from charforge.bagel.layers import sincos_table
-from charforge.bases.base import load_base
+from charforge.bases.base import load_base, native_autocast
 from charforge.files import sha256_file, write_atomic, write_atomic_with
 from charforge.mini.answers import averaged, low_rank
 from charforge.mini.dataset import read_records
@@ -95,7 +95,7 @@ def own_answers(batch: int = 12) -> str:
             base.model, empty_context(len(asked)), [base.tokenizer.text(question, "user") for question in asked]
         )
         limit = 64
-        with torch.autocast("cpu", torch.bfloat16):
+        with native_autocast("cpu"):
             ids, _ = generate_text(
                 base.model, context, lambda logits: logits.argmax(-1), limit, base.tokenizer.role_prefix("assistant")
             )

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from charforge.bagel.checkpoint import rounded_rows, unrounded
+from charforge.bases.base import native_autocast
 from charforge.files import write_atomic_with
 from charforge.mini.answers import Pictures
 from charforge.mini.dataset import read_records
@@ -108,7 +109,7 @@ def train_probe(out: Path, epochs: int, on_step: Callable[[int, int, float], Non
             rows = order[start : start + BATCH].sort().values
             pictures = _tensor(data.pixels[rows.numpy()])
             softened = _soft(pictures, random.Random(f"{seed}:{epoch}:{start}"))
-            with torch.autocast("cpu", torch.bfloat16):
+            with native_autocast("cpu"):
                 logits = probe(softened.contiguous(memory_format=torch.channels_last))
             loss = torch.stack(
                 [

@@ -28,6 +28,7 @@ from charforge.bagel.layers import sincos_table
 from charforge.bagel.model import BagelModel
 from charforge.bagel.packing import LookSplit
 from charforge.bagel.tokenizer import Tokenizer
+from charforge.bases.base import native_autocast
 from charforge.bases.language import ensure_language_weights
 from charforge.files import write_atomic_with
 from charforge.mini import captions, world
@@ -165,7 +166,7 @@ def train_vision(out: Path, recipe: VisionRecipe) -> dict[str, Any]:
         began = time.monotonic()
         rng = random.Random(f"{recipe.seed}:{step}")
         answering = progress >= recipe.words_share
-        with torch.autocast("cpu", torch.bfloat16):
+        with native_autocast("cpu"):
             size = recipe.words_beside if answering else recipe.words_batch
             losses = {"words": words_loss(model, reader, data, rng.choices(range(len(data.records)), k=size))}
             if answering:
