@@ -105,6 +105,23 @@ def test_the_same_generator_gives_the_same_rollout_and_nothing_else_is_drawn_fro
     assert (torch.random.get_rng_state() == state).all()
 
 
+@pytest.mark.parametrize("at_a_time", [1, 3, None])
+def test_a_rollout_passes_as_many_pictures_at_a_time_as_it_is_told(monkeypatch, at_a_time):
+    base, settings = tiny_base(), grpo_settings(group=4)
+    whole, contexts = rollout_of(base, settings)
+    passed: list[int] = []
+
+    def counted(model, canvas, *arguments):
+        passed.append(canvas.context.rows)
+        return velocity(model, canvas, *arguments)
+
+    monkeypatch.setattr("charforge.train.rollout.velocity", counted)
+    generator = torch.Generator().manual_seed(0)
+    parts = roll_out(base.model, contexts, drawing_positions(base), settings.grpo, generator, at_a_time)
+    assert max(passed) == (at_a_time or settings.grpo.prompts * settings.grpo.group)
+    torch.testing.assert_close(parts.latents, whole.latents)
+
+
 # the policy gradient
 
 

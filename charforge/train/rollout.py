@@ -69,11 +69,11 @@ def window_starts(groups: int, settings: GrpoSettings, generator: torch.Generato
 @torch.no_grad()
 def roll_out(
     model: BagelModel, contexts: Context, position_ids: Tensor, settings: GrpoSettings, generator: torch.Generator,
-    size: int | None = None,
+    at_a_time: int | None = None,
 ) -> Rollout:  # fmt: skip
     """Draw ``settings.group`` pictures for each row of ``contexts`` (one prompt a row) without guidance.
 
-    All randomness is from ``generator`` (CPU). ``size`` pictures go through the model at a time (None: all).
+    All randomness is from ``generator`` (CPU). ``at_a_time`` pictures go through the model together (None: all).
     """
     groups, size, device = contexts.rows, settings.group, model.device
     shape = (position_ids.shape[0], model.config.latent_token_size)
@@ -81,7 +81,7 @@ def roll_out(
     times = times_of(settings).to(device)
     x = torch.randn(groups, *shape, generator=generator).to(device)
     owners = list(range(groups))
-    canvases = _canvases(model, contexts, owners, position_ids, size)
+    canvases = _canvases(model, contexts, owners, position_ids, at_a_time)
     steps: list[Step] = []
     forwards = 0
     for index in range(settings.steps):
@@ -90,7 +90,7 @@ def roll_out(
             repeats = torch.tensor([size if branching[group] else 1 for group in owners])
             x = x.repeat_interleave(repeats.to(device), dim=0)
             owners = [group for group, count in zip(owners, repeats.tolist(), strict=True) for _ in range(count)]
-            canvases = _canvases(model, contexts, owners, position_ids, size)
+            canvases = _canvases(model, contexts, owners, position_ids, at_a_time)
         now, end = times[index].expand(len(owners)), times[index + 1].expand(len(owners))
         counts = [canvas.context.rows for canvas in canvases]
         parts = zip(canvases, x.split(counts), now.split(counts), strict=True)
@@ -113,9 +113,9 @@ def roll_out(
 
 
 def _canvases(
-    model: BagelModel, contexts: Context, owners: Sequence[int], position_ids: Tensor, size: int | None
+    model: BagelModel, contexts: Context, owners: Sequence[int], position_ids: Tensor, at_a_time: int | None
 ) -> list[Canvas]:
-    some = pieces(owners, size or len(owners))
+    some = pieces(owners, at_a_time or len(owners))
     return [prepare_canvas(model, select_rows(contexts, rows), position_ids) for rows in some]
 
 
