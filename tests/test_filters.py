@@ -106,6 +106,15 @@ def test_names_inside_a_sentence_must_be_known() -> None:
     assert invented_names('Perhaps. "Maybe so," I said.', known) == []
 
 
+def test_a_name_that_is_called_first_must_be_known_too() -> None:
+    known = frozenset({"pip"})
+    assert invented_names("Ava, what's the point of your voice, sweetie?", known) == ["Ava"]
+    assert invented_names('He said: "Rupert, come in!"', known) == ["Rupert"]
+    assert invented_names("Pip, are you there? Well, yes. Honestly, I am.", known) == []
+    # a plain first word says nothing: any noun may begin a sentence
+    assert invented_names("Candles burn. Kettles sing, sometimes.", known) == []
+
+
 def test_circles_and_scripts() -> None:
     assert rambles("I see the sea and I see the sea and I see the sea and I see the sea")
     assert not rambles("Fog tea tastes of mornings, and the gulls approve of it more than of me.")

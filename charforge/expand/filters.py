@@ -28,6 +28,9 @@ _COMMON_CAPITALS = word_set("""
     She Should So Some Sometimes Something Sure Take Tell Thank Thanks That The Their Then There These They This Those
     To Today Tomorrow Tonight Too Under Until Up Very Wait Was We Well Were What When Where Which While Who Why Will
     With Without Would Yes Yesterday Yet You Your
+    Actually Afterwards Again Ah Aha Alas Also Always Anyway Besides Certainly Clearly Dear Finally First Friend Hello
+    Hey Hi Honestly However Indeed Instead Last Lately Later Listen Meanwhile Moreover Next Often Otherwise Perhaps
+    Please Rather Right Second Sir Soon Sorry Still Suddenly Therefore Third Thus True Truly Unfortunately Usually
     Monday Tuesday Wednesday Thursday Friday Saturday Sunday January February March April June July August September
     October November December English Christmas
 """)
@@ -122,10 +125,12 @@ def rambles(text: str) -> bool:
 
 
 def invented_names(text: str, known: frozenset[str]) -> list[str]:
-    """Capitalised words inside a sentence that occur nowhere in what the user wrote."""
+    """Capitalised words inside a sentence, or called at its beginning, that occur nowhere in what the user wrote."""
     names = []
     for sentence in re.split(r"(?<=[.!?:\n])\s+|[\"“”]", text):
-        for word in re.findall(r"\b[A-Z][a-z]+\b", sentence)[0 if not sentence[:1].isupper() else 1 :]:
+        called = re.match(r"[A-Z][a-z]+,", sentence)
+        plain_first = sentence[:1].isupper() and not called
+        for word in re.findall(r"\b[A-Z][a-z]+\b", sentence)[1 if plain_first else 0 :]:
             if word not in _COMMON_CAPITALS and word.lower() not in known:
                 names.append(word)
     return names
