@@ -107,7 +107,8 @@ def test_the_second_stage_is_logged_and_in_the_report(trained):
     iterations = [line for line in lines if line["kind"] == "grpo"]
     assert [line["iteration"] for line in iterations] == [1, 2]
     assert all(line["first_ratio_deviation"] == 0 for line in iterations)
-    assert "Second stage" in (run / "report.html").read_text()
+    page = (run / "report.html").read_text()
+    assert "Second stage" in page and "held-out dialogues: perplexity" in page and "held_out_perplexity" not in page
 
 
 def test_eval_measures_a_run_with_intervals(trained):

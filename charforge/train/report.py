@@ -23,13 +23,48 @@ img{max-width:100%}table{border-collapse:collapse}td,th{padding:.2rem .8rem;bord
 <img alt="before and after" src="{{ images.before_after }}">
 <h2>Replies</h2><table><tr><th>question</th><th>without</th><th>with the adapter</th></tr>
 {% for question, off, on in replies %}<tr><td>{{ question }}</td><td>{{ off }}</td><td>{{ on }}</td></tr>{% endfor %}</table>
-<h2>Measured</h2><table>{% for key, value in metrics.items() %}<tr><td>{{ key }}</td><td>{{ value }}</td></tr>{% endfor %}</table>
+<h2>Measured</h2><table><tr><th></th><th>before</th><th>after</th><th>better</th></tr>
+{% for what, before, after, better in compared %}<tr><td>{{ what }}</td><td>{{ before }}</td><td>{{ after }}</td><td>{{ better }}</td></tr>{% endfor %}</table>
+<p>{{ facts|join("; ") }}.</p>
 <h2>First stage: Unified-SFT</h2><img alt="loss curves" src="{{ images.curves }}">
 {% if images.second %}<h2>Second stage: Character-GRPO</h2><p>Left: the parts of the reward on training scenes. Right: held-out scenes, drawn
 as you draw; the dashed line is the reward's own opinion, the full one that of questions it never asks. Where the first rises and the second falls, the reward is being gamed.</p>
 <img alt="reward curves" src="{{ images.second }}">{% endif %}
 {% if previews %}<h2>Previews</h2>{% for step, image in previews %}<p>{{ step }}</p><img alt="preview, {{ step }}" src="{{ image }}">{% endfor %}{% endif %}
 </html>"""
+
+
+COMPARED = (
+    ("held-out dialogues: perplexity", "held_out_perplexity_off", "held_out_perplexity_on", "lower"),
+    ("held-out picture: flow error", "held_out_image_loss_off", "held_out_image_loss_on", "lower"),
+    ("second stage, new scenes: what questions that the reward never asks see of them", "scenes_gold_before", "scenes_gold_after", "higher"),
+    ("second stage, new scenes: what the reward's own questions see", "scenes_proxy_before", "scenes_proxy_after", "higher"),
+    ("second stage, new scenes: likeness to an encoder that the reward does not use", "scenes_gold_identity_before", "scenes_gold_identity_after", "higher"),
+    ("second stage, new scenes: likeness to the reward's encoder", "scenes_identity_before", "scenes_identity_after", "higher"),
+    ("second stage, new scenes: share of copies of training pictures", "scenes_copy_rate_before", "scenes_copy_rate_after", "lower"),
+)  # fmt: skip
+"""What the report compares: in words, the two metrics, which direction is better."""
+
+
+def compared(metrics: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """The rows of the report's table that a run has figures for."""
+    return [
+        (what, f"{metrics[before]:.3f}", f"{metrics[after]:.3f}", better)
+        for what, before, after, better in COMPARED
+        if metrics.get(before) is not None and metrics.get(after) is not None
+    ]
+
+
+def facts(metrics: dict[str, Any]) -> list[str]:
+    """What else is to be known of a run, in words."""
+    told = [f"trained in {metrics['train_seconds'] / 60:.1f} minutes"]
+    if metrics.get("peak_memory_gib") is not None:
+        told.append(f"memory at most {metrics['peak_memory_gib']:.1f} GiB")
+    told.append(f"kept step {metrics['best_step']} of the first stage")
+    if "grpo_iterations" in metrics:
+        ended, kept = metrics["grpo_ended"], metrics["grpo_best"]
+        told.append(f"second stage: {metrics['grpo_iterations']} iterations, kept number {kept}, ended: {ended}")
+    return told
 
 
 def write_report(run: Path, character: Character, settings: Settings, metrics: dict[str, Any]) -> None:
@@ -44,7 +79,8 @@ def write_report(run: Path, character: Character, settings: Settings, metrics: d
         name=character.name,
         class_noun=character.class_noun,
         settings=settings,
-        metrics=metrics,
+        compared=compared(metrics),
+        facts=facts(metrics),
         replies=list(zip(told["questions"], told["off"], told["on"], strict=True)),
         images={
             "before_after": _inline((run / "before_after.png").read_bytes()),
