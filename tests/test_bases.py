@@ -6,9 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 from charforge.bases import language
-from charforge.bases.base import MINI, content_hash, load_base
+from charforge.bases.base import MINI, compute_dtype, content_hash, load_base, native_autocast
 from charforge.errors import InputError, MachineError
 
 
@@ -79,3 +80,12 @@ def test_an_unknown_base_names_what_there_is():
 def test_a_folder_that_is_no_base_names_the_missing_file(tmp_path: Path):
     with pytest.raises(InputError, match=r"ema\.safetensors is missing"):
         load_base(str(tmp_path))
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_processor_without_bf16_computes_in_fp32(monkeypatch, native):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    with native_autocast("cpu"):
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == compute_dtype("cpu") == (torch.bfloat16 if native else torch.float32)
+    assert compute_dtype("cuda") == torch.bfloat16
