@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+
+def penalised(logits: Tensor, said: Sequence[int], penalty: float) -> Tensor:
+    """Logits (rows, vocabulary) with those of tokens that were ``said`` before made smaller: divided by ``penalty``
+    where positive, multiplied where negative (Keskar et al. 2019, section 4.1). Small models go in circles without.
+    """
+    if penalty == 1.0 or not said:
+        return logits
+    ids = torch.tensor(sorted(set(said)), device=logits.device)
+    before = logits[:, ids]
+    changed = logits.clone()
+    changed[:, ids] = torch.where(before > 0, before / penalty, before * penalty)
+    return changed
 
 
 def nucleus(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator) -> Tensor:

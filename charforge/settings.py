@@ -133,6 +133,7 @@ class ChatSettings(_Strict):
 
     temperature: float = Field(0.7, ge=0)
     top_p: float = Field(0.9, gt=0, le=1)
+    repetition_penalty: float = Field(1.15, ge=1, le=2)
     max_tokens: int = Field(120, ge=1)
 
 

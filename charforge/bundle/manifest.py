@@ -63,6 +63,8 @@ class ChatInfo(_Strict):
 
     temperature: float
     top_p: float
+    # bundles that are older than the setting were made without
+    repetition_penalty: float = 1.0
     max_tokens: int
 
 

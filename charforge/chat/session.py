@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from charforge import grammar
 from charforge.adapter.lora import load_adapter
@@ -19,7 +20,7 @@ from charforge.bundle import read_bundle
 from charforge.character import Character
 from charforge.errors import InputError
 from charforge.files import write_atomic_with
-from charforge.sampling import nucleus
+from charforge.sampling import nucleus, penalised
 from charforge.settings import ChatSettings
 
 
@@ -46,13 +47,21 @@ class Session:
         """The character's answer to ``text``; the same history, text and seed give the same answer."""
         self.history.append(("user", text))
         generator = torch.Generator().manual_seed(seed)
-        tokenizer = self.base.tokenizer
+        tokenizer, settings = self.base.tokenizer, self.settings
+        said: list[int] = []
+
+        def choose(logits: Tensor) -> Tensor:
+            logits = penalised(logits, said, settings.repetition_penalty)
+            chosen = nucleus(logits, settings.temperature, settings.top_p, generator)
+            said.extend(chosen.tolist())
+            return chosen
+
         with torch.autocast(self.base.model.device.type, torch.bfloat16, enabled=computes_in_bf16(self.base.model)):
             ids, _ = generate_text(
                 self.base.model,
                 self._context(),
-                lambda logits: nucleus(logits, self.settings.temperature, self.settings.top_p, generator),
-                self.settings.max_tokens,
+                choose,
+                settings.max_tokens,
                 tokenizer.role_prefix("assistant"),
             )
         raw = tokenizer.decode(ids[0]).strip()
