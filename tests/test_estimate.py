@@ -89,3 +89,10 @@ def test_check_and_dry_run_tell_the_cost(tmp_path):
     assert {"gpu_peak_gib", "host_peak_gib", "disk_gib", "hours"} <= set(dry["cost"])
     assert 0.5 < dry["cost"]["host_peak_gib"] < 8
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_processor_without_bf16_is_said_to_take_longer():
+    config = bagel_7b().model_copy(update={"layers": 2})
+    work, settings = Workload(((30, 10),), 8, (16,), (4, 4)), Settings(grpo=GrpoSettings(iterations=0))
+    native, plain = (predict(config, settings, work, "cpu", dtype) for dtype in (torch.bfloat16, torch.float32))
+    assert plain.hours > native.hours and "without bf16" in plain.assumed and "with bf16" in native.assumed

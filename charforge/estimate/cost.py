@@ -61,6 +61,7 @@ class Speed:
 
 
 CPU_SPEED = Speed(1.6e11, "two cores of a server CPU with bf16, as measured")
+PLAIN_CPU_SPEED = Speed(7.5e10, "two cores of a server CPU without bf16, as measured")
 GPU_SPEED = Speed(6e13, "a card that computes 165 TFLOP/s in bf16, 36 % of it in use: assumed, not measured")
 
 
@@ -226,7 +227,8 @@ def predict(config: BagelConfig, settings: Settings, work: Workload, device: str
     parts |= {"allocator": gaps, "runtime": IMPORTS_GIB if on_cpu else CUDA_CONTEXT_GIB}
     peak = sum(parts.values())
     host = peak if on_cpu else IMPORTS_GIB + LOADING_GIB + (judges if settings.reward.on_cpu else 0.0)
-    speed = CPU_SPEED if on_cpu else GPU_SPEED
+    native = CPU_SPEED if dtype == torch.bfloat16 else PLAIN_CPU_SPEED
+    speed = native if on_cpu else GPU_SPEED
     return Cost(
         gpu_peak_gib=0.0 if on_cpu else round(peak, 2),
         host_peak_gib=round(host, 2),
