@@ -49,7 +49,8 @@ class GenerationRecipe(BaseModel):
     ``minutes`` of training, counted over all resumed parts, set the schedule: the same recipe fits any machine.
     Pictures with a thing or with something on the head come ``thing_weight`` and ``top_weight`` times as often as
     others: drawn evenly, after 158 thousand samples 2 % of the things and 40 % of the tops were right (docs/log.md).
-    Tokens where a thing, a top or a face is asked for count ``thing_detail``, ``top_detail`` and ``face_detail`` times; the shipped weights were trained without that.
+    Tokens where a thing, a top or a face is asked for count ``thing_detail``, ``top_detail`` and ``face_detail`` times.
+    The shipped weights were trained without that (all 1).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
