@@ -35,6 +35,7 @@ class SftSettings(_Strict):
     study_looks: int = Field(3, ge=0)
     study_rate: float = Field(3.0, gt=0)
     dialogues: int = Field(3, ge=0)
+    requests: int = Field(1, ge=0)
     knowledge: int = Field(1, ge=0)
     looks: int = Field(1, ge=0)
     pictures: int = Field(4, ge=0)

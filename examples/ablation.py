@@ -6,7 +6,8 @@
 Texts only (pictures are drawn from the same captions in all arms). The held-out pairs are the same in all arms. For
 each arm: perplexity of the held-out dialogues; share of right picks among multiple-choice questions about the character
 (questions.json of the folder, or RoleScape's keyed test); balanced accuracy of yes/no questions about pictures that no
-arm has seen, and of "Is this NAME?" about them and about strangers. Same seed, same steps; the
+arm has seen, and of "Is this NAME?" about them and about strangers; how much of what a request for a picture asks is in
+the plan of the reply. Same seed, same steps; the
 seeds have nothing to study and give all of them to the voice. Needs the extra ``recipe``.
 """
 
@@ -32,6 +33,7 @@ from charforge.bases.base import load_base
 from charforge.bases.own_pictures import own_captions
 from charforge.character import Character, Picture, read_character
 from charforge.evaluate.questions import balanced_accuracy, choices_right, read_choices, yes_no_right
+from charforge.evaluate.requests import held_out_requests, request_values
 from charforge.expand import ImagePart, Pair, TextPart, expand, vqa
 from charforge.expand.authors import self_author
 from charforge.mini.drawing import draw
@@ -109,6 +111,7 @@ def measure(
         "perplexity": math.exp(ce),
         "knowledge": choices_right(base, grammar.system_prompt(character), read_choices(questions)),
         "looks": yes_no_right(base, looks, pictures),
+        "requests": request_values(base, held_out_requests(template), settings.chat).tolist(),
         "who": yes_no_right(base, faces, pictures) if others.pictures else {},
     }
 
@@ -125,7 +128,8 @@ def keyed_questions(folder: Path) -> Path:
 def told(row: dict[str, Any]) -> dict[str, Any]:
     """A row's figures without the single answers."""
     figures = {"pairs": row["pairs"], "perplexity": round(row["perplexity"], 2)}
-    figures["knowledge"] = round(sum(row["knowledge"]) / len(row["knowledge"]), 3)
+    for name in ("knowledge", "requests"):
+        figures[name] = round(float(np.mean(row[name])), 3)
     return figures | {name: round(balanced_accuracy(row[name]), 3) for name in ("looks", "who") if row[name]}
 
 

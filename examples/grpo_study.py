@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from charforge.adapter.lora import add_adapter, lora_config
 from charforge.bases.base import Base, load_base
 from charforge.character import Character, read_character
-from charforge.evaluate.measure import Drawn, OpenRun, draw_scenes, scene_values
+from charforge.evaluate.measure import Drawn, draw_scenes, scene_values
 from charforge.expand import expand
 from charforge.expand.scenes import Scene, write_new_scenes
 from charforge.files import write_atomic
@@ -87,7 +87,7 @@ def probe_values(probe: Probe, drawn: Drawn, look: world.Look) -> dict[str, list
 
 def judged(base: Base, judges: Judges, probe: Probe, look: world.Look, drawn: Drawn) -> dict[str, list[float]]:
     """Every measure, one value a scene."""
-    values = scene_values(OpenRun(base, judges, drawn.scenes, []), drawn)
+    values = scene_values(base, judges, drawn)
     return {name: value.tolist() for name, value in values.items()} | probe_values(probe, drawn, look)
 
 

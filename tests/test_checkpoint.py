@@ -308,7 +308,7 @@ def dataset() -> Dataset:
     dialogues = [(TextSplit(ids(6)), TextSplit(ids(5), loss=True)) for _ in range(2)]
     looks = [(look, TextSplit(ids(3)), TextSplit(ids(4), loss=True))]
     pictures = [(TextSplit(ids(5)), target)] * 2
-    return Dataset(dialogues, dialogues, looks, pictures, dialogues, pictures, dialogues, pictures)
+    return Dataset(dialogues, dialogues, dialogues, looks, pictures, dialogues, pictures, dialogues, pictures)
 
 
 SETTINGS = SftSettings(

@@ -61,7 +61,15 @@ def test_the_same_seed_gives_the_same_pairs_and_another_seed_others(pip: Charact
 
 def test_hundreds_of_pairs_in_every_task(pairs: list[Pair]) -> None:
     counts = Counter(pair.task for pair in pairs)
-    assert set(counts) == {*TALK, "roleplay_picture", "text_to_image", "vqa", "knowledge", "refusal"}
+    assert set(counts) == {
+        *TALK,
+        "roleplay_request",
+        "roleplay_picture",
+        "text_to_image",
+        "vqa",
+        "knowledge",
+        "refusal",
+    }
     assert 150 <= len(pairs) <= 600
     assert len({pair.id for pair in pairs}) == len(pairs)
     assert len({(pair.task, pair.parts) for pair in pairs}) == len(pairs)
@@ -69,9 +77,10 @@ def test_hundreds_of_pairs_in_every_task(pairs: list[Pair]) -> None:
 
 def test_every_conversation_opens_with_the_one_system_prompt(pip: Character, pairs: list[Pair]) -> None:
     for pair in pairs:
-        if pair.task in (*TALK, "knowledge", "refusal"):
+        if pair.task in (*TALK, "roleplay_request", "knowledge", "refusal"):
             # facts are learned without the voice, see introduction()
-            prompt = grammar.system_prompt(pip) if pair.task in TALK else grammar.introduction(pip)
+            facts = pair.task in ("knowledge", "refusal")
+            prompt = grammar.introduction(pip) if facts else grammar.system_prompt(pip)
             assert pair.texts("system") == [prompt]
             assert isinstance(pair.parts[0], TextPart) and pair.parts[0].role == "system"
         else:

@@ -47,7 +47,13 @@ def test_the_result_names_run_bundle_and_metrics(trained):
     assert (folder / told["bundle"]).is_file()
     for name in ("config.toml", "pairs/pairs.jsonl", "metrics.jsonl", "report.html", "before_after.png"):
         assert (run / name).is_file(), name
-    for key in ("held_out_perplexity_off", "held_out_perplexity_on", "held_out_image_loss_on", "best_step"):
+    for key in (
+        "held_out_perplexity_off",
+        "held_out_perplexity_on",
+        "held_out_image_loss_on",
+        "held_out_requests_on",
+        "best_step",
+    ):
         assert told["metrics"][key] is not None
 
 
@@ -117,7 +123,7 @@ def test_eval_measures_a_run_with_intervals(trained):
     assert done.returncode == 0, done.stderr
     (line,) = json.loads(done.stdout)["runs"]
     assert line["run"] == "whole"
-    for name in ("scene", "identity", "copy_rate", "voice"):
+    for name in ("scene", "identity", "copy_rate", "voice", "requests"):
         assert line["metrics"][name]["low"] <= line["metrics"][name]["value"] <= line["metrics"][name]["high"], name
     assert (folder / "whole/evaluation.png").is_file()
     wrong = charforge("eval", "pip", cwd=folder)

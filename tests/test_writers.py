@@ -11,6 +11,7 @@ import httpx
 import pytest
 from folders import make_folder
 
+from charforge import grammar
 from charforge.character import Character, read_character
 from charforge.errors import InputError, MachineError
 from charforge.expand import Author, expand, leaked, read_pairs, summary, write_expansion
@@ -51,6 +52,9 @@ def test_an_authors_texts_become_pairs_with_their_provenance(pip: Character) -> 
     assert fact.texts("assistant")[-1] == "I was built by a potter named Ottoline."
     visits = [pair for pair in new if pair.origin == "a new visit"]
     assert visits and all(pair.texts("user")[-1].startswith("Have you thought about ") for pair in visits)
+    answered = [grammar.split_plan(pair.texts("assistant")[-1]) for pair in new if pair.task == "roleplay_request"]
+    assert len(answered) > 10
+    assert all(text.startswith("Often, beep.") and (plan or "").startswith("Pip, ") for text, plan in answered)
 
 
 def test_a_small_author_is_not_asked_to_invent(pip: Character) -> None:

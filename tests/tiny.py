@@ -79,6 +79,7 @@ def tiny_data(seed: int = 0) -> Dataset:
 
     return Dataset(
         dialogues=[dialogue() for _ in range(5)],
+        requests=[],
         knowledge=[dialogue() for _ in range(3)],
         looks=[(look(), *dialogue()[1:]) for _ in range(3)],
         pictures=[(TextSplit(ids(5)), target()) for _ in range(4)],

@@ -72,6 +72,7 @@ def make_dataset(config: BagelConfig, batch: Batch, seed: int = 0) -> Dataset:
 
     return Dataset(
         dialogues=[(text(n - loss - 1), text(loss + 1, loss=True)) for n, loss in batch.dialogues],
+        requests=[],
         knowledge=[],
         looks=[],
         pictures=[(text(CAPTION), picture()) for _ in range(batch.pictures)],
@@ -85,8 +86,8 @@ def make_dataset(config: BagelConfig, batch: Batch, seed: int = 0) -> Dataset:
 def batch_settings(settings: SftSettings, batch: Batch) -> SftSettings:
     """The settings with which one step takes exactly the samples of ``batch``."""
     counts = {
-        "dialogues": len(batch.dialogues), "knowledge": 0, "looks": 0, "replay_texts": 0,
-        "pictures": batch.pictures, "replay_pictures": 0,
+        "dialogues": len(batch.dialogues), "requests": 0, "knowledge": 0, "looks": 0,
+        "replay_texts": 0, "pictures": batch.pictures, "replay_pictures": 0,
     }  # fmt: skip
     return settings.model_copy(update=counts)
 

@@ -8,19 +8,16 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from charforge import grammar
 from charforge.adapter.lora import load_adapter
-from charforge.bagel.context import Context, empty_context, extend_context, generate_text
-from charforge.bagel.model import computes_in_bf16
 from charforge.bases.base import Base, load_base
 from charforge.bases.prepare import contact_sheet, draw_many, draw_prompts, sized
 from charforge.bundle import read_bundle
 from charforge.character import Character
+from charforge.chat.replies import sample_replies
 from charforge.errors import InputError
 from charforge.files import write_atomic_with
-from charforge.sampling import nucleus, penalised
 from charforge.settings import ChatSettings
 
 
@@ -42,41 +39,18 @@ class Session:
     settings: ChatSettings
     history: list[tuple[str, str]] = field(default_factory=list)
 
-    @torch.no_grad()
     def say(self, text: str, seed: int, draw: bool = True) -> Reply:
         """The character's answer to ``text``; the same history, text and seed give the same answer."""
         self.history.append(("user", text))
-        generator = torch.Generator().manual_seed(seed)
-        tokenizer, settings = self.base.tokenizer, self.settings
-        said: list[int] = []
-
-        def choose(logits: Tensor) -> Tensor:
-            logits = penalised(logits, said, settings.repetition_penalty)
-            chosen = nucleus(logits, settings.temperature, settings.top_p, generator)
-            said.extend(chosen.tolist())
-            return chosen
-
-        with torch.autocast(self.base.model.device.type, torch.bfloat16, enabled=computes_in_bf16(self.base.model)):
-            ids, _ = generate_text(
-                self.base.model,
-                self._context(),
-                choose,
-                settings.max_tokens,
-                tokenizer.role_prefix("assistant"),
-            )
-        raw = tokenizer.decode(ids[0]).strip()
+        turns = [("system", grammar.system_prompt(self.character)), *self.history]
+        conversation = [self.base.tokenizer.text(words, role) for role, words in turns]
+        raw = sample_replies(self.base, [conversation], self.settings, seed)[0]
         self.history.append(("assistant", raw))
         shown, plan = grammar.split_plan(raw)
         image = None
         if plan and draw:
             image = draw_prompts(self.base, [grammar.picture_prompt(self.character, plan, shown)], [seed])[0]
         return Reply(shown, plan, image)
-
-    def _context(self) -> Context:
-        context = empty_context()
-        for role, text in [("system", grammar.system_prompt(self.character)), *self.history]:
-            context = extend_context(self.base.model, context, [self.base.tokenizer.text(text, role)])
-        return context
 
     def imagine(self, prompt: str, seed: int, count: int = 1, exactly: bool = False) -> list[Image.Image]:
         """Pictures of ``prompt``; the character's name and class are added unless ``exactly``."""

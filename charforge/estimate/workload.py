@@ -12,6 +12,7 @@ from charforge.bagel.config import BagelConfig
 from charforge.bagel.images import resized
 from charforge.character import Character, Picture
 from charforge.expand import TALK, Pair
+from charforge.expand.pairs import Task
 from charforge.settings import Settings
 
 TOKEN_CHARACTERS = 4.0
@@ -33,9 +34,9 @@ def workload(character: Character, pairs: Sequence[Pair], settings: Settings, co
     sft = settings.sft
     sizes = [_size(picture) for picture in character.pictures]
     look = max((_look_tokens(*size, config) for size in sizes), default=0)
-    texts = _texts(pairs, sft.dialogues, sft.knowledge, sft.looks, look)
+    texts = _texts(pairs, sft.dialogues, sft.requests, sft.knowledge, sft.looks, look)
     if sft.study_share:
-        studied = _texts(pairs, 0, sft.study_knowledge, sft.study_looks, look)
+        studied = _texts(pairs, 0, 0, sft.study_knowledge, sft.study_looks, look)
         texts = max(texts, studied, key=lambda some: sum(map(sum, some)))
     texts += [(40, 60)] * sft.replay_texts
     longest = settings.pictures.longest_side or config.image_max_size
@@ -67,9 +68,16 @@ def _look_tokens(width: int, height: int, config: BagelConfig) -> int:
     return (seen[0] // vision.patch_size) * (seen[1] // vision.patch_size)
 
 
-def _texts(pairs: Sequence[Pair], dialogues: int, facts: int, looks: int, look: int) -> list[tuple[int, int]]:
+def _texts(
+    pairs: Sequence[Pair], dialogues: int, requests: int, facts: int, looks: int, look: int
+) -> list[tuple[int, int]]:
     """So many texts of each kind; a look stands for ``look`` tokens."""
-    kinds = ((dialogues, TALK, 0), (facts, ("knowledge", "refusal"), 0), (looks, ("vqa",), look))
+    kinds: tuple[tuple[int, tuple[Task, ...], int], ...] = (
+        (dialogues, TALK, 0),
+        (requests, ("roleplay_request",), 0),
+        (facts, ("knowledge", "refusal"), 0),
+        (looks, ("vqa",), look),
+    )
     return [text for count, tasks, extra in kinds for text in _longest(pairs, tasks, count, extra)]
 
 

@@ -19,10 +19,11 @@ from charforge.bagel.model import computes_in_bf16
 from charforge.bases.base import Base, load_base
 from charforge.bases.prepare import draw_prompts, sized
 from charforge.errors import InputError
-from charforge.expand import TALK, read_pairs
+from charforge.evaluate.requests import held_out_requests, request_values
+from charforge.expand import TALK, Pair, read_pairs
 from charforge.expand.scenes import Scene, read_scenes
 from charforge.sample import Sample, render
-from charforge.settings import Settings, read_settings
+from charforge.settings import ChatSettings, Settings, read_settings
 from charforge.train.dataset import read_prepared
 from charforge.train.losses import text_loss
 from charforge.train.rewards.judges import Judges, load_judges
@@ -53,12 +54,14 @@ class Drawn:
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A finished run, loaded for measuring; ``voice`` are its held-out conversations."""
+    """A finished run, loaded for measuring: its held-out scenes, conversations and requests for pictures."""
 
     base: Base
     judges: Judges
     scenes: list[Scene]
     voice: list[Sample]
+    requests: list[Pair]
+    chat: ChatSettings
 
 
 def load_run(run: Path, device: str, adapter: bool = True) -> OpenRun:
@@ -76,7 +79,7 @@ def load_run(run: Path, device: str, adapter: bool = True) -> OpenRun:
     judges = load_judges(base, settings.reward, {name: pictures[name] for name in sorted(shown & set(pictures))})
     scenes = [scene for scene in read_scenes(run / "pairs" / "scenes.jsonl") if scene.split == "held_out"]
     voice = [render(pair, base.tokenizer, pictures) for pair in pairs if pair.split == "held_out" and pair.task in TALK]
-    return OpenRun(base, judges, scenes, voice)
+    return OpenRun(base, judges, scenes, voice, held_out_requests(pairs), settings.chat)
 
 
 def draw_scenes(base: Base, scenes: Sequence[Scene], each: int, report: Callable[[int, int], None]) -> Drawn:
@@ -89,16 +92,16 @@ def draw_scenes(base: Base, scenes: Sequence[Scene], each: int, report: Callable
     return Drawn(list(scenes), torch.stack(pictures), each)
 
 
-def scene_values(opened: OpenRun, drawn: Drawn) -> dict[str, np.ndarray]:
+def scene_values(base: Base, judges: Judges, drawn: Drawn) -> dict[str, np.ndarray]:
     """One value a scene for each measure of its pictures; the interval comes from resampling scenes."""
-    judges, shown = opened.judges, drawn.shown
+    shown = drawn.shown
     features = judges.encoder.encode(drawn.pictures).cpu()
     nearest = nearest_similarity(features, judges.references)
     tower = nearest_similarity(judges.tower.encode(drawn.pictures).cpu(), judges.tower_references)
-    keyed = torch.stack(list(keyed_probabilities(opened.base, drawn.pictures, shown).values()))
+    keyed = torch.stack(list(keyed_probabilities(base, drawn.pictures, shown).values()))
     values = {
         "scene": keyed.nanmean(0),
-        "scene_yes_no": scene_reward(opened.base, drawn.pictures, shown),
+        "scene_yes_no": scene_reward(base, drawn.pictures, shown),
         "identity": nearest,
         "identity_tower": tower,
         "copy_rate": (nearest > judges.references.copy).float(),
@@ -137,9 +140,13 @@ def perplexity(rows: np.ndarray) -> float:
 
 def measured(opened: OpenRun, drawn: Drawn) -> dict[str, dict[str, float]]:
     """All measures with their intervals, as ``charforge eval --json`` tells them. Lower ``voice`` is better."""
-    metrics = {name: interval(v, lambda a: float(a.mean())) for name, v in scene_values(opened, drawn).items()}
+    seen = scene_values(opened.base, opened.judges, drawn)
+    metrics = {name: interval(values, lambda a: float(a.mean())) for name, values in seen.items()}
     if opened.voice:
         metrics["voice"] = interval(voice_values(opened.base, opened.voice), perplexity)
+    if opened.requests:
+        values = request_values(opened.base, opened.requests, opened.chat)
+        metrics["requests"] = interval(values, lambda a: float(a.mean()))
     return metrics
 
 

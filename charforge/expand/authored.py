@@ -20,6 +20,7 @@ from charforge.expand.drafts import Draft, introduction, talk
 from charforge.expand.holdout import HeldOut
 from charforge.expand.pairs import ImagePart, TextPart, WriterName
 from charforge.expand.persons import ended, first_person
+from charforge.expand.requests import picture_requests
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,19 @@ def authored_drafts(
     for line, text in zip(lines, replies, strict=True):
         for reply in _one_line(text):
             drafts.append(Draft("roleplay_text", "train", "a new visit", talk(system, line, reply), writer))
+    return drafts + (_requests(character, held, writer, complete, seed) if invents else [])
+
+
+def _requests(character: Character, held: HeldOut, writer: WriterName, complete: Complete, seed: int) -> list[Draft]:
+    """Requests for pictures, answered in the character's voice; the plan is known and not written."""
+    asked = [r for r in picture_requests(character, held, seed, "in the voice") if r.split == "train"]
+    replies = complete([_reply(character, held, r.line, number, seed) for number, r in enumerate(asked)])
+    system = TextPart(role="system", text=grammar.system_prompt(character))
+    drafts = []
+    for request, text in zip(asked, replies, strict=True):
+        for reply in _one_line(grammar.split_plan(text)[0]):
+            parts = talk(system, request.line, grammar.with_plan(reply, request.plan))
+            drafts.append(Draft("roleplay_request", "train", request.origin, parts, writer))
     return drafts
 
 
@@ -135,7 +149,7 @@ def _visits(character: Character, topics: Sequence[str], seed: int) -> list[Requ
 
 def _reply(character: Character, held: HeldOut, line: str, number: int, seed: int) -> Request:
     """The character's answer to a new line, after examples of how it speaks."""
-    known = [d for i, d in enumerate(character.dialogues) if i not in held.dialogues and len(d.turns) == 2]
+    known = [dialogue for dialogue in held.trained(character) if len(dialogue.turns) == 2]
     chooser = random.Random(f"{seed} reply {number}")
     messages: list[tuple[str, str]] = [("system", grammar.system_prompt(character))]
     for dialogue in chooser.sample(known, min(EXAMPLES, len(known))):

@@ -188,7 +188,7 @@ class _Seen:
 
 
 def _group(pair: Pair) -> object:
-    kind = "talk" if pair.task in (*TALK, "knowledge", "refusal") else pair.task
+    kind = "talk" if pair.task in (*TALK, "roleplay_request", "knowledge", "refusal") else pair.task
     return kind, pair.split, tuple(pair.images("look")), tuple(pair.images("draw"))
 
 

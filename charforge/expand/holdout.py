@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 
 from charforge import grammar
-from charforge.character import Character
+from charforge.character import Character, Dialogue
 from charforge.expand.pairs import prompt_key, similar
 
 HELD_OUT_SHARE = 0.15
@@ -20,6 +20,10 @@ class HeldOut:
 
     picture: str | None
     dialogues: frozenset[int]
+
+    def trained(self, character: Character) -> list[Dialogue]:
+        """The dialogues that are not held out."""
+        return [dialogue for index, dialogue in enumerate(character.dialogues) if index not in self.dialogues]
 
 
 def hold_out(character: Character, seed: int) -> HeldOut:

@@ -25,6 +25,7 @@ Task = Literal[
     "roleplay_text",
     "roleplay_multi_turn",
     "roleplay_plan",
+    "roleplay_request",
     "roleplay_picture",
     "text_to_image",
     "vqa",
@@ -32,7 +33,7 @@ Task = Literal[
     "refusal",
 ]
 TALK: tuple[Task, ...] = ("roleplay_text", "roleplay_multi_turn", "roleplay_plan")
-"""Conversations: one reply, several, or a reply that ends in the plan of a picture."""
+"""Conversations: one reply, several, or a reply that ends in the plan of a picture that nobody asked for."""
 Split = Literal["train", "held_out"]
 WriterName = Literal["template", "self", "endpoint"]
 

@@ -130,23 +130,31 @@ def read_scenes(path: Path) -> list[Scene]:
 def write_new_scenes(character: Character, seed: int) -> list[Scene]:
     """Training and held-out scenes; the same character and seed give the same scenes."""
     rng = random.Random(f"{seed} scenes")
-    kinds = kinds_of(character)
-    captions = [picture.caption or "" for picture in character.pictures]
-    held_out = _details(kinds, captions, [], HELD_OUT_SCENES, rng)
-    train = _details(kinds, captions, held_out, TRAIN_SCENES, rng)
-    held = hold_out(character, seed)
-    spoken = [dialogue for index, dialogue in enumerate(character.dialogues) if index not in held.dialogues]
+    details_of = _new_details(character, rng)
+    spoken = hold_out(character, seed).trained(character)
     replies = [turn.text for dialogue in spoken for turn in dialogue.turns if turn.role == "character"]
     made: list[Scene] = []
-    for split, scenes in (("train", train), ("held_out", held_out)):
+    for split, scenes in details_of.items():
         for number, details in enumerate(scenes):
-            prompt = grammar.caption_with_name(character, ", ".join(details[kind] for kind in _order(details)))
+            prompt = grammar.caption_with_name(character, ", ".join(details[kind] for kind in ordered(details)))
             if replies and number % round(1 / ROLE_PLAY_SHARE) == 1:
                 prompt = grammar.picture_prompt(character, prompt, rng.choice(replies))
             checks = _checks(details, rng)
             keyed = _keyed(details, rng)
             made.append(Scene(id=f"{split}-{number:02d}", split=split, prompt=prompt, checks=checks, keyed=keyed))
     return made
+
+
+def scene_details(character: Character, seed: int) -> dict[Split, list[dict[Kind, str]]]:
+    """What each scene of :func:`write_new_scenes` shows, by kind of detail."""
+    return _new_details(character, random.Random(f"{seed} scenes"))
+
+
+def _new_details(character: Character, rng: random.Random) -> dict[Split, list[dict[Kind, str]]]:
+    kinds = kinds_of(character)
+    captions = [picture.caption or "" for picture in character.pictures]
+    held_out = _details(kinds, captions, [], HELD_OUT_SCENES, rng)
+    return {"train": _details(kinds, captions, held_out, TRAIN_SCENES, rng), "held_out": held_out}
 
 
 def kinds_of(character: Character) -> list[Kind]:
@@ -160,7 +168,7 @@ def kinds_of(character: Character) -> list[Kind]:
     return ["place", *spoken, "thing"]
 
 
-def _order(details: dict[Kind, str]) -> list[Kind]:
+def ordered(details: dict[Kind, str]) -> list[Kind]:
     """Expression, clothes, thing, place: the order of the captions."""
     order: tuple[Kind, ...] = ("mouth", "eyes", "clothes", "thing", "place")
     return [kind for kind in order if kind in details]

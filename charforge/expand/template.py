@@ -12,6 +12,7 @@ from charforge.expand.drafts import Draft, introduction, talk
 from charforge.expand.holdout import HeldOut
 from charforge.expand.pairs import ImagePart, Part, Split, Task, TextPart
 from charforge.expand.refusals import refusals
+from charforge.expand.requests import picture_requests
 from charforge.expand.rewording import rewordings
 from charforge.expand.statements import claims, short_answers
 from charforge.expand.strangers import stranger_questions
@@ -30,6 +31,7 @@ def template_drafts(character: Character, held: HeldOut, seed: int, strangers: M
     """
     return [
         *_roleplay(character, held, seed),
+        *_requests(character, held, seed),
         *_knowledge(character, seed),
         *_refusals(character, seed),
         *_drawings(character, held),
@@ -78,7 +80,7 @@ def _talk_task(parts: Sequence[Part]) -> Task:
 
 def _roleplay(character: Character, held: HeldOut, seed: int) -> Iterable[Draft]:
     system = _system(character)
-    trained = [d for index, d in enumerate(character.dialogues) if index not in held.dialogues]
+    trained = held.trained(character)
     for index, dialogue in enumerate(character.dialogues):
         split: Split = "held_out" if index in held.dialogues else "train"
         # held-out replies are the character's words alone: a plan's fixed form would flatter the score
@@ -114,6 +116,13 @@ def _reworded(character: Character, dialogue: Dialogue, seed: int) -> Iterable[D
     for form in rewordings(asked.text, chooser, REWORDINGS):
         other = [*parts[:first], TextPart(role="user", text=form), *parts[first + 1 :]]
         yield Draft(_talk_task(other), "train", f"{dialogue.origin} reworded", (_system(character), *other))
+
+
+def _requests(character: Character, held: HeldOut, seed: int) -> Iterable[Draft]:
+    system = _system(character)
+    for request in picture_requests(character, held, seed):
+        answer = grammar.with_plan(request.reply, request.plan)
+        yield Draft("roleplay_request", request.split, request.origin, talk(system, request.line, answer))
 
 
 def _knowledge(character: Character, seed: int) -> Iterable[Draft]:

@@ -90,6 +90,7 @@ def build_dataset(base: Base, pairs: list[Pair], pictures: dict[str, Picture], s
     drawn = ("text_to_image", "roleplay_picture")
     return Dataset(
         dialogues=samples("train", *TALK),
+        requests=samples("train", "roleplay_request"),
         knowledge=samples("train", "knowledge", "refusal"),
         looks=samples("train", "vqa"),
         pictures=samples("train", *drawn),

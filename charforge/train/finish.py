@@ -27,6 +27,8 @@ from charforge.bundle.manifest import (
 )
 from charforge.character import Character
 from charforge.chat.session import Session
+from charforge.evaluate.requests import request_values
+from charforge.expand import Pair
 from charforge.files import write_atomic, write_atomic_with
 from charforge.settings import Settings
 from charforge.train.progress import PREVIEW_SEED
@@ -36,9 +38,13 @@ QUESTIONS = ("Hello, who are you?", "What did you do today?", "What makes you an
 
 
 def evaluate(
-    base: Base, data: Dataset, settings: Settings, character: Character, run: Path, prompts: list[str]
-) -> dict[str, Any]:
-    """Held-out losses, pictures and replies with the adapter on and off. Pictures and replies go to ``run``."""
+    base: Base, data: Dataset, requests: list[Pair], settings: Settings, character: Character, run: Path,
+    prompts: list[str],
+) -> dict[str, Any]:  # fmt: skip
+    """Held-out losses, ``requests`` for pictures, pictures and replies with the adapter on and off.
+
+    Pictures and replies go to ``run``.
+    """
     seeds = [PREVIEW_SEED + index for index in range(len(prompts))]
     results: dict[str, Any] = {}
     replies: dict[str, list[str]] = {}
@@ -51,6 +57,9 @@ def evaluate(
                 for question in QUESTIONS
             ]
             sheets += draw_prompts(base, prompts, seeds)
+            if requests:
+                shares = request_values(base, requests, settings.chat)
+                results[f"held_out_requests_{state}"] = round(float(shares.mean()), 4)
         results |= {
             f"held_out_perplexity_{state}": _rounded(math.exp(ce)),
             f"held_out_image_loss_{state}": _rounded(mse),

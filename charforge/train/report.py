@@ -36,6 +36,7 @@ as you draw; the dashed line is the reward's own opinion, the full one that of q
 
 COMPARED = (
     ("held-out dialogues: perplexity", "held_out_perplexity_off", "held_out_perplexity_on", "lower"),
+    ("asked for a picture: how much of what was asked is in the reply's plan", "held_out_requests_off", "held_out_requests_on", "higher"),
     ("held-out picture: flow error", "held_out_image_loss_off", "held_out_image_loss_on", "lower"),
     ("second stage, new scenes: what questions that the reward never asks see of them", "scenes_gold_before", "scenes_gold_after", "higher"),
     ("second stage, new scenes: what the reward's own questions see", "scenes_proxy_before", "scenes_proxy_after", "higher"),

@@ -22,6 +22,7 @@ from charforge.bases.prepare import park_encoders, sized
 from charforge.character import Character, read_character
 from charforge.chat.session import default_device
 from charforge.errors import InputError
+from charforge.evaluate.requests import held_out_requests
 from charforge.expand import Pair, expand, read_pairs, write_expansion, write_pairs
 from charforge.expand.page import write_page
 from charforge.files import sha256_file, write_atomic
@@ -105,7 +106,7 @@ def train_character(
         round_to_bf16(parameters)
         save_adapter(loaded.model, config, run / "adapter", settings.base, torch.bfloat16)
         progress.begin("measuring", None)
-        metrics = evaluate(loaded, data, settings, character, run, prompts)
+        metrics = evaluate(loaded, data, held_out_requests(pairs), settings, character, run, prompts)
     metrics |= {"stage": "grpo" if both else "sft", **second}
     metrics |= {"best_step": best.step, "best_score": best.score, "train_seconds": round(time.time() - began, 1)}
     metrics["peak_memory_gib"] = round(peak_memory_gib(), 2)

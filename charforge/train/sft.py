@@ -28,6 +28,7 @@ class Dataset:
     """What a run trains and judges on, by kind, so that no kind drowns another; pictures have a target to draw."""
 
     dialogues: list[Sample]
+    requests: list[Sample]
     knowledge: list[Sample]
     looks: list[Sample]
     pictures: list[Sample]
@@ -133,6 +134,7 @@ def step_batch(
         texts += choose(data.looks, settings.study_looks, step, seed)
     else:
         texts = choose(data.dialogues, settings.dialogues, step - first, seed)
+        texts += choose(data.requests, settings.requests, step - first, seed)
         texts += choose(data.knowledge, settings.knowledge, step, seed)
         texts += choose(data.looks, settings.looks, step, seed)
     texts += choose(data.replay_texts, settings.replay_texts, step, seed)
