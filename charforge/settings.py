@@ -33,6 +33,7 @@ class SftSettings(_Strict):
     study_share: float = Field(0.0, ge=0, le=0.9)
     study_knowledge: int = Field(12, ge=0)
     study_looks: int = Field(3, ge=0)
+    study_requests: int = Field(4, ge=0)
     study_rate: float = Field(3.0, gt=0)
     dialogues: int = Field(3, ge=0)
     requests: int = Field(1, ge=0)

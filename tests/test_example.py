@@ -50,7 +50,7 @@ def test_its_pairs_do_not_leak():
     wren = read_character(WREN)
     pairs = expand(wren, seed=0).pairs
     assert {pair.task for pair in pairs} == {
-        *TALK, "roleplay_picture", "text_to_image", "vqa", "knowledge", "refusal",
+        *TALK, "roleplay_request", "roleplay_picture", "text_to_image", "vqa", "knowledge", "refusal",
     }  # fmt: skip
     assert leaked(pairs, wren.name) == []
 

@@ -167,12 +167,12 @@ def test_facts_are_studied_before_the_voice():
     assert sum(any(text is said for said in data.dialogues) for text in told) == 2
 
 
-def test_requests_for_pictures_come_beside_the_dialogues_after_the_study():
+def test_requests_for_pictures_are_studied_and_come_beside_the_dialogues():
     data, asked = tiny_data(), tiny_data(seed=1).dialogues
-    settings = tiny_settings(steps=6, study_share=0.4, study_knowledge=2, dialogues=2, requests=1)
+    settings = tiny_settings(steps=6, study_share=0.4, study_knowledge=2, study_requests=3, dialogues=2, requests=1)
     for step in range(6):
         texts, _, _ = step_batch(replace(data, requests=asked), settings, 0, step)
-        assert sum(any(text is one for one in asked) for text in texts) == (1 if step >= 2 else 0)
+        assert sum(any(text is one for one in asked) for text in texts) == (1 if step >= 2 else 3)
 
 
 def test_studying_raises_the_rate_of_texts_alone(tmp_path: Path):

@@ -36,7 +36,7 @@ def workload(character: Character, pairs: Sequence[Pair], settings: Settings, co
     look = max((_look_tokens(*size, config) for size in sizes), default=0)
     texts = _texts(pairs, sft.dialogues, sft.requests, sft.knowledge, sft.looks, look)
     if sft.study_share:
-        studied = _texts(pairs, 0, 0, sft.study_knowledge, sft.study_looks, look)
+        studied = _texts(pairs, 0, sft.study_requests, sft.study_knowledge, sft.study_looks, look)
         texts = max(texts, studied, key=lambda some: sum(map(sum, some)))
     texts += [(40, 60)] * sft.replay_texts
     longest = settings.pictures.longest_side or config.image_max_size

@@ -63,6 +63,22 @@ def autoencoder(
 
 
 @app.command()
+def contrasts(
+    out: Out = Path("mini-work"),
+    count: Annotated[int, typer.Option(help="pairs of pictures")] = 3200,
+    seed: int = 0,
+    threads: Threads = 2,
+) -> None:
+    """Draw and encode pairs of pictures that differ in one word: what `generation --set contrasts=40` learns from."""
+    import torch
+
+    from charforge.mini.contrast import make_contrasts
+
+    torch.set_num_threads(threads)
+    make_contrasts(out, count, seed, lambda done: typer.echo(f"{done} of {count}", err=True))
+
+
+@app.command()
 def generation(
     out: Out = Path("mini-work"),
     minutes: Annotated[float, typer.Option(help="training time over all resumed parts")] = 75.0,
@@ -84,8 +100,8 @@ def generation(
     torch.set_num_threads(threads)
     data = {"minutes": minutes} | read_assignments(assignments or [])
     recipe = checked(GenerationRecipe, data, "GenerationRecipe in charforge/mini/generation.py says what there is.")
-    model, pictures = prepare_generation(out, recipe, device)
-    train_generation(model, pictures, recipe, out / "generation")
+    model, pictures, pairs = prepare_generation(out, recipe, device)
+    train_generation(model, pictures, pairs, recipe, out / "generation")
 
 
 @app.command()

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from charforge.bagel.autoencoder import Autoencoder
-from charforge.bagel.config import AutoencoderConfig
+from charforge.bagel.config import AutoencoderConfig, BagelConfig
 from charforge.bases.base import native_autocast
 from charforge.files import write_atomic, write_atomic_with
 
@@ -246,3 +246,14 @@ def finish(out: Path, pictures: np.ndarray, held_out: np.ndarray) -> dict[str, o
     np.save(out / "latents.npy", latents)
     write_atomic(out / "autoencoder.json", json.dumps(report, indent=2))
     return report
+
+
+def standard_tokens(latents: np.ndarray, config: BagelConfig) -> np.ndarray:
+    """Raw latent means (n, z, h, w) -> standardised tokens (n, tokens, values) as float16."""
+    auto, patch = config.autoencoder, config.latent_patch_size
+    assert auto.latent_mean is not None and auto.latent_std is not None
+    mean, std = np.array(auto.latent_mean, np.float32), np.array(auto.latent_std, np.float32)
+    wide = (latents.astype(np.float32) - mean[:, None, None]) / std[:, None, None]
+    n, z, h, w = wide.shape
+    grid = wide.reshape(n, z, h // patch, patch, w // patch, patch).transpose(0, 2, 4, 3, 5, 1)
+    return grid.reshape(n, (h // patch) * (w // patch), patch * patch * z).astype(np.float16)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 from functools import cache
 from importlib.resources import files
@@ -23,6 +24,11 @@ from charforge.mini.world import Kind, Look
 BACKGROUND_MARK = "#010203"
 THING_SIDE = 32
 """Side of the box in which a thing's body is drawn."""
+Box = tuple[float, float, float, float]
+"""x, y, width, height in pixels of a picture of 128 x 128."""
+FACE_BOX: Box = (24, 48, 80, 48)
+TOP_BOX: Box = (24, 16, 80, 48)
+"""Where faces and creatures' tops are."""
 
 STYLE: dict[Kind, str] = {
     "person": "voxel-art",
@@ -49,7 +55,7 @@ def svg(look: Look) -> str:
         behind = f'<rect width="128" height="128" fill="{world.BACKGROUNDS[look.background]}"/>'
     front = ""
     if look.thing:
-        x, y, side = thing_boxes(look.side)[0 if look.thing_left else 1]
+        x, y, side, _ = thing_boxes(look.side)[0 if look.thing_left else 1]
         front = f'<g transform="translate({x} {y}) scale({side / THING_SIDE})">{read_things()[look.thing]}</g>'
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 128 128">'
@@ -60,9 +66,20 @@ def svg(look: Look) -> str:
     )
 
 
-def thing_boxes(side: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """(x, y, side) in pixels of a thing, left and right: held ones overlap the body, others stand clear."""
-    return ((26, 80, 36.8), (66, 80, 36.8)) if side == "holding" else ((1, 84, 40.0), (87, 84, 40.0))
+def thing_boxes(side: str) -> tuple[Box, Box]:
+    """Where a thing is, left and right: held ones overlap the body, others stand clear."""
+    if side == "holding":
+        return (26, 80, 36.8, 36.8), (66, 80, 36.8, 36.8)
+    return (1, 84, 40, 40), (87, 84, 40, 40)
+
+
+def box_tokens(box: Box, side: int) -> list[int]:
+    """The tokens that a box touches, of ``side`` x ``side`` in rows."""
+    x, y, width, height = box
+    token = 128 / side
+    rows = range(int(y / token), math.ceil((y + height) / token))
+    columns = range(int(x / token), math.ceil((x + width) / token))
+    return [row * side + column for row in rows for column in columns]
 
 
 def character_svg(look: Look) -> str:

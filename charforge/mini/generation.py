@@ -33,14 +33,12 @@ from charforge.files import write_atomic_with
 from charforge.flow import interpolate, logit_normal_timesteps, stratified_normal, target_velocity
 from charforge.mini import world
 from charforge.mini.answers import averaged, low_rank
-from charforge.mini.dataset import SIZE, read_records
-from charforge.mini.drawing import thing_boxes
+from charforge.mini.autoencoder import standard_tokens
+from charforge.mini.contrast import Contrasts, contrast_loss, read_contrasts
+from charforge.mini.dataset import read_records
+from charforge.mini.drawing import FACE_BOX, TOP_BOX, Box, box_tokens, thing_boxes
 from charforge.mini.shape import mini_config
 from charforge.mini.world import Look
-
-FACE_BOX = (24, 48, 80, 48)
-TOP_BOX = (24, 8, 80, 56)
-"""x, y, width, height in pixels of where faces and creatures' tops are."""
 
 
 class GenerationRecipe(BaseModel):
@@ -50,7 +48,8 @@ class GenerationRecipe(BaseModel):
     Pictures with a thing or with something on the head come ``thing_weight`` and ``top_weight`` times as often as
     others: drawn evenly, after 158 thousand samples 2 % of the things and 40 % of the tops were right (docs/log.md).
     Tokens where a thing, a top or a face is asked for count ``thing_detail``, ``top_detail`` and ``face_detail`` times.
-    The shipped weights were trained without that (all 1).
+    ``contrasts`` pairs of pictures that differ in one word stand beside them in every step, at flow times from
+    ``contrast_from`` to 1 (contrast.py). The shipped weights were trained without either.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -69,6 +68,8 @@ class GenerationRecipe(BaseModel):
     thing_detail: float = 1.0
     top_detail: float = 1.0
     face_detail: float = 1.0
+    contrasts: int = 0
+    contrast_from: float = 0.85
     seed: int = 0
     save_every: int = 150
 
@@ -177,21 +178,19 @@ def detail_weights(look: Look, caption: str, recipe: GenerationRecipe, side: int
     Only from that: where a thing may be on either side, both sides count alike, and a thing that is not said counts
     like anything else. Weights that knew more would teach the model to draw it everywhere.
     """
-    weights = np.ones((side, side), np.float32)
+    weights = np.ones(side * side, np.float32)
 
-    def count(x: float, y: float, width: float, height: float, times: float) -> None:
-        token = SIZE / side
-        rows = slice(int(y / token), math.ceil((y + height) / token))
-        columns = slice(int(x / token), math.ceil((x + width) / token))
-        weights[rows, columns] = np.maximum(weights[rows, columns], times)
+    def count(box: Box, times: float) -> None:
+        tokens = box_tokens(box, side)
+        weights[tokens] = np.maximum(weights[tokens], times)
 
-    count(*FACE_BOX, recipe.face_detail)
+    count(FACE_BOX, recipe.face_detail)
     if look.kind != "person":
-        count(*TOP_BOX, recipe.top_detail)
+        count(TOP_BOX, recipe.top_detail)
     if look.thing and world.THINGS[look.thing] in caption:
-        for x, y, length in thing_boxes(look.side):
-            count(x, y, length, length, recipe.thing_detail)
-    return weights.reshape(-1)
+        for box in thing_boxes(look.side):
+            count(box, recipe.thing_detail)
+    return weights
 
 
 def learning_rate_at(step: int, progress: float, recipe: GenerationRecipe) -> float:
@@ -214,13 +213,15 @@ class CaptionedLatents:
     shares: Tensor
 
 
-def train_generation(model: BagelModel, data: CaptionedLatents, recipe: GenerationRecipe, out: Path) -> None:
+def train_generation(
+    model: BagelModel, data: CaptionedLatents, contrasts: Contrasts | None, recipe: GenerationRecipe, out: Path
+) -> None:
     """Run for ``recipe.minutes``, resuming from ``out``; writes checkpoints, the EMA weights and ``log.jsonl``."""
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(parameters.values(), lr=0.0, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
     ema = {name: p.detach().clone() for name, p in parameters.items()}
     step, trained_seconds = _resume(out, parameters, ema, optimizer)
-    seen, average, began = 0, 0.0, time.monotonic()
+    seen, average, unread, began = 0, 0.0, 0.0, time.monotonic()
     while (progress := trained_seconds / (60 * recipe.minutes)) < 1:
         step_began = time.monotonic()
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
@@ -235,6 +236,10 @@ def train_generation(model: BagelModel, data: CaptionedLatents, recipe: Generati
         drop = torch.rand(recipe.captions, generator=generator) < recipe.caption_dropout
         with native_autocast(model.device.type):
             loss = flow_loss(model, texts, x0, weights, drop, recipe.draws, recipe.shift, generator)
+            if contrasts is not None:
+                told = contrast_loss(model, contrasts, recipe.contrasts, recipe.contrast_from, generator)
+                unread = told.item() if unread == 0 else 0.98 * unread + 0.02 * told.item()
+                loss = loss + told
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
         for group in optimizer.param_groups:
@@ -251,6 +256,7 @@ def train_generation(model: BagelModel, data: CaptionedLatents, recipe: Generati
             line = {
                 "step": step,
                 "loss": round(average, 4),
+                "unread": round(unread, 4),
                 "grad": round(norm.item(), 3),
                 "lr": learning_rate_at(step, progress, recipe),
                 "samples_per_s": round(seen / (time.monotonic() - began), 1),
@@ -300,8 +306,10 @@ def _resume(
     return int(metadata["step"]), float(metadata["seconds"])
 
 
-def prepare_generation(out: Path, recipe: GenerationRecipe, device: str) -> tuple[BagelModel, CaptionedLatents]:
-    """Model and data from what the earlier stages left in ``out``."""
+def prepare_generation(
+    out: Path, recipe: GenerationRecipe, device: str
+) -> tuple[BagelModel, CaptionedLatents, Contrasts | None]:
+    """Model, data and contrasts (where the recipe wants some) from what the earlier stages left in ``out``."""
     language = ensure_language_weights()
     report = json.loads((out / "autoencoder" / "autoencoder.json").read_text("utf-8"))
     config = mini_config(tuple(report["latent_mean"]), tuple(report["latent_std"]))
@@ -324,15 +332,5 @@ def prepare_generation(out: Path, recipe: GenerationRecipe, device: str) -> tupl
         ]
     )
     shares = [(recipe.thing_weight if look.thing else 1.0) * (recipe.top_weight if look.top else 1.0) for look in looks]
-    return model, CaptionedLatents(tokens, captions, details, torch.tensor(shares))
-
-
-def standard_tokens(latents: np.ndarray, config: BagelConfig) -> np.ndarray:
-    """Raw latent means (n, z, h, w) -> standardised tokens (n, tokens, values) as float16."""
-    auto, patch = config.autoencoder, config.latent_patch_size
-    assert auto.latent_mean is not None and auto.latent_std is not None
-    mean, std = np.array(auto.latent_mean, np.float32), np.array(auto.latent_std, np.float32)
-    wide = (latents.astype(np.float32) - mean[:, None, None]) / std[:, None, None]
-    n, z, h, w = wide.shape
-    grid = wide.reshape(n, z, h // patch, patch, w // patch, patch).transpose(0, 2, 4, 3, 5, 1)
-    return grid.reshape(n, (h // patch) * (w // patch), patch * patch * z).astype(np.float16)
+    contrasts = read_contrasts(out, config, tokenizer) if recipe.contrasts else None
+    return model, CaptionedLatents(tokens, captions, details, torch.tensor(shares)), contrasts

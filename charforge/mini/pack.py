@@ -17,8 +17,8 @@ from charforge.bagel.layers import sincos_table
 from charforge.bases.base import load_base, native_autocast
 from charforge.files import sha256_file, write_atomic, write_atomic_with
 from charforge.mini.answers import averaged, low_rank
+from charforge.mini.autoencoder import standard_tokens
 from charforge.mini.dataset import read_records
-from charforge.mini.generation import standard_tokens
 from charforge.mini.questions import QUESTIONS
 from charforge.mini.shape import mini_config
 from charforge.train.dataset import quantised_tokens

@@ -132,6 +132,7 @@ def step_batch(
     if step < first:
         texts = choose(data.knowledge, settings.study_knowledge, step, seed)
         texts += choose(data.looks, settings.study_looks, step, seed)
+        texts += choose(data.requests, settings.study_requests, step, seed)
     else:
         texts = choose(data.dialogues, settings.dialogues, step - first, seed)
         texts += choose(data.requests, settings.requests, step - first, seed)

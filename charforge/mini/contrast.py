@@ -1,0 +1,183 @@
+"""Pictures that differ in one word: what teaches the generation expert to read it.
+
+Near pure noise a picture can only be known from its caption, but of the error there nearly everything is noise, place
+and character, and what the name of a small thing explains drowns in it (docs/log.md: things stayed unread for 218
+thousand samples). Two captions that differ in one word before the *same* noisy tokens leave only that word: the
+difference of the two velocities should be the difference of the two pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from charforge.bagel.config import BagelConfig
+from charforge.bagel.context import Canvas, empty_context, extend_context, prepare_canvas, velocity
+from charforge.bagel.layers import grid_position_ids
+from charforge.bagel.model import BagelModel
+from charforge.bagel.packing import TextSplit
+from charforge.bagel.tokenizer import Tokenizer
+from charforge.errors import InputError
+from charforge.files import write_atomic, write_atomic_with
+from charforge.flow import interpolate
+from charforge.mini import captions, world
+from charforge.mini.autoencoder import encode_all, standard_tokens, trained
+from charforge.mini.dataset import SIZE
+from charforge.mini.drawing import Box, box_tokens, draw
+from charforge.mini.world import Look, random_look
+
+Attribute = Literal["thing", "top", "mouth", "eyes"]
+SHARES: dict[Attribute, float] = {"thing": 0.55, "top": 0.25, "mouth": 0.1, "eyes": 0.1}
+"""How often pairs differ in what: most in what is read worst."""
+COMPLETENESS = (0.2, 0.4, 0.7, 0.95)
+"""Of the captions of a pair, see ``captions.caption``."""
+CHUNK = 64
+THING_BOXES: dict[str, tuple[Box, ...]] = {
+    "beside": ((0, 80, 32, 48), (96, 80, 32, 48)),
+    "holding": ((16, 80, 96, 32),),
+}
+TOPS, SPROUT_TOPS = {"top": 16, "eyes": 48, "mouth": 64}, {"top": 48, "eyes": 80, "mouth": 80}
+"""Where the windows of heads and faces begin, in pixels from above: as measured on latents."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Two looks that differ in one attribute alone."""
+
+    attribute: Attribute
+    one: Look
+    other: Look
+
+
+def random_contrast(rng: random.Random) -> Contrast:
+    """A pair whose difference can be seen and said."""
+    attribute: Attribute = rng.choices(list(SHARES), list(SHARES.values()))[0]
+    while True:
+        look = random_look(rng)
+        if attribute == "thing":
+            look = replace(look, side=rng.choice(["holding", "beside"]))
+        if (attribute == "top" and look.kind == "person") or (attribute == "eyes" and captions.eyes_hidden(look)):
+            continue
+        one, other = rng.sample(list(_words(attribute, look)), 2)
+        return Contrast(attribute, _with(look, attribute, one), _with(look, attribute, other))
+
+
+def _with(look: Look, attribute: Attribute, value: str) -> Look:
+    return Look(**(asdict(look) | {attribute: value}))
+
+
+def _words(attribute: Attribute, look: Look) -> dict[str, str]:
+    if attribute == "thing":
+        return world.THINGS
+    if look.kind == "person":
+        return world.PERSON_MOUTHS if attribute == "mouth" else world.PERSON_EYES
+    creature = {"top": world.CREATURE_TOPS, "mouth": world.CREATURE_MOUTHS, "eyes": world.CREATURE_EYES}
+    return creature[attribute][look.kind]
+
+
+def worded(pair: Contrast, rng: random.Random, completeness: float) -> tuple[str, str]:
+    """A caption of each look, the same but for the attribute."""
+    while True:
+        seed = rng.random()
+        one, other = (captions.caption(look, random.Random(seed), completeness) for look in (pair.one, pair.other))
+        if one != other:
+            return one, other
+
+
+def window(pair: Contrast, side: int) -> list[int]:
+    """The tokens in which nearly all of the pair's difference is, as many for every pair.
+
+    A thing's are those of both its places: a caption seldom tells which.
+    """
+    if pair.attribute == "thing":
+        boxes = THING_BOXES[pair.one.side]
+    else:
+        top = (SPROUT_TOPS if pair.one.kind == "sprout" else TOPS)[pair.attribute]
+        boxes = ((32, top, 64, 48),)
+    return [token for box in boxes for token in box_tokens(box, side)]
+
+
+def make_contrasts(out: Path, count: int, seed: int, told: Callable[[int], None]) -> None:
+    """Draw and encode ``count`` pairs, telling how many are done.
+
+    Writes ``data/contrasts.npy``, raw latents (2 count, z, h, w) of one and other in turn, and ``contrasts.jsonl``.
+    """
+    rng, autoencoder = random.Random(f"contrasts {seed}"), trained(out / "autoencoder")
+    pairs = [random_contrast(rng) for _ in range(count)]
+    latents = []
+    for start in range(0, count, CHUNK):
+        shown = [look for pair in pairs[start : start + CHUNK] for look in (pair.one, pair.other)]
+        latents.append(encode_all(autoencoder, np.stack([np.asarray(draw(look, SIZE)) for look in shown])))
+        told(min(count, start + CHUNK))
+    encoded = np.concatenate(latents)
+    write_atomic_with(out / "data" / "contrasts.npy", lambda path: _save(path, encoded))
+    lines = [json.dumps({"attribute": p.attribute, "one": asdict(p.one), "other": asdict(p.other)}) for p in pairs]
+    write_atomic(out / "data" / "contrasts.jsonl", "\n".join(lines) + "\n")
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with path.open("wb") as file:
+        np.save(file, array)
+
+
+@dataclass(frozen=True)
+class Contrasts:
+    """Pairs to train on: standardised latent tokens (pairs, 2, tokens, values) as float16, the tokens (pairs, window)
+    in which each can differ, and several tokenised captions of both looks."""
+
+    tokens: np.ndarray
+    windows: Tensor
+    captions: list[list[tuple[TextSplit, TextSplit]]]
+
+
+def read_contrasts(out: Path, config: BagelConfig, tokenizer: Tokenizer) -> Contrasts:
+    """What :func:`make_contrasts` left in ``out``. Raises InputError when it has not run."""
+    file = out / "data" / "contrasts.jsonl"
+    if not file.exists():
+        raise InputError(f"{file} is missing: run python -m charforge.mini contrasts first, or leave contrasts=0")
+    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    pairs = [Contrast(line["attribute"], Look(**line["one"]), Look(**line["other"])) for line in lines]
+    tokens = standard_tokens(np.load(out / "data" / "contrasts.npy"), config)
+    rng = random.Random("words of contrasts")
+    said = [[worded(pair, rng, completeness) for completeness in COMPLETENESS] for pair in pairs]
+    split = [[(tokenizer.text(one), tokenizer.text(other)) for one, other in captions] for captions in said]
+    windows = torch.tensor([window(pair, math.isqrt(tokens.shape[1])) for pair in pairs])
+    return Contrasts(tokens.reshape(len(pairs), 2, *tokens.shape[1:]), windows, split)
+
+
+def contrast_loss(
+    model: BagelModel, data: Contrasts, count: int, earliest: float, generator: torch.Generator
+) -> Tensor:
+    """Mean squared error of the difference of two velocities, over ``count`` pairs drawn by ``generator``.
+
+    Both captions stand before the same tokens: noise, and what little of a picture is left at times from ``earliest``
+    to 1 is the mean of the two. Only the tokens of the windows go through the model.
+    """
+    picked = torch.randint(len(data.captions), (count,), generator=generator)
+    forms = torch.randint(len(data.captions[0]), (count,), generator=generator).tolist()
+    texts = [data.captions[pair][form] for pair, form in zip(picked.tolist(), forms, strict=True)]
+    windows = data.windows[picked]
+    shown = torch.from_numpy(data.tokens[picked.numpy()].astype(np.float32))
+    one, other = (shown[:, which].gather(1, windows[..., None].expand(-1, -1, shown.shape[-1])) for which in (0, 1))
+    t = earliest + (1 - earliest) * torch.rand(count, generator=generator)
+    noise = torch.randn(one.shape, generator=generator)
+    x_t = interpolate((one + other) / 2, noise, t[:, None].expand(-1, windows.shape[1]))
+    with torch.no_grad():
+        context = extend_context(model, empty_context(2 * count), [a for a, _ in texts] + [b for _, b in texts])
+    side = math.isqrt(data.tokens.shape[2])
+    positions = grid_position_ids(side, side, model.config.max_latent_size)
+    canvas = prepare_canvas(model, context, positions[: windows.shape[1]])
+    rows = positions[torch.cat([windows, windows])].reshape(-1).to(model.device)
+    canvas = Canvas(replace(canvas.batch, latent_position_ids=rows), canvas.context)
+    both = velocity(model, canvas, torch.cat([x_t, x_t]).to(model.device), torch.cat([t, t]).to(model.device)).float()
+    # the velocity is noise - x0, and the noise is the same
+    return (both[:count] - both[count:] - (other - one).to(model.device)).pow(2).mean()

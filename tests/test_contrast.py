@@ -1,0 +1,132 @@
+"""Pairs of pictures that differ in one word, and what is learned from them."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from dataclasses import asdict, fields
+
+import numpy as np
+import pytest
+import torch
+from tiny import CONFIG, tiny_model
+
+from charforge.bagel.packing import TextSplit
+from charforge.errors import InputError
+from charforge.mini.contrast import (
+    COMPLETENESS,
+    SHARES,
+    Contrast,
+    Contrasts,
+    contrast_loss,
+    make_contrasts,
+    random_contrast,
+    read_contrasts,
+    window,
+    worded,
+)
+
+
+def contrasts(count: int) -> list[Contrast]:
+    rng = random.Random(0)
+    return [random_contrast(rng) for _ in range(count)]
+
+
+def test_a_pair_differs_in_one_attribute_alone():
+    pairs = contrasts(400)
+    for pair in pairs:
+        changed = [f.name for f in fields(pair.one) if getattr(pair.one, f.name) != getattr(pair.other, f.name)]
+        assert changed == [pair.attribute]
+    seen = Counter(pair.attribute for pair in pairs)
+    assert all(abs(seen[attribute] / 400 - share) < 0.08 for attribute, share in SHARES.items())
+
+
+def test_both_captions_are_alike_but_for_it():
+    rng = random.Random(1)
+    for pair in contrasts(100):
+        for completeness in COMPLETENESS:
+            one, other = (caption.split(", ") for caption in worded(pair, rng, completeness))
+            assert one != other and len(one) == len(other)
+            assert sum(a != b for a, b in zip(one, other, strict=True)) == 1
+
+
+def test_nearly_all_of_the_difference_is_in_the_window():
+    pytest.importorskip("dicebear", reason="needs the extra `recipe`")
+    pytest.importorskip("cairosvg", reason="needs the extra `recipe`")
+    from charforge.mini.drawing import draw
+
+    inside: dict[str, list[float]] = {attribute: [] for attribute in SHARES}
+    for pair in contrasts(80):
+        one, other = (np.asarray(draw(look)).astype(float) for look in (pair.one, pair.other))
+        energy = ((one - other) ** 2).mean(-1).reshape(8, 16, 8, 16).sum((1, 3)).reshape(-1)
+        inside[pair.attribute].append(energy[window(pair, 8)].sum() / energy.sum())
+    for attribute, shares in inside.items():
+        assert np.mean(shares) > 0.85, (attribute, np.mean(shares))
+
+
+def test_every_window_has_as_many_tokens():
+    assert {len(set(window(pair, 8))) for pair in contrasts(60)} == {12}
+
+
+def data(same: bool) -> Contrasts:
+    rng = np.random.default_rng(0)
+    tokens = rng.normal(size=(3, 2, 16, CONFIG.latent_token_size)).astype(np.float16)
+    captions = [[(TextSplit((5, 6, 7 + pair)), TextSplit((5, 6, 17 + pair)))] * 2 for pair in range(3)]
+    if same:
+        tokens[:, 1] = tokens[:, 0]
+        captions = [[(one, one) for one, _ in forms] for forms in captions]
+    return Contrasts(tokens, torch.tensor([[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13]]), captions)
+
+
+def test_nothing_is_lost_where_nothing_differs():
+    loss = contrast_loss(tiny_model(), data(same=True), 6, 0.85, torch.Generator().manual_seed(0))
+    assert loss.item() < 1e-9
+
+
+def test_a_model_that_does_not_read_loses_the_whole_difference():
+    model, pairs = tiny_model(), data(same=False)
+    deaf = Contrasts(pairs.tokens, pairs.windows, [[(one, one) for one, _ in forms] for forms in pairs.captions])
+    loss = contrast_loss(model, deaf, 60, 0.85, torch.Generator().manual_seed(0)).item()
+    shown = pairs.tokens.astype(np.float32)
+    whole = np.mean([((shown[i, 0] - shown[i, 1])[rows] ** 2).mean() for i, rows in enumerate(pairs.windows.numpy())])
+    # the mean over sixty draws of three pairs
+    assert loss == pytest.approx(whole, rel=0.2)
+
+
+def test_reading_is_learned_from_it():
+    model, pairs = tiny_model(), data(same=False)
+    learned = [p for name, p in model.named_parameters() if "_moe_gen" in name or name.startswith("llm2vae")]
+    for parameter in learned:
+        parameter.requires_grad_(True)
+    optimizer = torch.optim.AdamW(learned, lr=1e-2)
+    losses = []
+    for step in range(150):
+        loss = contrast_loss(model, pairs, 6, 0.85, torch.Generator().manual_seed(step))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:10])
+
+
+def test_pairs_are_made_and_read_back(tmp_path, monkeypatch):
+    pytest.importorskip("dicebear", reason="needs the extra `recipe`")
+    pytest.importorskip("cairosvg", reason="needs the extra `recipe`")
+    from charforge.bases.base import MINI, load_base
+    from charforge.mini import contrast
+
+    base = load_base("mini")
+    with pytest.raises(InputError, match=r"run python -m charforge\.mini contrasts first"):
+        read_contrasts(tmp_path, base.config, base.tokenizer)
+    monkeypatch.setattr(contrast, "trained", lambda folder: base.autoencoder)
+    (tmp_path / "data").mkdir()
+    told: list[int] = []
+    make_contrasts(tmp_path, 3, 5, told.append)
+    made = read_contrasts(tmp_path, base.config, base.tokenizer)
+    assert told == [3] and made.tokens.shape == (3, 2, 64, 64) and made.windows.shape == (3, 12)
+    lines = [json.loads(line) for line in (tmp_path / "data/contrasts.jsonl").read_text().splitlines()]
+    rng = random.Random("contrasts 5")
+    assert lines[0]["one"] == asdict(random_contrast(rng).one)
+    assert len(made.captions[0]) == len(COMPLETENESS)
+    assert MINI.exists()
