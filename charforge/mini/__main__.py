@@ -13,7 +13,8 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     help="Make the embedded base from nothing. Needs the extra `recipe`. Stages in order: render, autoencoder, "
-    "vision, generation, pack. Stop and run a stage again at any time: it goes on from its last checkpoint.",
+    "vision, contrasts (wanted by generation --set contrasts=48), generation, pack. Stop and run a stage again at any "
+    "time: it goes on from its last checkpoint.",
 )
 Out = Annotated[Path, typer.Option(help="working folder of the recipe")]
 Threads = Annotated[int, typer.Option(help="CPU threads")]
