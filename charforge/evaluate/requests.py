@@ -18,8 +18,10 @@ ROWS = 8
 
 
 def held_out_requests(pairs: Sequence[Pair]) -> list[Pair]:
-    """The requests for pictures that no step has seen."""
-    return [pair for pair in pairs if pair.split == "held_out" and pair.task == "roleplay_request"]
+    """The requests for pictures that no step has seen; those edited into another form cannot be measured."""
+    found = [pair for pair in pairs if pair.split == "held_out" and pair.task == "roleplay_request"]
+    form = ["system", "user", "assistant"]
+    return [p for p in found if [getattr(part, "role", "picture") for part in p.parts] == form and asked_for(p)]
 
 
 def asked_for(pair: Pair) -> list[str]:

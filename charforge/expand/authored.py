@@ -102,8 +102,8 @@ def _as_question(text: str) -> list[str]:
 
 def _rewordings(character: Character, held: HeldOut) -> Iterator[tuple[Request, str, str]]:
     """For each trained dialogue of one exchange without picture: the request, the origin, the reply that stays."""
-    for index, dialogue in enumerate(character.dialogues):
-        if index in held.dialogues or len(dialogue.turns) != 2 or dialogue.turns[1].image is not None:
+    for dialogue in held.trained(character):
+        if len(dialogue.turns) != 2 or dialogue.turns[1].image is not None:
             continue
         line, reply = dialogue.turns[0].text, dialogue.turns[1].text
         messages = (

@@ -70,7 +70,7 @@ def contrasts(
     seed: int = 0,
     threads: Threads = 2,
 ) -> None:
-    """Draw and encode pairs of pictures that differ in one word: what `generation --set contrasts=40` learns from."""
+    """Draw and encode pairs of pictures that differ in one word: what `generation --set contrasts=48` learns from."""
     import torch
 
     from charforge.mini.contrast import make_contrasts

@@ -115,11 +115,16 @@ def adamw(
 
 
 def study_steps(data: Dataset, settings: SftSettings) -> int:
-    """How many steps come first that study facts and looks without dialogues; 0 where there is nothing to study.
+    """How many steps come first that study without dialogues; 0 where there is nothing to study.
 
     A reply has five times the tokens of an answer: in the same step the voice drowns the facts.
     """
-    something = (settings.study_knowledge and data.knowledge) or (settings.study_looks and data.looks)
+    kinds = (
+        (settings.study_knowledge, data.knowledge),
+        (settings.study_looks, data.looks),
+        (settings.study_requests, data.requests),
+    )
+    something = any(count and samples for count, samples in kinds)
     return round(settings.steps * settings.study_share) if something else 0
 
 
