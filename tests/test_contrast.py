@@ -12,6 +12,7 @@ import pytest
 import torch
 from tiny import CONFIG, tiny_model
 
+from charforge.bagel.context import empty_context, extend_context
 from charforge.bagel.packing import TextSplit
 from charforge.errors import InputError
 from charforge.mini.contrast import (
@@ -19,9 +20,11 @@ from charforge.mini.contrast import (
     SHARES,
     Contrast,
     Contrasts,
+    _beside,
     contrast_loss,
     make_contrasts,
     random_contrast,
+    read_captions,
     read_contrasts,
     window,
     worded,
@@ -45,7 +48,7 @@ def test_a_pair_differs_in_one_attribute_alone():
 def test_both_captions_are_alike_but_for_it():
     rng = random.Random(1)
     for pair in contrasts(100):
-        for completeness in COMPLETENESS:
+        for completeness in (COMPLETENESS, 0.95):
             one, other = (caption.split(", ") for caption in worded(pair, rng, completeness))
             assert one != other and len(one) == len(other)
             assert sum(a != b for a, b in zip(one, other, strict=True)) == 1
@@ -69,14 +72,29 @@ def test_every_window_has_as_many_tokens():
     assert {len(set(window(pair, 8))) for pair in contrasts(60)} == {12}
 
 
-def data(same: bool) -> Contrasts:
+def data(same: bool, deaf: bool = False) -> Contrasts:
+    """Three pairs: with ``same`` nothing differs, and with ``deaf`` only the pictures do."""
     rng = np.random.default_rng(0)
     tokens = rng.normal(size=(3, 2, 16, CONFIG.latent_token_size)).astype(np.float16)
-    captions = [[(TextSplit((5, 6, 7 + pair)), TextSplit((5, 6, 17 + pair)))] * 2 for pair in range(3)]
+    captions = [TextSplit((*[8] * pair, 5, word + pair)) for pair in range(3) for word in (7, 7 if same or deaf else 17)]
     if same:
         tokens[:, 1] = tokens[:, 0]
-        captions = [[(one, one) for one, _ in forms] for forms in captions]
-    return Contrasts(tokens, torch.tensor([[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13]]), captions)
+    contexts = read_captions(tiny_model(), captions, lambda done, count: None)
+    windows = torch.tensor([[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13]])
+    return Contrasts(tokens, windows, list(zip(contexts[::2], contexts[1::2], strict=True)))
+
+
+def test_captions_read_once_are_read_as_beside_others():
+    model = tiny_model()
+    captions = [TextSplit(ids) for ids in ((5, 6), (9, 8, 7, 6, 5), (4, 9, 9))]
+    told: list[tuple[int, int]] = []
+    together = _beside(read_captions(model, captions, lambda *done: told.append(done)), torch.zeros(1))
+    expected = extend_context(model, empty_context(3), captions)
+    assert told == [(3, 3)] and together.positions == expected.positions
+    assert torch.equal(together.valid, expected.valid)
+    for (k, v), (key, value) in zip(together.cache or [], expected.cache or [], strict=True):
+        torch.testing.assert_close(k[together.valid], key[expected.valid], rtol=1e-2, atol=1e-2)
+        torch.testing.assert_close(v[together.valid], value[expected.valid], rtol=1e-2, atol=1e-2)
 
 
 def test_nothing_is_lost_where_nothing_differs():
@@ -85,9 +103,8 @@ def test_nothing_is_lost_where_nothing_differs():
 
 
 def test_a_model_that_does_not_read_loses_the_whole_difference():
-    model, pairs = tiny_model(), data(same=False)
-    deaf = Contrasts(pairs.tokens, pairs.windows, [[(one, one) for one, _ in forms] for forms in pairs.captions])
-    loss = contrast_loss(model, deaf, 60, 0.85, torch.Generator().manual_seed(0)).item()
+    pairs = data(same=False, deaf=True)
+    loss = contrast_loss(tiny_model(), pairs, 60, 0.85, torch.Generator().manual_seed(0)).item()
     shown = pairs.tokens.astype(np.float32)
     whole = np.mean([((shown[i, 0] - shown[i, 1])[rows] ** 2).mean() for i, rows in enumerate(pairs.windows.numpy())])
     # the mean over sixty draws of three pairs
@@ -118,14 +135,14 @@ def test_pairs_are_made_and_read_back(tmp_path, monkeypatch):
 
     base = load_base("mini")
     with pytest.raises(InputError, match=r"run python -m charforge\.mini contrasts first"):
-        read_contrasts(tmp_path, base.config, base.tokenizer)
+        read_contrasts(tmp_path, base.model, base.tokenizer, lambda done, count: None)
     monkeypatch.setattr(contrast, "trained", lambda folder: base.autoencoder)
     (tmp_path / "data").mkdir()
     told: list[int] = []
     make_contrasts(tmp_path, 3, 5, told.append)
-    made = read_contrasts(tmp_path, base.config, base.tokenizer)
+    made = read_contrasts(tmp_path, base.model, base.tokenizer, lambda done, count: None)
     assert told == [3] and made.tokens.shape == (3, 2, 64, 64) and made.windows.shape == (3, 12)
     lines = [json.loads(line) for line in (tmp_path / "data/contrasts.jsonl").read_text().splitlines()]
     rng = random.Random("contrasts 5")
     assert lines[0]["one"] == asdict(random_contrast(rng).one)
-    assert len(made.captions[0]) == len(COMPLETENESS)
+    assert len(made.contexts) == 3

@@ -91,7 +91,7 @@ def generation(
 
     \b
     Example, to go on from shipped weights:
-      python -m charforge.mini generation --minutes 60 --set learning_rate=8e-4
+      python -m charforge.mini generation --minutes 60 --set learning_rate=5e-4
     """
     import torch
 
@@ -101,19 +101,37 @@ def generation(
     torch.set_num_threads(threads)
     data = {"minutes": minutes} | read_assignments(assignments or [])
     recipe = checked(GenerationRecipe, data, "GenerationRecipe in charforge/mini/generation.py says what there is.")
-    model, pictures, pairs = prepare_generation(out, recipe, device)
+
+    def read(done: int, count: int) -> None:
+        if done % 640 == 0 or done == count:
+            typer.echo(f"{done} of {count} captions read", err=True)
+
+    model, pictures, pairs = prepare_generation(out, recipe, device, read)
     train_generation(model, pictures, pairs, recipe, out / "generation")
 
 
 @app.command()
-def vision(out: Out = Path("mini-work"), minutes: float = 90.0, threads: Threads = 2) -> None:
-    """Train the vision tower: first words for what is seen, then answers through the language model."""
+def vision(
+    out: Out = Path("mini-work"),
+    minutes: Annotated[float, typer.Option(help="training time over all resumed parts")] = 90.0,
+    threads: Threads = 2,
+    assignments: Annotated[list[str] | None, typer.Option("--set", help="setting of the recipe")] = None,
+) -> None:
+    """Train the vision tower: first words for what is seen, then answers through the language model.
+
+    \b
+    Example, to sharpen what the shipped weights see and leave how they read and talk as it is:
+      python -m charforge.mini vision --minutes 60 --set reading=false --set rivals=4 --set words_share=0.05
+    """
     import torch
 
     from charforge.mini.vision import VisionRecipe, train_vision
+    from charforge.settings import checked, read_assignments
 
     torch.set_num_threads(threads)
-    typer.echo(json.dumps(train_vision(out, VisionRecipe(minutes=minutes))))
+    data = {"minutes": minutes} | read_assignments(assignments or [])
+    recipe = checked(VisionRecipe, data, "VisionRecipe in charforge/mini/vision.py says what there is.")
+    typer.echo(json.dumps(train_vision(out, recipe)))
 
 
 @app.command()

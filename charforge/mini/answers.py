@@ -28,10 +28,14 @@ from charforge.bagel.tokenizer import Tokenizer
 from charforge.bagel.vision import patchify
 from charforge.bases.base import native_autocast
 from charforge.files import write_atomic
-from charforge.mini.asking import questions
-from charforge.mini.world import Look
+from charforge.mini.asking import questions, rival, rival_questions
+from charforge.mini.dataset import SIZE
+from charforge.mini.drawing import draw
+from charforge.mini.world import Look, random_look, random_scene
 
 RANK, ALPHA = 8, 16
+RIVAL_THING = 0.9
+"""Chance to look for another scene as long as there is no thing in it: what is read worst."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,14 @@ class Pictures:
 
     def look_split(self, index: int, patch: int, side: int) -> LookSplit:
         """One picture as the vision tower takes it."""
-        pixels = torch.from_numpy(np.array(self.pixels[index])).permute(2, 0, 1).float() / 127.5 - 1
-        count = pixels.shape[1] // patch
-        return LookSplit(patchify(pixels, patch), grid_position_ids(count, count, side))
+        return _look_split(self.pixels[index], patch, side)
+
+
+def _look_split(pixels: np.ndarray, patch: int, side: int) -> LookSplit:
+    """Pixels (H, W, 3) from 0 to 255 as the vision tower takes them."""
+    values = torch.from_numpy(np.array(pixels)).permute(2, 0, 1).float() / 127.5 - 1
+    count = values.shape[1] // patch
+    return LookSplit(patchify(values, patch), grid_position_ids(count, count, side))
 
 
 def question_sample(
@@ -58,6 +67,21 @@ def question_sample(
     for question, answer in rng.sample(asked, min(count, len(asked))):
         sample += [tokenizer.text(question, "user"), tokenizer.text(answer, "assistant", loss=True)]
     return sample
+
+
+def rival_samples(model: BagelModel, tokenizer: Tokenizer, rng: random.Random) -> list[list[Split]]:
+    """A new picture and its rival, each followed by the same questions with their supervised answers."""
+    one = random_look(rng)
+    while not one.thing and rng.random() < RIVAL_THING:
+        one = random_scene(rng, one)
+    looks, vision = (one, rival(one, rng)), model.config.vision
+    samples: list[list[Split]] = [
+        [_look_split(np.asarray(draw(look, SIZE)), vision.patch_size, vision.patches_per_side)] for look in looks
+    ]
+    for asked in rival_questions(*looks, rng):
+        for sample, (question, answer) in zip(samples, asked, strict=True):
+            sample += [tokenizer.text(question, "user"), tokenizer.text(answer, "assistant", loss=True)]
+    return samples
 
 
 def answers_loss(model: BagelModel, samples: list[list[Split]], prefix: int) -> Tensor:

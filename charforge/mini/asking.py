@@ -14,6 +14,9 @@ THING_THERE, THING_GONE = 0.65, 0.13
 GLASSES_GONE = 0.43
 """Three in ten people wear glasses: fewer of the others are asked."""
 
+OPEN = 0.35
+"""How often what a picture and its rival differ in is to be named instead of confirmed."""
+
 Question = tuple[str, str]
 
 
@@ -39,26 +42,72 @@ def details(look: Look) -> dict[str, str]:
     return found
 
 
+def rival(look: Look, rng: random.Random) -> Look:
+    """The same character in the same place with another expression, other clothes and another thing."""
+    told = details(look)
+    while True:
+        other = world.random_mood(rng, world.random_scene(rng, look))
+        other = replace(other, place=look.place, background=look.background)
+        if look.outfit and rng.random() < 0.5:
+            kept = rng.choice(["outfit", "outfit_color"])
+            other = replace(other, **{kept: getattr(look, kept)})
+        seen = details(other)
+        if seen.keys() == told.keys() and all(told[kind] != seen[kind] for kind in told if kind != "place"):
+            return other
+
+
+def rival_questions(one: Look, other: Look, rng: random.Random) -> list[tuple[Question, Question]]:
+    """What the two differ in, asked once about each: yes and no to the same words, or to be named.
+
+    Only what is seen can tell the answers apart: how a question is worded cannot.
+    """
+    first, second = details(one), details(other)
+    asked: list[tuple[Question, Question]] = []
+    for kind in first:
+        if kind == "place":
+            continue
+        if rng.random() < OPEN:
+            asked.append((_named(one, kind), _named(other, kind)))
+        else:
+            said = rng.choice((first[kind], second[kind]))
+            asked.append((_asked(said, said == first[kind]), _asked(said, said == second[kind])))
+    rng.shuffle(asked)
+    return asked
+
+
+def _named(look: Look, kind: str) -> Question:
+    """The question of ``_open`` that asks for one detail."""
+    told = details(look)[kind]
+    if kind == "thing":
+        question = "What is it holding?" if look.side == "holding" else "What is next to it?"
+        return question, _sentence(world.THINGS[look.thing])
+    question = {
+        "mouth": "What expression does the character have?",
+        "eyes": "What are the eyes like?",
+        "clothes": "What is the character wearing?",
+    }[kind]
+    return question, _sentence(told.removeprefix("with ").removeprefix("wearing "))
+
+
 def _open(look: Look) -> list[Question]:
     noun = world.KIND_NOUN[look.kind]
     told = details(look)
     out = [
         ("What kind of character is this?", f"A {noun}."),
         ("Where is it?", _sentence(told["place"])),
-        ("What expression does the character have?", _sentence(told["mouth"].removeprefix("with "))),
+        _named(look, "mouth"),
     ]
     if "eyes" in told:
-        out.append(("What are the eyes like?", _sentence(told["eyes"].removeprefix("with "))))
+        out.append(_named(look, "eyes"))
     if look.kind == "person":
         if look.hair in world.HAIR_STYLES:
             out.append(("What colour is the hair?", _sentence(look.hair_color)))
         out.append(("What colour are the clothes?", _sentence(look.outfit_color)))
-        out.append(("What is the character wearing?", _sentence(told["clothes"].removeprefix("wearing "))))
+        out.append(_named(look, "clothes"))
     else:
         out.append((f"What colour is the {'pot' if look.kind == 'sprout' else 'body'}?", _sentence(look.body_color)))
     if look.thing:
-        question = "What is it holding?" if look.side == "holding" else "What is next to it?"
-        out.append((question, _sentence(world.THINGS[look.thing])))
+        out.append(_named(look, "thing"))
     if not look.place:
         out.append(("What colour is the background?", _sentence(look.background)))
     return out

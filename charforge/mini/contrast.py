@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -19,9 +19,9 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from charforge.bagel.config import BagelConfig
-from charforge.bagel.context import Canvas, empty_context, extend_context, prepare_canvas, velocity
+from charforge.bagel.context import Canvas, Context, empty_context, extend_context, prepare_canvas, velocity
 from charforge.bagel.layers import grid_position_ids
 from charforge.bagel.model import BagelModel
 from charforge.bagel.packing import TextSplit
@@ -38,8 +38,10 @@ from charforge.mini.world import Look, random_look
 Attribute = Literal["thing", "top", "mouth", "eyes"]
 SHARES: dict[Attribute, float] = {"thing": 0.55, "top": 0.25, "mouth": 0.1, "eyes": 0.1}
 """How often pairs differ in what: most in what is read worst."""
-COMPLETENESS = (0.2, 0.4, 0.7, 0.95)
-"""Of the captions of a pair, see ``captions.caption``."""
+COMPLETENESS = 0.2
+"""Of the captions of a pair, see ``captions.caption``: what is learned from short ones is read in long ones nearly as
+well (docs/log.md), and their keys and values fit in memory."""
+READ_AT_ONCE = 16
 CHUNK = 64
 THING_BOXES: dict[str, tuple[Box, ...]] = {
     "beside": ((0, 80, 32, 48), (96, 80, 32, 48)),
@@ -132,26 +134,65 @@ def _save(path: Path, array: np.ndarray) -> None:
 @dataclass(frozen=True)
 class Contrasts:
     """Pairs to train on: standardised latent tokens (pairs, 2, tokens, values) as float16, the tokens (pairs, window)
-    in which each can differ, and several tokenised captions of both looks."""
+    in which each can differ, and both captions as the frozen language model reads them."""
 
     tokens: np.ndarray
     windows: Tensor
-    captions: list[list[tuple[TextSplit, TextSplit]]]
+    contexts: list[tuple[Context, Context]]
 
 
-def read_contrasts(out: Path, config: BagelConfig, tokenizer: Tokenizer) -> Contrasts:
-    """What :func:`make_contrasts` left in ``out``. Raises InputError when it has not run."""
+def read_contrasts(out: Path, model: BagelModel, tokenizer: Tokenizer, told: Callable[[int, int], None]) -> Contrasts:
+    """What :func:`make_contrasts` left in ``out``, its captions read by ``model``: some minutes, told as done and all.
+
+    Raises InputError when :func:`make_contrasts` has not run.
+    """
     file = out / "data" / "contrasts.jsonl"
     if not file.exists():
         raise InputError(f"{file} is missing: run python -m charforge.mini contrasts first, or leave contrasts=0")
     lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
     pairs = [Contrast(line["attribute"], Look(**line["one"]), Look(**line["other"])) for line in lines]
-    tokens = standard_tokens(np.load(out / "data" / "contrasts.npy"), config)
+    tokens = standard_tokens(np.load(out / "data" / "contrasts.npy"), model.config)
     rng = random.Random("words of contrasts")
-    said = [[worded(pair, rng, completeness) for completeness in COMPLETENESS] for pair in pairs]
-    split = [[(tokenizer.text(one), tokenizer.text(other)) for one, other in captions] for captions in said]
+    said = [tokenizer.text(caption) for pair in pairs for caption in worded(pair, rng, COMPLETENESS)]
+    contexts = read_captions(model, said, told)
     windows = torch.tensor([window(pair, math.isqrt(tokens.shape[1])) for pair in pairs])
-    return Contrasts(tokens.reshape(len(pairs), 2, *tokens.shape[1:]), windows, split)
+    both = list(zip(contexts[::2], contexts[1::2], strict=True))
+    return Contrasts(tokens.reshape(len(pairs), 2, *tokens.shape[1:]), windows, both)
+
+
+@torch.no_grad()
+def read_captions(model: BagelModel, captions: list[TextSplit], told: Callable[[int, int], None]) -> list[Context]:
+    """Keys and values of each caption on its own, as float16: the model that reads is frozen, so once is enough."""
+    found: list[Context | None] = [None] * len(captions)
+    # captions of one length need no padding beside each other
+    order = sorted(range(len(captions)), key=lambda index: len(captions[index].ids))
+    for start in range(0, len(order), READ_AT_ONCE):
+        rows = order[start : start + READ_AT_ONCE]
+        context = extend_context(model, empty_context(len(rows)), [captions[row] for row in rows])
+        assert context.cache is not None
+        for row, index in enumerate(rows):
+            length = context.positions[row]
+            cache = [(k[row, :length].half().clone(), v[row, :length].half().clone()) for k, v in context.cache]
+            real = torch.ones(length, dtype=torch.bool)
+            found[index] = Context(cache, real, real, (length,))
+        told(min(len(order), start + READ_AT_ONCE), len(order))
+    return [context for context in found if context is not None]
+
+
+def _beside(contexts: list[Context], like: Tensor) -> Context:
+    """Captions that were read alone as rows of one context, padded at the end, of the type and device of ``like``."""
+    lengths = [context.positions[0] for context in contexts]
+    valid = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    caches = [context.cache or [] for context in contexts]
+
+    def padded(parts: Sequence[Tensor]) -> Tensor:
+        return pad_sequence(list(parts), batch_first=True).to(like)
+
+    cache = [
+        (padded([cache[layer][0] for cache in caches]), padded([cache[layer][1] for cache in caches]))
+        for layer in range(len(caches[0]))
+    ]
+    return Context(cache, valid, valid, tuple(lengths))
 
 
 def contrast_loss(
@@ -162,17 +203,16 @@ def contrast_loss(
     Both captions stand before the same tokens: noise, and what little of a picture is left at times from ``earliest``
     to 1 is the mean of the two. Only the tokens of the windows go through the model.
     """
-    picked = torch.randint(len(data.captions), (count,), generator=generator)
-    forms = torch.randint(len(data.captions[0]), (count,), generator=generator).tolist()
-    texts = [data.captions[pair][form] for pair, form in zip(picked.tolist(), forms, strict=True)]
+    picked = torch.randint(len(data.contexts), (count,), generator=generator)
+    pairs = [data.contexts[pair] for pair in picked.tolist()]
     windows = data.windows[picked]
     shown = torch.from_numpy(data.tokens[picked.numpy()].astype(np.float32))
     one, other = (shown[:, which].gather(1, windows[..., None].expand(-1, -1, shown.shape[-1])) for which in (0, 1))
     t = earliest + (1 - earliest) * torch.rand(count, generator=generator)
     noise = torch.randn(one.shape, generator=generator)
     x_t = interpolate((one + other) / 2, noise, t[:, None].expand(-1, windows.shape[1]))
-    with torch.no_grad():
-        context = extend_context(model, empty_context(2 * count), [a for a, _ in texts] + [b for _, b in texts])
+    read = model.language_model.model.embed_tokens.weight
+    context = _beside([a for a, _ in pairs] + [b for _, b in pairs], read)
     side = math.isqrt(data.tokens.shape[2])
     positions = grid_position_ids(side, side, model.config.max_latent_size)
     canvas = prepare_canvas(model, context, positions[: windows.shape[1]])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -308,9 +309,12 @@ def _resume(
 
 
 def prepare_generation(
-    out: Path, recipe: GenerationRecipe, device: str
+    out: Path, recipe: GenerationRecipe, device: str, told: Callable[[int, int], None]
 ) -> tuple[BagelModel, CaptionedLatents, Contrasts | None]:
-    """Model, data and contrasts (where the recipe wants some) from what the earlier stages left in ``out``."""
+    """Model, data and contrasts (where the recipe wants some) from what the earlier stages left in ``out``.
+
+    ``told`` hears how many captions of contrasts are read, and of how many.
+    """
     language = ensure_language_weights()
     report = json.loads((out / "autoencoder" / "autoencoder.json").read_text("utf-8"))
     config = mini_config(tuple(report["latent_mean"]), tuple(report["latent_std"]))
@@ -333,5 +337,5 @@ def prepare_generation(
         ]
     )
     shares = [(recipe.thing_weight if look.thing else 1.0) * (recipe.top_weight if look.top else 1.0) for look in looks]
-    contrasts = read_contrasts(out, config, tokenizer) if recipe.contrasts else None
+    contrasts = read_contrasts(out, model, tokenizer, told) if recipe.contrasts else None
     return model, CaptionedLatents(tokens, captions, details, torch.tensor(shares)), contrasts

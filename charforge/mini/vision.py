@@ -12,13 +12,13 @@ import json
 import math
 import random
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -41,6 +41,7 @@ from charforge.mini.answers import (
     drift,
     own_texts,
     question_sample,
+    rival_samples,
 )
 from charforge.mini.dataset import read_records
 from charforge.mini.generation import build_for_pretraining
@@ -48,9 +49,15 @@ from charforge.mini.shape import mini_config
 from charforge.mini.world import Look
 
 
-@dataclass(frozen=True)
-class VisionRecipe:
-    """Settings; ``minutes`` over all resumed parts, ``words_share`` of them for the first stage."""
+class VisionRecipe(BaseModel):
+    """Settings; ``minutes`` over all resumed parts, ``words_share`` of them for the first stage.
+
+    ``rivals`` pairs of pictures of one character that differ in expression, clothes and thing are asked the same
+    questions in every step. With ``reading=false`` the addition to the language model stays as it is: then drawing
+    weights that were trained on it stay good, and talk stays the same.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     minutes: float = 90.0
     words_share: float = 0.1
@@ -58,6 +65,8 @@ class VisionRecipe:
     words_beside: int = 24
     words_weight: float = 0.5
     answers_batch: int = 4
+    rivals: int = 0
+    reading: bool = True
     questions: int = 7
     drift_texts: int = 3
     drift_weight: float = 2.0
@@ -148,7 +157,7 @@ def train_vision(out: Path, recipe: VisionRecipe) -> dict[str, Any]:
     config, language = mini_config(zeros, ones), ensure_language_weights()
     tokenizer = Tokenizer(language / "tokenizer.json", config.chat_roles)
     model = build_for_pretraining(config, language / "language.safetensors", recipe.seed)
-    texts = own_texts(model, tokenizer, folder / "own_texts.jsonl", recipe.seed)
+    texts = own_texts(model, tokenizer, folder / "own_texts.jsonl", recipe.seed) if recipe.reading else []
     add_adapter(model, lora_config(RANK, ALPHA, generation=False), recipe.seed)
     _fresh_vision(model, recipe.seed)
     data = Pictures(np.load(out / "data/images.npy", mmap_mode="r"), read_records(out / "data/records.jsonl"))
@@ -160,6 +169,9 @@ def train_vision(out: Path, recipe: VisionRecipe) -> dict[str, Any]:
     optimizer = torch.optim.AdamW(parameters.values(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     ema = {name: p.detach().clone() for name, p in parameters.items() if not name.startswith("reader.")}
     step, seconds = _resume(folder, parameters, ema, optimizer)
+    for name, parameter in parameters.items():
+        if ".lora_" in name:
+            parameter.requires_grad_(recipe.reading)
     prefix, judged = len(tokenizer.role_prefix("assistant")), seconds
     averages: dict[str, float] = {}
     while (progress := seconds / (60 * recipe.minutes)) < 1:
@@ -172,8 +184,11 @@ def train_vision(out: Path, recipe: VisionRecipe) -> dict[str, Any]:
             if answering:
                 indices = rng.choices(range(len(data.records)), k=recipe.answers_batch)
                 samples = [question_sample(model, tokenizer, data, i, recipe.questions, rng) for i in indices]
+                for _ in range(recipe.rivals):
+                    samples += rival_samples(model, tokenizer, rng)
                 losses["answers"] = answers_loss(model, samples, prefix)
-                losses["drift"] = drift(model, rng.sample(texts, recipe.drift_texts))
+                if recipe.reading:
+                    losses["drift"] = drift(model, rng.sample(texts, recipe.drift_texts))
         weights = {"words": recipe.words_weight, "answers": 1.0, "drift": recipe.drift_weight}
         torch.stack([weights[name] * loss for name, loss in losses.items()]).sum().backward()
         nn.utils.clip_grad_norm_(parameters.values(), 1.0)
@@ -264,6 +279,8 @@ def _resume(
     state = load_file(file)
     with torch.no_grad():
         for n, p in parameters.items():
+            if n.startswith("reader.") and f"now.{n}" not in state:
+                continue  # unpacked shipped weights come without: it only helps to train
             p.copy_(state[f"now.{n}"])
             moments = {key: state[f"{key}.{n}"] for key in ("exp_avg", "exp_avg_sq", "step") if f"{key}.{n}" in state}
             if moments:
