@@ -76,7 +76,8 @@ def data(same: bool, deaf: bool = False) -> Contrasts:
     """Three pairs: with ``same`` nothing differs, and with ``deaf`` only the pictures do."""
     rng = np.random.default_rng(0)
     tokens = rng.normal(size=(3, 2, 16, CONFIG.latent_token_size)).astype(np.float16)
-    captions = [TextSplit((*[8] * pair, 5, word + pair)) for pair in range(3) for word in (7, 7 if same or deaf else 17)]
+    words = (7, 7 if same or deaf else 17)
+    captions = [TextSplit((*[8] * pair, 5, word + pair)) for pair in range(3) for word in words]
     if same:
         tokens[:, 1] = tokens[:, 0]
     contexts = read_captions(tiny_model(), captions, lambda done, count: None)
