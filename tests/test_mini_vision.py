@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -40,6 +40,34 @@ def test_only_the_picture_tells_the_answers_apart():
             else:
                 assert answer != rival_answer or question != again
     assert confirmed["Yes."] / sum(confirmed.values()) == pytest.approx(0.5, abs=0.08)
+
+
+def test_what_is_small_counts_more_among_words():
+    pytest.importorskip("dicebear", reason="needs the extra `recipe`")
+    pytest.importorskip("cairosvg", reason="needs the extra `recipe`")
+    import torch
+
+    from charforge.bases.base import load_base
+    from charforge.mini import vision
+    from charforge.mini.answers import Pictures
+    from charforge.mini.drawing import draw
+
+    base = load_base("mini")
+    looks = [world.random_look(random.Random(seed), "person") for seed in range(4)]
+    data = Pictures(np.stack([np.asarray(draw(look)) for look in looks]), [{"look": asdict(look)} for look in looks])
+    embed = base.model.language_model.model.embed_tokens.weight
+
+    def loss(hard: float, names: set[str] | None = None) -> float:
+        values = {name: words for name, words in vision.word_values(data).items() if names is None or name in names}
+        reader = vision.WordReader(values, embed, base.tokenizer)
+        for name, query in reader.queries.items():
+            query.data = torch.randn(embed.shape[1], generator=torch.Generator().manual_seed(len(name)))
+        with torch.no_grad():
+            return vision.words_loss(base.model, reader, data, [0, 1, 2, 3], hard).item()
+
+    small = {"thing", "mouth"}  # nobody here has a top
+    assert loss(1e6) == pytest.approx(loss(1.0, small), rel=1e-4)
+    assert loss(1.0) != pytest.approx(loss(1.0, small), rel=1e-2)
 
 
 def test_the_vision_stage_can_leave_reading_alone(tmp_path):
