@@ -18,7 +18,7 @@ COMMANDS = ("bench", "check", "doctor", "eval", "expand", "train", "chat", "imag
 
 def charforge(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "charforge.cli.main", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=600, check=False)
 
 
 def test_help_loads_nothing_heavy():

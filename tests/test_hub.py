@@ -214,7 +214,7 @@ def test_the_command_takes_the_hub_from_the_environment(hub: Hub):
     environment = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
     environment["HF_ENDPOINT"] = hub.endpoint
     command = [sys.executable, "-m", "charforge.cli.main", "base", "pull", "bagel", "--revision", "nowhere"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 1
     assert "has no revision nowhere" in done.stderr
     assert done.stderr.count("\n") == 1
