@@ -56,10 +56,10 @@ class VisionRecipe(BaseModel):
     """Settings; ``minutes`` over all resumed parts, ``words_share`` of them for the first stage.
 
     ``rivals`` pairs of pictures of one character that differ in expression, clothes and thing are asked the same
-    questions in every step. Pictures with a thing come ``thing_weight`` times as often as others in the words loss, and
-    what is read worst (``HARD``) counts ``hard_words`` times there: with 1, after 2,610 steps 1 of 66 things was named
-    (docs/log.md). With ``reading=false`` the addition to the language model stays as it is: then drawing
-    weights that were trained on it stay good, and talk stays the same.
+    questions in every step. Pictures with a thing come ``thing_weight`` times as often as others, and what is read worst
+    (``HARD``) counts ``hard_words`` times among words: with 1, after 2,610 steps 1 of 66 things was named (docs/log.md).
+    With ``reading=false`` the addition to the language model stays as it is: then drawing weights that were trained on
+    it stay good, and talk stays the same.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -195,7 +195,7 @@ def train_vision(out: Path, recipe: VisionRecipe) -> dict[str, Any]:
             shown = rng.choices(pictures, shares, k=size)
             losses = {"words": words_loss(model, reader, data, shown, recipe.hard_words)}
             if answering:
-                indices = rng.choices(pictures, k=recipe.answers_batch)
+                indices = rng.choices(pictures, shares, k=recipe.answers_batch)
                 samples = [question_sample(model, tokenizer, data, i, recipe.questions, rng) for i in indices]
                 for _ in range(recipe.rivals):
                     samples += rival_samples(model, tokenizer, rng)
