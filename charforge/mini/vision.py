@@ -56,10 +56,10 @@ class VisionRecipe(BaseModel):
     """Settings; ``minutes`` over all resumed parts, ``words_share`` of them for the first stage.
 
     ``rivals`` pairs of pictures of one character that differ in expression, clothes and thing are asked the same
-    questions in every step. Pictures with a thing come ``thing_weight`` times as often as others, and what is read worst
-    (``HARD``) counts ``hard_words`` times among words: with 1, after 2,610 steps 1 of 66 things was named (docs/log.md).
-    With ``reading=false`` the addition to the language model stays as it is: then drawing weights that were trained on
-    it stay good, and talk stays the same.
+    questions in every step. Pictures with a thing come ``thing_weight`` times as often as others, and what is read
+    worst (``HARD``) counts ``hard_words`` times among words: with 1, after 2,610 steps 1 of 66 things was named
+    (docs/log.md). With ``reading=false`` the addition to the language model stays as it is: then drawing weights that
+    were trained on it stay good, and talk stays the same.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
