@@ -121,7 +121,7 @@ def vision(
 
     \b
     Example, to sharpen what the shipped weights see and leave how they read and talk as it is:
-      python -m charforge.mini vision --minutes 60 --set reading=false --set rivals=4 --set words_share=0.05
+      python -m charforge.mini vision --set reading=false --set rivals=1 --set thing_weight=4 --set hard_words=4
     """
     import torch
 

@@ -34,8 +34,6 @@ from charforge.mini.drawing import draw
 from charforge.mini.world import Look, random_look, random_scene
 
 RANK, ALPHA = 8, 16
-RIVAL_THING = 0.9
-"""Chance to look for another scene as long as there is no thing in it: what is read worst."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,10 @@ def _look_split(pixels: np.ndarray, patch: int, side: int) -> LookSplit:
     return LookSplit(patchify(values, patch), grid_position_ids(count, count, side))
 
 
+def _exchange(tokenizer: Tokenizer, question: str, answer: str) -> tuple[TextSplit, TextSplit]:
+    return tokenizer.text(question, "user"), tokenizer.text(answer, "assistant", loss=True)
+
+
 def question_sample(
     model: BagelModel, tokenizer: Tokenizer, data: Pictures, index: int, count: int, rng: random.Random
 ) -> list[Split]:
@@ -65,22 +67,23 @@ def question_sample(
     sample: list[Split] = [data.look_split(index, vision.patch_size, vision.patches_per_side)]
     asked = questions(Look(**data.records[index]["look"]), rng)
     for question, answer in rng.sample(asked, min(count, len(asked))):
-        sample += [tokenizer.text(question, "user"), tokenizer.text(answer, "assistant", loss=True)]
+        sample += _exchange(tokenizer, question, answer)
     return sample
 
 
 def rival_samples(model: BagelModel, tokenizer: Tokenizer, rng: random.Random) -> list[list[Split]]:
-    """A new picture and its rival, each followed by the same questions with their supervised answers."""
+    """A new picture with a thing, which is read worst, and its rival, each followed by the same questions with their
+    supervised answers."""
     one = random_look(rng)
-    while not one.thing and rng.random() < RIVAL_THING:
+    while not one.thing:
         one = random_scene(rng, one)
     looks, vision = (one, rival(one, rng)), model.config.vision
     samples: list[list[Split]] = [
         [_look_split(np.asarray(draw(look, SIZE)), vision.patch_size, vision.patches_per_side)] for look in looks
     ]
     for asked in rival_questions(*looks, rng):
-        for sample, (question, answer) in zip(samples, asked, strict=True):
-            sample += [tokenizer.text(question, "user"), tokenizer.text(answer, "assistant", loss=True)]
+        for sample, exchange in zip(samples, asked, strict=True):
+            sample += _exchange(tokenizer, *exchange)
     return samples
 
 
@@ -156,7 +159,7 @@ def answer_accuracy(model: BagelModel, tokenizer: Tokenizer, data: Pictures, cou
         look = data.look_split(index, vision.patch_size, vision.patches_per_side)
         # numbered, so that the same questions are asked every time
         asked = questions(Look(**data.records[index]["look"]), random.Random(f"held out:{index}"))
-        texts = [(tokenizer.text(q, "user"), tokenizer.text(a, "assistant", loss=True)) for q, a in asked]
+        texts = [_exchange(tokenizer, question, answer) for question, answer in asked]
         with native_autocast("cpu"):
             predicted = model(pack([[look, *pair] for pair in texts], model.config)).logits.argmax(-1).tolist()
         start = 0

@@ -211,8 +211,8 @@ def contrast_loss(
     t = earliest + (1 - earliest) * torch.rand(count, generator=generator)
     noise = torch.randn(one.shape, generator=generator)
     x_t = interpolate((one + other) / 2, noise, t[:, None].expand(-1, windows.shape[1]))
-    read = model.language_model.model.embed_tokens.weight
-    context = _beside([a for a, _ in pairs] + [b for _, b in pairs], read)
+    words = model.language_model.model.embed_tokens.weight
+    context = _beside([a for a, _ in pairs] + [b for _, b in pairs], words)
     side = math.isqrt(data.tokens.shape[2])
     positions = grid_position_ids(side, side, model.config.max_latent_size)
     canvas = prepare_canvas(model, context, positions[: windows.shape[1]])

@@ -140,9 +140,7 @@ def features_of(model: BagelModel, looks: list[LookSplit]) -> Tensor:
     return (model.connector(features) + model.vit_pos_embed(ids)).unflatten(0, (len(looks), lengths[0]))
 
 
-def words_loss(
-    model: BagelModel, reader: WordReader, data: Pictures, indices: list[int], hard: float
-) -> Tensor:  # fmt: skip
+def words_loss(model: BagelModel, reader: WordReader, data: Pictures, indices: list[int], hard: float) -> Tensor:
     """Mean cross-entropy over the attributes of the chosen pictures; those in ``HARD`` count ``hard`` times."""
     vision = model.config.vision
     features = features_of(
