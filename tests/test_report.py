@@ -22,4 +22,5 @@ def test_only_what_was_measured_is_compared():
 def test_facts_say_what_was_kept_and_why_it_ended():
     assert facts(FIRST) == ["trained in 1.5 minutes", "memory at most 2.0 GiB", "kept step 120 of the first stage"]
     assert facts(FIRST | SECOND)[-1] == "second stage: 10 iterations, kept number 5, ended: all iterations"
+    assert "second stage: 1 iteration, kept" in facts(FIRST | SECOND | {"grpo_iterations": 1})[-1]
     assert "memory" not in " ".join(facts(FIRST | {"peak_memory_gib": None}))

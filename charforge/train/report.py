@@ -64,7 +64,10 @@ def facts(metrics: dict[str, Any]) -> list[str]:
     told.append(f"kept step {metrics['best_step']} of the first stage")
     if "grpo_iterations" in metrics:
         ended, kept = metrics["grpo_ended"], metrics["grpo_best"]
-        told.append(f"second stage: {metrics['grpo_iterations']} iterations, kept number {kept}, ended: {ended}")
+        number = metrics["grpo_iterations"]
+        told.append(
+            f"second stage: {number} iteration{'' if number == 1 else 's'}, kept number {kept}, ended: {ended}"
+        )
     return told
 
 
@@ -122,7 +125,7 @@ def _reward_curves(run: Path) -> bytes | None:
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name in steps[0]["parts"]:
-        left.plot([s["iteration"] for s in steps], [s["parts"][name] for s in steps], label=name)
+        left.plot([s["iteration"] for s in steps], [s["parts"][name] for s in steps], marker=".", label=name)
     when = [line["iteration"] for line in held]
     judges = (("proxy", "reward's questions", "--"), ("gold", "other questions", "-"), ("identity", "identity", ":"))
     for name, label, style in judges:
