@@ -65,9 +65,7 @@ def facts(metrics: dict[str, Any]) -> list[str]:
     if "grpo_iterations" in metrics:
         ended, kept = metrics["grpo_ended"], metrics["grpo_best"]
         number = metrics["grpo_iterations"]
-        told.append(
-            f"second stage: {number} iteration{'' if number == 1 else 's'}, kept number {kept}, ended: {ended}"
-        )
+        told.append(f"second stage: {number} iteration{'' if number == 1 else 's'}, kept number {kept}, ended: {ended}")
     return told
 
 
