@@ -121,7 +121,7 @@ def vision(
 
     \b
     Example, to sharpen what the shipped weights see and leave how they read and talk as it is:
-      python -m charforge.mini vision --set reading=false --set rivals=1 --set thing_weight=4 --set hard_words=4
+      python -m charforge.mini vision --minutes 200 --set reading=false --set learning_rate=3e-4 --set decay=0.3
     """
     import torch
 

@@ -57,9 +57,9 @@ class VisionRecipe(BaseModel):
 
     ``rivals`` pairs of pictures of one character that differ in expression, clothes and thing are asked the same
     questions in every step. Pictures with a thing come ``thing_weight`` times as often as others, and what is read
-    worst (``HARD``) counts ``hard_words`` times among words: with 1, after 2,610 steps 1 of 66 things was named
-    (docs/log.md). With ``reading=false`` the addition to the language model stays as it is: then drawing weights that
-    were trained on it stay good, and talk stays the same.
+    worst (``HARD``) counts ``hard_words`` times among words: with 1 for both, after 2,610 steps 1 of 66 things was
+    named (docs/log.md). With ``reading=false`` the addition to the language model stays as it is: then drawing weights
+    that were trained on it stay good, and talk stays the same.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -67,12 +67,12 @@ class VisionRecipe(BaseModel):
     minutes: float = 90.0
     words_share: float = 0.1
     words_batch: int = 32
-    words_beside: int = 24
+    words_beside: int = 16
     words_weight: float = 0.5
-    thing_weight: float = 1.0
-    hard_words: float = 1.0
+    thing_weight: float = 2.5
+    hard_words: float = 3.0
     answers_batch: int = 4
-    rivals: int = 0
+    rivals: int = 1
     reading: bool = True
     questions: int = 7
     drift_texts: int = 3
