@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from charforge.bagel.model import computes_in_bf16
-from charforge.bagel.packing import Split, pack, supervised_tokens
+from charforge.bagel.packing import pack
+from charforge.bagel.splits import Split, supervised_tokens
 from charforge.bases.base import Base
 
 NOT_ASKED = "Go on."

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from charforge.bagel.packing import LatentSplit, LookSplit, Split, TextSplit
+from charforge.bagel.splits import LatentSplit, LookSplit, Split, TextSplit
 from charforge.bagel.tokenizer import Tokenizer
 from charforge.expand.pairs import Pair, TextPart
 

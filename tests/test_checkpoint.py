@@ -18,8 +18,9 @@ from charforge.bagel.checkpoint import autoencoder_shapes, build_empty, load_off
 from charforge.bagel.folder import weight_files
 from charforge.bagel.layers import grid_position_ids, sincos_table
 from charforge.bagel.model import BagelModel
-from charforge.bagel.packing import LatentSplit, LookSplit, TextSplit, pack
+from charforge.bagel.packing import pack
 from charforge.bagel.quantize import quantize_decoder
+from charforge.bagel.splits import LatentSplit, LookSplit, TextSplit
 from charforge.bagel.stream import load_tensors
 from charforge.bagel.tokenizer import Tokenizer
 from charforge.bases.base import load_base

@@ -13,7 +13,7 @@ import torch
 from tiny import CONFIG, tiny_model
 
 from charforge.bagel.context import empty_context, extend_context
-from charforge.bagel.packing import TextSplit
+from charforge.bagel.splits import TextSplit
 from charforge.errors import InputError
 from charforge.mini.contrast import (
     COMPLETENESS,

@@ -15,9 +15,9 @@ from charforge.estimate.cost import predict
 from charforge.estimate.live import LiveBytes
 from charforge.estimate.workload import Workload
 from charforge.resources import preset_path, resource_folder
-from charforge.settings import GrpoSettings, MemorySettings, Settings, read_settings
+from charforge.settings import GrpoSettings, MemorySettings, Settings, SftSettings, read_settings
 
-WORK = Workload(conversations=((300, 60),) * 8, caption=40, latents=(1024,) * 4, drawing=(32, 32))
+WORK = Workload(conversations=((200, 100, 60),) * 8, caption=40, latents=(1024,) * 4, drawing=(32, 32))
 PRESETS = sorted(path.stem for path in resource_folder("presets").glob("*.toml"))
 
 
@@ -69,8 +69,16 @@ def cost_with(**memory: object):
     how = MemorySettings(**memory)  # type: ignore[arg-type]
     # two layers of the real widths
     config = bagel_7b().model_copy(update={"layers": 2})
-    work = Workload(((300, 60),) * 4, 8, (256,) * 4, (16, 16))
+    work = Workload(((0, 300, 60),) * 4, 8, (256,) * 4, (16, 16))
     return predict(config, Settings(memory=how, grpo=GrpoSettings(iterations=0)), work, "cuda", torch.bfloat16)
+
+
+def test_a_system_prompt_is_read_once_for_the_texts_that_share_it():
+    config = bagel_7b().model_copy(update={"layers": 2})
+    settings = Settings(sft=SftSettings(steps=10_000), grpo=GrpoSettings(iterations=0))
+    works = [Workload((text,) * 4, 8, (256,), (16, 16)) for text in ((0, 300, 60), (250, 50, 60))]
+    alone, shared = (predict(config, settings, work, "cuda", torch.bfloat16) for work in works)
+    assert shared.hours < alone.hours and shared.parts["activations"] < alone.parts["activations"]
 
 
 def test_levers_act_on_the_part_they_are_for():
@@ -93,6 +101,6 @@ def test_check_and_dry_run_tell_the_cost(tmp_path):
 
 def test_a_processor_without_bf16_is_said_to_take_longer():
     config = bagel_7b().model_copy(update={"layers": 2})
-    work, settings = Workload(((30, 10),), 8, (16,), (4, 4)), Settings(grpo=GrpoSettings(iterations=0))
+    work, settings = Workload(((0, 30, 10),), 8, (16,), (4, 4)), Settings(grpo=GrpoSettings(iterations=0))
     native, plain = (predict(config, settings, work, "cpu", dtype) for dtype in (torch.bfloat16, torch.float32))
     assert plain.hours > native.hours and "without bf16" in plain.assumed and "with bf16" in native.assumed

@@ -17,8 +17,9 @@ from charforge.bagel.config import SamplingConfig, SpecialTokens
 from charforge.bagel.context import Context, empty_context, extend_context, generate_text, repeat_context
 from charforge.bagel.layers import grid_position_ids, rotary_tables, sincos_table, timestep_sinusoid
 from charforge.bagel.model import BagelModel
-from charforge.bagel.packing import LatentSplit, LookSplit, Pack, Split, TextSplit, pack, with_noise
+from charforge.bagel.packing import Pack, pack, with_noise
 from charforge.bagel.sampler import Guidance, draw, timestep_schedule
+from charforge.bagel.splits import LatentSplit, LookSplit, Split, TextSplit
 from charforge.bagel.vision import patchify
 from charforge.flow import interpolate, logit_normal_timesteps, target_velocity
 

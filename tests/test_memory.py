@@ -12,7 +12,8 @@ from tiny_base import tiny_base
 
 from charforge.adapter.lora import add_adapter, lora_config
 from charforge.bagel.images import look_split, to_image
-from charforge.bagel.packing import TextSplit, pack
+from charforge.bagel.packing import pack
+from charforge.bagel.splits import TextSplit
 from charforge.bases.prepare import at_work, park_encoders, seen, sized
 from charforge.errors import InputError, MachineError
 from charforge.settings import GrpoSettings, MemorySettings, PictureSettings, Settings

@@ -22,8 +22,9 @@ from charforge.bagel.checkpoint import (
 from charforge.bagel.context import empty_context, extend_context, prepare_canvas, velocity
 from charforge.bagel.images import patchify_latent, unpatchify_latent
 from charforge.bagel.layers import grid_position_ids
-from charforge.bagel.packing import LatentSplit, TextSplit, pack
+from charforge.bagel.packing import pack
 from charforge.bagel.sampler import Guidance, draw
+from charforge.bagel.splits import LatentSplit, TextSplit
 from charforge.errors import InputError
 from charforge.flow import interpolate, logit_normal_timesteps, shift_timesteps, stratified_normal, target_velocity
 from charforge.mini.answers import ALPHA, RANK, low_rank

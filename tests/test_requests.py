@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiny_base import tiny_base
 
 from charforge import grammar
-from charforge.bagel.packing import TextSplit
+from charforge.bagel.splits import TextSplit
 from charforge.character import Character, read_character
 from charforge.chat.replies import sample_replies
 from charforge.evaluate.requests import asked_for, held_out_requests, request_values, share_planned

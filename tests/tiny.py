@@ -15,7 +15,7 @@ from charforge.bagel.config import (
 )
 from charforge.bagel.layers import grid_position_ids
 from charforge.bagel.model import BagelModel
-from charforge.bagel.packing import LookSplit, TextSplit
+from charforge.bagel.splits import LookSplit, TextSplit
 from charforge.sample import Target
 from charforge.settings import SftSettings
 from charforge.train.sft import Dataset

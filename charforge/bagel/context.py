@@ -11,7 +11,8 @@ from torch import Tensor
 from charforge.bagel.config import BagelConfig
 from charforge.bagel.decoder import Grid, KeyValue, Layout
 from charforge.bagel.model import BagelModel
-from charforge.bagel.packing import FORBIDDEN, LatentSplit, Pack, Split, TextSplit, pack, with_noise
+from charforge.bagel.packing import FORBIDDEN, Pack, pack, with_noise
+from charforge.bagel.splits import LatentSplit, Split, TextSplit
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from charforge.bagel.config import BagelConfig
 from charforge.bagel.layers import grid_position_ids
-from charforge.bagel.packing import LatentSplit, LookSplit
+from charforge.bagel.splits import LatentSplit, LookSplit
 from charforge.bagel.vision import patchify
 
 MAX_PIXELS = 14 * 14 * 9 * 1024

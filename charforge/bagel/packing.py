@@ -4,62 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from charforge.bagel.config import BagelConfig
 from charforge.bagel.decoder import Grid, Layout
+from charforge.bagel.prefixes import Node, ancestry, chain, shared_rows
+from charforge.bagel.splits import LatentSplit, LookSplit, Mode, Split, TextSplit
 
 # Finite, so that a row in which everything is forbidden (padding) gives a number and not NaN.
 FORBIDDEN = -1e9
-
-
-@dataclass(frozen=True)
-class TextSplit:
-    """One text item ``bos ids eos``; with ``loss`` the positions of [bos, ids] predict [ids, eos].
-
-    ``after_eos`` is what eos itself should predict (the published ``special_token_loss``), if anything.
-    """
-
-    ids: tuple[int, ...]
-    loss: bool = False
-    after_eos: int | None = None
-
-
-@dataclass(frozen=True)
-class LookSplit:
-    """A picture for the vision tower: patches (n, patch^2*3) and their table rows (n,).
-
-    ``features`` (n, H_u) is what the tower made of them, where that was computed before: it is frozen.
-    """
-
-    patches: Tensor
-    position_ids: Tensor
-    features: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class LatentSplit:
-    """Latent tokens (n, values) at flow time ``timestep``; clean context when it is 0, otherwise noised."""
-
-    tokens: Tensor
-    position_ids: Tensor
-    timestep: float = 0.0
-
-    @property
-    def noised(self) -> bool:
-        return self.timestep > 0
-
-
-Split = TextSplit | LookSplit | LatentSplit
-Mode = Literal["causal", "full", "noise"]
-
-
-def supervised_tokens(sample: Sequence[object]) -> int:
-    """How many positions of a sample's texts have a label: n + 1 for n tokens, the end is one too."""
-    return sum(len(part.ids) + 1 for part in sample if isinstance(part, TextSplit) and part.loss)
 
 
 @dataclass(frozen=True)
@@ -109,12 +64,29 @@ def _grid_to(grid: Grid, device: torch.device | str) -> Grid:
 
 @dataclass
 class _Row:
-    """Tokens of one sample in order: stream, rotary position and split of each."""
+    """Tokens of one row of attention in order: stream, rotary position and split of each.
 
+    ``ends`` is the rotary position after each split: where the split that follows it begins.
+    """
+
+    nodes: list[Node]
     is_latent: list[bool]
     positions: list[int]
     split_ids: list[int]
-    modes: list[Mode]
+    ends: list[int]
+
+    def add(self, is_latent: Sequence[bool], positions: Sequence[int] | range, end: int) -> None:
+        """The tokens of the next split."""
+        self.split_ids += [len(self.ends)] * len(is_latent)
+        self.is_latent += is_latent
+        self.positions += positions
+        self.ends.append(end)
+
+    def mask(self) -> Tensor:
+        """Boolean (tokens, tokens): who may look at whom. Splits that share a beginning do not see each other."""
+        split_ids = torch.tensor(self.split_ids)
+        above = ancestry(self.nodes)[split_ids][:, split_ids]
+        return above & allowed(split_ids, [split_mode(node.split) for node in self.nodes])
 
 
 def split_mode(split: Split) -> Mode:
@@ -136,14 +108,20 @@ def allowed(split_ids: Tensor, modes: Sequence[Mode]) -> Tensor:
 
 def pack(
     samples: Sequence[Sequence[Split]], config: BagelConfig, past: tuple[Tensor, Tensor] | None = None,
-    starts: Sequence[int] | None = None,
+    starts: Sequence[int] | None = None, share: bool = False,
 ) -> Pack:  # fmt: skip
     """Lay out ``samples``, each an ordered list of splits, for one pass.
 
     ``past`` = boolean validity (rows, cached) of the joint and of the understanding-only cache: every new token sees
     every valid cached one. ``starts`` = first rotary position of each sample (0 without cache).
-    Raises ValueError for an empty sample.
+    With ``share`` what samples have in common at their beginning is computed once; labels then come row by row, not
+    sample by sample. Raises ValueError for an empty sample, and for ``share`` behind a cache.
     """
+    if share and (past is not None or starts is not None):
+        raise ValueError("samples behind a cache are rows of their own: they cannot share a beginning")
+    for index, sample in enumerate(samples):
+        if not sample:
+            raise ValueError(f"sample {index} is empty")
     tokens = config.special_tokens
     text_ids: list[int] = []
     text_rows: list[int] = []
@@ -155,13 +133,13 @@ def pack(
     latents: list[LatentSplit] = []
     rows: list[_Row] = []
     und_count = gen_count = 0
-    for index, sample in enumerate(samples):
-        if not sample:
-            raise ValueError(f"sample {index} is empty")
-        row = _Row([], [], [], [])
-        position = starts[index] if starts is not None else 0
-        for number, split in enumerate(sample):
-            row.modes.append(split_mode(split))
+    forest = shared_rows(samples, config.understanding.hidden_size) if share else [chain(each) for each in samples]
+    for index, nodes in enumerate(forest):
+        row = _Row(nodes, [], [], [], [])
+        start = starts[index] if starts is not None else 0
+        for node in nodes:
+            split = node.split
+            position = row.ends[node.parent] if node.parent >= 0 else start
             if isinstance(split, TextSplit):
                 ids = [tokens.bos, *split.ids, tokens.eos]
                 text_rows += range(und_count, und_count + len(ids))
@@ -173,13 +151,14 @@ def pack(
                         labels.append(split.after_eos)
                 text_ids += ids
                 und_count += len(ids)
-                _extend(row, number, [False] * len(ids), range(position, position + len(ids)))
-                position += len(ids)
+                row.add([False] * len(ids), range(position, position + len(ids)), position + len(ids))
                 continue
             is_latent = isinstance(split, LatentSplit)
             count = split.position_ids.shape[0]
             text_ids += [tokens.image_start, tokens.image_end]
-            _extend(row, number, [False] + [is_latent] * count + [False], [position] * (count + 2))
+            # a noised picture advances nothing: its clean copy takes the same position (bagel.md section 8.5)
+            end = position if isinstance(split, LatentSplit) and split.noised else position + 1
+            row.add([False] + [is_latent] * count + [False], [position] * (count + 2), end)
             if isinstance(split, LatentSplit):
                 text_rows += [und_count, und_count + 1]
                 und_count += 2
@@ -187,14 +166,11 @@ def pack(
                     noised_rows += range(gen_count, gen_count + count)
                 gen_count += count
                 latents.append(split)
-                # a noised picture advances nothing: its clean copy takes the same position (bagel.md section 8.5)
-                position += 0 if split.noised else 1
             else:
                 text_rows += [und_count, und_count + count + 1]
                 patch_rows += range(und_count + 1, und_count + count + 1)
                 und_count += count + 2
                 looks.append(split)
-                position += 1
         rows.append(row)
     vision_values = config.vision.patch_size**2 * 3
     return Pack(
@@ -220,12 +196,6 @@ def with_noise(batch: Pack, tokens: Tensor, timesteps: Tensor) -> Pack:
     return replace(batch, latents=tokens, timesteps=timesteps)
 
 
-def _extend(row: _Row, split: int, is_latent: Sequence[bool], positions: Sequence[int] | range) -> None:
-    row.is_latent += is_latent
-    row.positions += positions
-    row.split_ids += [split] * len(is_latent)
-
-
 def _features(looks: list[LookSplit]) -> Tensor | None:
     known = [look.features for look in looks if look.features is not None]
     return torch.cat(known) if known and len(known) == len(looks) else None
@@ -242,7 +212,7 @@ def _layout(rows: list[_Row], config: BagelConfig, past: tuple[Tensor, Tensor] |
         position for row in rows for position, latent in zip(row.positions, row.is_latent, strict=True) if not latent
     ]
     gen = [position for row in rows for position, latent in zip(row.positions, row.is_latent, strict=True) if latent]
-    masks = [allowed(torch.tensor(row.split_ids), row.modes) for row in rows]
+    masks = [row.mask() for row in rows]
     latent = [torch.tensor(row.is_latent) for row in rows]
     joint = _grid(masks, latent, past[0] if past else None)
     understanding_only = None

@@ -9,7 +9,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as _Tokenizer
 
-from charforge.bagel.packing import TextSplit
+from charforge.bagel.splits import TextSplit
 from charforge.errors import InputError
 
 # How Qwen2's byte-level BPE cuts text into words before merging (its published tokenizer.json says the same)

@@ -15,8 +15,8 @@ from charforge.bagel.config import BagelConfig
 from charforge.bagel.context import Context, empty_context, extend_context, repeat_context
 from charforge.bagel.layers import grid_position_ids
 from charforge.bagel.model import computes_in_bf16
-from charforge.bagel.packing import LookSplit, Split
 from charforge.bagel.sampler import Guidance, draw
+from charforge.bagel.splits import LookSplit, Split
 from charforge.bases.base import Base
 from charforge.errors import InputError
 from charforge.sample import Picture, Target

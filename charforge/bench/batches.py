@@ -8,7 +8,7 @@ import torch
 
 from charforge.bagel.config import BagelConfig
 from charforge.bagel.layers import grid_position_ids
-from charforge.bagel.packing import TextSplit
+from charforge.bagel.splits import TextSplit
 from charforge.bench.flops import Tokens, drawing_tokens, forward_flops, pack_tokens, step_flops
 from charforge.sample import Target
 from charforge.settings import SftSettings

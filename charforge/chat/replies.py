@@ -9,7 +9,7 @@ from torch import Tensor
 
 from charforge.bagel.context import empty_context, extend_context, generate_text
 from charforge.bagel.model import computes_in_bf16
-from charforge.bagel.packing import TextSplit
+from charforge.bagel.splits import TextSplit
 from charforge.bases.base import Base
 from charforge.sampling import nucleus, penalised
 from charforge.settings import ChatSettings

@@ -12,7 +12,7 @@ from charforge.bagel.context import Context, empty_context, extend_context, prep
 from charforge.bagel.images import unpatchify_latent
 from charforge.bagel.layers import fused_everywhere, grid_position_ids
 from charforge.bagel.model import BagelModel
-from charforge.bagel.packing import TextSplit
+from charforge.bagel.splits import TextSplit
 from charforge.bagel.vision import VisionTower
 from charforge.estimate.live import LiveBytes
 from charforge.estimate.stand_in import autoencoder_stand_in, stand_in
@@ -65,8 +65,14 @@ PLAIN_CPU_SPEED = Speed(7.5e10, "two cores of a server CPU without bf16, as meas
 GPU_SPEED = Speed(6e13, "a card that computes 165 TFLOP/s in bf16, 36 % of it in use: assumed, not measured")
 
 
-def _text(tokens: int, loss: bool = False) -> TextSplit:
-    return TextSplit((7,) * max(1, tokens), loss=loss)
+def _text(tokens: int, loss: bool = False, number: int = 0) -> TextSplit:
+    """Texts of the same number begin alike: what a step shares, it shares here too."""
+    return TextSplit((7, number)[: max(1, tokens)] + (7,) * (tokens - 2), loss=loss)
+
+
+def _conversation(number: int, system: int, before: int, reply: int) -> Sample:
+    own = (_text(before, number=number), _text(reply, loss=True))
+    return (_text(system), *own) if system else own
 
 
 def _picture(config: BagelConfig, tokens: int, caption: int) -> Sample:
@@ -78,7 +84,7 @@ def step_samples(
     config: BagelConfig, work: Workload, sft: SftSettings
 ) -> tuple[list[Sample], list[Sample], Noise | None]:
     """What one step of Unified-SFT reads and draws: texts, noisy pictures and their noise."""
-    texts: list[Sample] = [(_text(prompt), _text(reply, loss=True)) for prompt, reply in work.conversations]
+    texts = [_conversation(number, *tokens) for number, tokens in enumerate(work.conversations, start=1)]
     draws = (sft.pictures + sft.replay_pictures) * sft.draws
     pictures = [_picture(config, work.latents[index % len(work.latents)], work.caption) for index in range(draws)]
     noise = draw_noise(pictures, sft.timestep_shift, torch.Generator().manual_seed(0)) if pictures else None

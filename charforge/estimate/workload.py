@@ -21,9 +21,12 @@ TOKEN_CHARACTERS = 4.0
 
 @dataclass(frozen=True)
 class Workload:
-    """One step in tokens: (before, reply) of each text, of a caption, of each picture, and a drawing's grid."""
+    """One step in tokens: of each text, of a caption, of each picture, and a drawing's grid.
 
-    conversations: tuple[tuple[int, int], ...]
+    A text is (system prompt, what else stands before the reply, reply): texts of one step share their system prompts.
+    """
+
+    conversations: tuple[tuple[int, int, int], ...]
     caption: int
     latents: tuple[int, ...]
     drawing: tuple[int, int]
@@ -38,7 +41,7 @@ def workload(character: Character, pairs: Sequence[Pair], settings: Settings, co
     if sft.study_share:
         studied = _texts(pairs, 0, sft.study_requests, sft.study_knowledge, sft.study_looks, look)
         texts = max(texts, studied, key=lambda some: sum(map(sum, some)))
-    texts += [(40, 60)] * sft.replay_texts
+    texts += [(0, 40, 60)] * sft.replay_texts
     longest = settings.pictures.longest_side or config.image_max_size
     shortest = settings.pictures.shortest_side or config.image_min_size
     stride, latents = config.latent_stride, []
@@ -70,7 +73,7 @@ def _look_tokens(width: int, height: int, config: BagelConfig) -> int:
 
 def _texts(
     pairs: Sequence[Pair], dialogues: int, requests: int, facts: int, looks: int, look: int
-) -> list[tuple[int, int]]:
+) -> list[tuple[int, int, int]]:
     """So many texts of each kind; a look stands for ``look`` tokens."""
     kinds: tuple[tuple[int, tuple[Task, ...], int], ...] = (
         (dialogues, TALK, 0),
@@ -81,14 +84,14 @@ def _texts(
     return [text for count, tasks, extra in kinds for text in _longest(pairs, tasks, count, extra)]
 
 
-def _longest(pairs: Sequence[Pair], tasks: Sequence[str], count: int, extra: int) -> list[tuple[int, int]]:
+def _longest(pairs: Sequence[Pair], tasks: Sequence[str], count: int, extra: int) -> list[tuple[int, int, int]]:
     """``count`` texts of the longest quarter of ``tasks``; ``extra`` tokens stand before each."""
     lengths = []
     for pair in pairs:
         if pair.task in tasks and pair.split == "train":
+            system, user, said = (sum(map(len, pair.texts(role))) for role in ("system", "user", "assistant"))
             reply = len(pair.texts("assistant")[-1])
-            before = sum(len(text) for role in ("system", "user", "assistant") for text in pair.texts(role)) - reply
-            lengths.append((_tokens(before) + extra, _tokens(reply)))
+            lengths.append((_tokens(system), _tokens(user + said - reply) + extra, _tokens(reply)))
     lengths.sort(key=sum, reverse=True)
     top = lengths[: max(1, len(lengths) // 4)]
     return [top[index % len(top)] for index in range(count)] if top else []

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from charforge.adapter.lora import adapter_off
-from charforge.bagel.packing import LookSplit, Split
+from charforge.bagel.splits import LookSplit, Split
 from charforge.bases.base import Base
 from charforge.errors import InputError
 from charforge.expand import ImagePart, Pair

@@ -10,7 +10,7 @@ import torch
 
 from charforge.bagel.context import empty_context, extend_context, generate_text
 from charforge.bagel.model import computes_in_bf16
-from charforge.bagel.packing import Split
+from charforge.bagel.splits import Split
 from charforge.bases.base import Base
 from charforge.expand.authored import Request
 from charforge.expand.kept import Kept

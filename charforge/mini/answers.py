@@ -23,7 +23,8 @@ from charforge.adapter.lora import adapter_off
 from charforge.bagel.context import empty_context, extend_context, generate_text
 from charforge.bagel.layers import grid_position_ids
 from charforge.bagel.model import BagelModel
-from charforge.bagel.packing import LookSplit, Split, TextSplit, pack
+from charforge.bagel.packing import pack
+from charforge.bagel.splits import LookSplit, Split, TextSplit
 from charforge.bagel.tokenizer import Tokenizer
 from charforge.bagel.vision import patchify
 from charforge.bases.base import native_autocast

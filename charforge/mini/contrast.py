@@ -24,7 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 from charforge.bagel.context import Canvas, Context, empty_context, extend_context, prepare_canvas, velocity
 from charforge.bagel.layers import grid_position_ids
 from charforge.bagel.model import BagelModel
-from charforge.bagel.packing import TextSplit
+from charforge.bagel.splits import TextSplit
 from charforge.bagel.tokenizer import Tokenizer
 from charforge.errors import InputError
 from charforge.files import write_atomic, write_atomic_with

@@ -25,7 +25,7 @@ from charforge.bagel.config import BagelConfig
 from charforge.bagel.context import Context, empty_context, extend_context, prepare_canvas, velocity
 from charforge.bagel.layers import grid_position_ids, sincos_table
 from charforge.bagel.model import BagelModel
-from charforge.bagel.packing import TextSplit
+from charforge.bagel.splits import TextSplit
 from charforge.bagel.tokenizer import Tokenizer
 from charforge.bases.base import compute_dtype, native_autocast
 from charforge.bases.language import ensure_language_weights

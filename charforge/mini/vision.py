@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from charforge.adapter.lora import add_adapter, lora_config
 from charforge.bagel.layers import sincos_table
 from charforge.bagel.model import BagelModel
-from charforge.bagel.packing import LookSplit
+from charforge.bagel.splits import LookSplit
 from charforge.bagel.tokenizer import Tokenizer
 from charforge.bases.base import native_autocast
 from charforge.bases.language import ensure_language_weights

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from charforge.bagel import images
-from charforge.bagel.packing import LookSplit
+from charforge.bagel.splits import LookSplit
 from charforge.bases.base import Base
 from charforge.bases.own_pictures import PREFIX, own_captions
 from charforge.bases.own_replay import replay_pictures, replay_texts

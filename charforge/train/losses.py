@@ -12,7 +12,8 @@ from torch.utils.checkpoint import checkpoint
 
 from charforge.bagel.context import Context, empty_context, extend_context
 from charforge.bagel.model import BagelModel
-from charforge.bagel.packing import LatentSplit, Split, pack, supervised_tokens
+from charforge.bagel.packing import pack
+from charforge.bagel.splits import LatentSplit, Split, supervised_tokens
 from charforge.flow import interpolate, logit_normal_timesteps, stratified_normal, target_velocity
 from charforge.sample import Sample, Target, noised, stack_targets, target_of, without_text
 
@@ -36,10 +37,10 @@ def text_loss(model: BagelModel, samples: Sequence[Sample], chunk: int = 1024) -
     """Summed cross-entropy over the supervised tokens of text and VQA samples, and their number.
 
     Logits exist for supervised tokens only, and for ``chunk`` of them at a time: a vocabulary of 152 thousand makes a
-    thousand rows half a gigabyte.
+    thousand rows half a gigabyte. What samples have in common at their beginning is read once.
     """
     splits = [[part for part in sample if not isinstance(part, Target)] for sample in samples]
-    batch = pack(splits, model.config).to(model.device)
+    batch = pack(splits, model.config, share=True).to(model.device)
     hidden, count = model(batch, head=False).logits, int(batch.labels.numel())
     if count <= chunk:
         return _cross_entropy(model, hidden, batch.labels), count

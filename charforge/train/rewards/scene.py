@@ -13,7 +13,8 @@ from charforge.adapter.lora import adapter_off
 from charforge.bagel import images
 from charforge.bagel.context import Context, empty_context, extend_context
 from charforge.bagel.model import computes_in_bf16
-from charforge.bagel.packing import LookSplit, Split, pack
+from charforge.bagel.packing import pack
+from charforge.bagel.splits import LookSplit, Split
 from charforge.bases.base import Base
 from charforge.bases.prepare import at_work
 from charforge.expand.scenes import Scene

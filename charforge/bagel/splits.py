@@ -1,0 +1,70 @@
+"""The items of a sample, in the order in which the model reads them (bagel.md section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TextSplit:
+    """One text item ``bos ids eos``; with ``loss`` the positions of [bos, ids] predict [ids, eos].
+
+    ``after_eos`` is what eos itself should predict (the published ``special_token_loss``), if anything.
+    """
+
+    ids: tuple[int, ...]
+    loss: bool = False
+    after_eos: int | None = None
+
+    @property
+    def length(self) -> int:
+        """Tokens, markers included."""
+        return len(self.ids) + 2
+
+
+@dataclass(frozen=True)
+class LookSplit:
+    """A picture for the vision tower: patches (n, patch^2*3) and their table rows (n,).
+
+    ``features`` (n, H_u) is what the tower made of them, where that was computed before: it is frozen.
+    """
+
+    patches: Tensor
+    position_ids: Tensor
+    features: Tensor | None = None
+
+    @property
+    def length(self) -> int:
+        """Tokens, markers included."""
+        return self.position_ids.shape[0] + 2
+
+
+@dataclass(frozen=True)
+class LatentSplit:
+    """Latent tokens (n, values) at flow time ``timestep``; clean context when it is 0, otherwise noised."""
+
+    tokens: Tensor
+    position_ids: Tensor
+    timestep: float = 0.0
+
+    @property
+    def length(self) -> int:
+        """Tokens, markers included."""
+        return self.position_ids.shape[0] + 2
+
+    @property
+    def noised(self) -> bool:
+        return self.timestep > 0
+
+
+Split = TextSplit | LookSplit | LatentSplit
+Mode = Literal["causal", "full", "noise"]
+
+
+def supervised_tokens(sample: Sequence[object]) -> int:
+    """How many positions of a sample's texts have a label: n + 1 for n tokens, the end is one too."""
+    return sum(len(part.ids) + 1 for part in sample if isinstance(part, TextSplit) and part.loss)
