@@ -78,7 +78,7 @@ def test_a_system_prompt_is_read_once_for_the_texts_that_share_it():
     settings = Settings(sft=SftSettings(steps=10_000), grpo=GrpoSettings(iterations=0))
     works = [Workload((text,) * 4, 8, (256,), (16, 16)) for text in ((0, 300, 60), (250, 50, 60))]
     alone, shared = (predict(config, settings, work, "cuda", torch.bfloat16) for work in works)
-    assert shared.hours < alone.hours and shared.parts["activations"] < alone.parts["activations"]
+    assert shared.hours < 0.9 * alone.hours
 
 
 def test_levers_act_on_the_part_they_are_for():
