@@ -14,7 +14,7 @@ from charforge.bagel import images
 from charforge.bagel.context import Context, empty_context, extend_context
 from charforge.bagel.model import computes_in_bf16
 from charforge.bagel.packing import pack
-from charforge.bagel.splits import LookSplit, Split
+from charforge.bagel.splits import LookSplit, Split, TextSplit
 from charforge.bases.base import Base
 from charforge.bases.prepare import at_work
 from charforge.expand.scenes import Scene
@@ -61,11 +61,12 @@ def answer_probabilities(base: Base, looks: Sequence[LookSplit], asked: Sequence
 def _yes_against_no(base: Base, seen: Context, questions: list[str]) -> Tensor:
     tokenizer, prefix = base.tokenizer, len(base.tokenizer.role_prefix("assistant"))
     yes, no = (tokenizer.text(word, "assistant", loss=True) for word in ("Yes.", "No."))
-    splits: list[list[Split]] = [[tokenizer.text(question, "user"), yes] for question in questions]
+    # what stands before the answer's first word is enough: the last of its positions predicts that word
+    begun = TextSplit(yes.ids[:prefix], loss=True)
+    splits: list[list[Split]] = [[tokenizer.text(question, "user"), begun] for question in questions]
     past = (seen.valid, seen.understanding_valid)
     batch = pack(splits, base.config, past, seen.positions).to(base.model.device)
-    # the one position that predicts the answer's first word
-    first = torch.arange(len(questions), device=base.model.device) * (len(yes.ids) + 1) + prefix
+    first = torch.arange(len(questions), device=base.model.device) * (prefix + 1) + prefix
     logits = base.model(replace(batch, loss_rows=batch.loss_rows[first]), seen.cache).logits.float()
     return logits[:, [yes.ids[prefix], no.ids[prefix]]].softmax(-1)[:, 0].cpu()
 
