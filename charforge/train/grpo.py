@@ -36,7 +36,7 @@ from charforge.train.forward_process import (
 from charforge.train.held_out_scenes import HeldOutScenes, best_so_far, hacked, measure_scenes
 from charforge.train.losses import Weights, draw_noise, select_rows, unified_gradient
 from charforge.train.memory import Memory, memory_of_second_stage, pieces
-from charforge.train.optimizers import make_optimizer
+from charforge.train.optimizers import make_optimizer, rate_factor
 from charforge.train.rewards.judges import Judges, advantages, reward_parts, total_reward, update_scales
 from charforge.train.rollout import Rollout, Step, roll_out, transition
 from charforge.train.sft import Dataset, choose, flow_error
@@ -186,7 +186,8 @@ def update(
         parameter.grad = gradient
     norm = nn.utils.clip_grad_norm_(parameters, grpo.gradient_clip).item()
     for group in optimizer.param_groups:
-        group["lr"] = grpo.learning_rate * min(1.0, (index + 1) / max(1, grpo.warmup))
+        # at a rate that stays high the character's own pictures blur: identity falls, whatever the reward says
+        group["lr"] = grpo.learning_rate * rate_factor(index, grpo.warmup, grpo.iterations * grpo.updates)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return statistics, norm

@@ -20,7 +20,7 @@ from charforge.settings import OptimizerKind, SftSettings
 from charforge.train.checkpoints import load_checkpoint, save_checkpoint
 from charforge.train.losses import Noise, Weights, draw_noise, drop_captions, picture_loss, text_loss, unified_gradient
 from charforge.train.memory import Memory
-from charforge.train.optimizers import make_optimizer
+from charforge.train.optimizers import make_optimizer, rate_factor
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,6 @@ def choose(samples: Sequence[Item], count: int, step: int, seed: int) -> list[It
         order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed * 7919 + epoch))
         chosen.append(samples[int(order[index])])
     return chosen
-
-
-def rate_factor(step: int, settings: SftSettings) -> float:
-    """Share of the highest learning rate: linear warm-up, then a cosine to a tenth."""
-    if step < settings.warmup:
-        return (step + 1) / settings.warmup
-    progress = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
-    return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def adamw(
@@ -167,7 +159,7 @@ def train_step(
 
     ce, mse = memory.fit(work, parameters)
     norm = nn.utils.clip_grad_norm_(parameters, settings.clip)
-    factor = rate_factor(step, settings)
+    factor = rate_factor(step, settings.warmup, settings.steps)
     for group in optimizer.param_groups:
         group["lr"] = group["highest"] * factor * (group["study"] if step < study_steps(data, settings) else 1.0)
     optimizer.step()
