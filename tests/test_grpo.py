@@ -211,12 +211,18 @@ def test_groups_of_fewer_than_four_are_refused():
 # the loop
 
 
-def run(folder: Path, settings, seed: int = 0):
+def run(folder: Path, settings, seed: int = 0, stop_at: int | None = None):
     base = tiny_base()
     parameters = lively(base)
     frozen = {name: p.detach().clone() for name, p in parameters.items() if "_moe_gen" not in name}
     logs: list = []
-    hooks = GrpoHooks(logs.append, lambda result, best: None, lambda number: None)
+
+    def on_iteration(log) -> None:
+        logs.append(log)
+        if log.iteration == stop_at:
+            raise KeyboardInterrupt
+
+    hooks = GrpoHooks(on_iteration, lambda result, best: None, lambda number: None)
     settings = settings.model_copy(update={"seed": seed})
     result = train_grpo(base, parameters, tiny_data(), SCENES, tiny_judges(base), settings, folder, hooks)
     assert all((parameters[name] == value).all() for name, value in frozen.items())
@@ -237,7 +243,8 @@ def test_a_run_is_logged_and_only_the_drawing_expert_learns(tmp_path: Path):
 def test_interrupted_and_resumed_equals_one_that_was_not(tmp_path: Path, algorithm: str):
     settings = grpo_settings(algorithm=algorithm, iterations=4)
     run(tmp_path / "whole", settings)
-    run(tmp_path / "cut", grpo_settings(algorithm=algorithm, iterations=2))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", settings, stop_at=3)
     run(tmp_path / "cut", settings)
     whole, cut = (load_file(tmp_path / name / "last.safetensors") for name in ("whole", "cut"))
     # evaluations fall on other iterations where a run ends, so only what was trained is compared
