@@ -164,14 +164,19 @@ def caption_details(character: Character, caption: str) -> list[str]:
     """The caption's phrases after the name, split at commas: ["smiling", "in a forest"]."""
     full, lead = caption_with_name(character, caption), who(character)
     before, _, after = full.partition(lead)
-    details: list[str] = []
-    for part in (part.strip() for part in f"{before},{after}".split(",")):
+    return split_caption(f"{before},{after}")
+
+
+def split_caption(text: str) -> list[str]:
+    """A text's phrases, split at commas."""
+    found: list[str] = []
+    for part in (part.strip() for part in text.split(",")):
         # a comma between two adjectives does not end a phrase: "with wide, curious eyes"
-        if details and part and re.match(r"^(?:with|an?) [\w-]*[^\Ws]$", details[-1]) and not _NEW_PHRASE.match(part):
-            details[-1] = f"{details[-1]}, {part}"
+        if found and part and re.match(r"^(?:with|an?) [\w-]*[^\Ws]$", found[-1]) and not _NEW_PHRASE.match(part):
+            found[-1] = f"{found[-1]}, {part}"
         elif part:
-            details.append(part)
-    return details
+            found.append(part)
+    return found
 
 
 def short_caption(character: Character, caption: str) -> str:

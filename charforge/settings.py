@@ -42,6 +42,7 @@ class SftSettings(_Strict):
     pictures: int = Field(4, ge=0)
     replay_pictures: int = Field(4, ge=0)
     replay_texts: int = Field(1, ge=0)
+    replay_looks: int = Field(0, ge=0)
     draws: int = Field(1, ge=1)
     text_learning_rate: float = Field(1e-4, gt=0)
     picture_learning_rate: float = Field(1e-4, gt=0)

@@ -309,12 +309,12 @@ def dataset() -> Dataset:
     dialogues = [(TextSplit(ids(6)), TextSplit(ids(5), loss=True)) for _ in range(2)]
     looks = [(look, TextSplit(ids(3)), TextSplit(ids(4), loss=True))]
     pictures = [(TextSplit(ids(5)), target)] * 2
-    return Dataset(dialogues, dialogues, dialogues, looks, pictures, dialogues, pictures, dialogues, pictures)
+    return Dataset(dialogues, dialogues, dialogues, looks, pictures, dialogues, [looks], pictures, dialogues, pictures)
 
 
 SETTINGS = SftSettings(
-    steps=2, dialogues=1, knowledge=1, looks=1, replay_texts=1, pictures=1, replay_pictures=1, draws=2, warmup=0,
-    text_learning_rate=1e-2, picture_learning_rate=1e-2,
+    steps=2, dialogues=1, knowledge=1, looks=1, replay_texts=1, replay_looks=1, pictures=1, replay_pictures=1, draws=2,
+    warmup=0, text_learning_rate=1e-2, picture_learning_rate=1e-2,
 )  # fmt: skip
 
 

@@ -56,6 +56,6 @@ def test_answers_are_those_of_the_bare_base_and_only_finished_ones():
 def test_another_size_of_drawing_is_kept_apart():
     base = tiny_base()
     small = base.config.model_copy(update={"sampling": base.config.sampling.model_copy(update={"height": 8})})
-    before = own_replay._folder(base)
+    before = own_replay.cached_folder(base)
     base.model.config = small
-    assert own_replay._folder(base) != before
+    assert own_replay.cached_folder(base) != before

@@ -84,6 +84,7 @@ def tiny_data(seed: int = 0) -> Dataset:
         looks=[(look(), *dialogue()[1:]) for _ in range(3)],
         pictures=[(TextSplit(ids(5)), target()) for _ in range(4)],
         replay_texts=[dialogue()[1:] for _ in range(2)],
+        replay_looks=[],
         replay_pictures=[(TextSplit(ids(7)), target()) for _ in range(4)],
         held_out_texts=[dialogue() for _ in range(2)],
         held_out_pictures=[(TextSplit(ids(6)), target())],

@@ -56,12 +56,15 @@ QUESTIONS = (
 )  # fmt: skip
 
 
+def scenes() -> list[tuple[str, str, str]]:
+    """Style, what and where of each picture that a base draws of its own: every being once, places without one."""
+    beings = [(_STYLES[index % len(_STYLES)], who, _WHERE[(3 * index) % len(_WHERE)]) for index, who in enumerate(_WHO)]
+    return beings + [(_STYLES[index % len(_STYLES)], place, "") for index, place in enumerate(_PLACES)]
+
+
 def prompts() -> list[str]:
-    """The scenes that a base draws of its own: every being once, places without one."""
-    beings = [
-        f"{_STYLES[index % len(_STYLES)]} {who} {_WHERE[(3 * index) % len(_WHERE)]}" for index, who in enumerate(_WHO)
-    ]
-    return beings + [f"{_STYLES[index % len(_STYLES)]} {place}" for index, place in enumerate(_PLACES)]
+    """The same as captions."""
+    return [" ".join(filter(None, scene)) for scene in scenes()]
 
 
 def replay_pictures(base: Base) -> list[Sample]:
@@ -90,7 +93,7 @@ def replay_texts(base: Base) -> list[Sample]:
     return [(text(row["question"], "user"), text(row["answer"], "assistant", loss=True)) for row in rows]
 
 
-def _folder(base: Base) -> Path:
+def cached_folder(base: Base) -> Path:
     """Where this base keeps its own, apart for every precision and size at which it draws otherwise."""
     sampling = base.config.sampling
     how = f"{base.content_hash}:{base.precision}:{sampling.model_dump_json()}"
@@ -98,7 +101,7 @@ def _folder(base: Base) -> Path:
 
 
 def _drawn(base: Base) -> Path:
-    file = _folder(base) / "pictures.safetensors"
+    file = cached_folder(base) / "pictures.safetensors"
     if file.exists():
         return file
     wanted, targets = prompts(), []
@@ -113,7 +116,7 @@ def _drawn(base: Base) -> Path:
 
 @torch.no_grad()
 def _answered(base: Base) -> Path:
-    file = _folder(base) / "texts.jsonl"
+    file = cached_folder(base) / "texts.jsonl"
     if file.exists():
         return file
     model, tokenizer, lines = base.model, base.tokenizer, []

@@ -77,6 +77,7 @@ def make_dataset(config: BagelConfig, batch: Batch, seed: int = 0) -> Dataset:
         looks=[],
         pictures=[(text(CAPTION), picture()) for _ in range(batch.pictures)],
         replay_texts=[],
+        replay_looks=[],
         replay_pictures=[],
         held_out_texts=[],
         held_out_pictures=[],
@@ -87,7 +88,7 @@ def batch_settings(settings: SftSettings, batch: Batch) -> SftSettings:
     """The settings with which one step takes exactly the samples of ``batch``."""
     counts = {
         "dialogues": len(batch.dialogues), "requests": 0, "knowledge": 0, "looks": 0,
-        "replay_texts": 0, "pictures": batch.pictures, "replay_pictures": 0,
+        "replay_texts": 0, "replay_looks": 0, "pictures": batch.pictures, "replay_pictures": 0,
     }  # fmt: skip
     return settings.model_copy(update=counts)
 

@@ -272,7 +272,7 @@ def measure_update(bench: Bench, rollout: Rollout | None) -> UpdateRow:
         contexts = second_stage.read_prompts(base, _scenes(grpo.prompts))
         memory = memory_of_second_stage(base.model, settings)
         optimizer = make_optimizer([{"params": parameters, "lr": 0.0}], memory.settings.optimizer, (0.9, 0.99))
-        nothing = first_stage.Dataset([], [], [], [], [], [], [], [], [])
+        nothing = first_stage.Dataset([], [], [], [], [], [], [], [], [], [])
         told: list[second_stage.UpdateStatistics] = []
 
         def reward_gradient(size: int) -> second_stage.UpdateStatistics:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from charforge.bagel.config import BagelConfig
 from charforge.bagel.images import resized
+from charforge.bases.own_looks import QUESTIONS
 from charforge.character import Character, Picture
 from charforge.expand import TALK, Pair
 from charforge.expand.pairs import Task
@@ -42,6 +43,11 @@ def workload(character: Character, pairs: Sequence[Pair], settings: Settings, co
         studied = _texts(pairs, 0, sft.study_requests, sft.study_knowledge, sft.study_looks, look)
         texts = max(texts, studied, key=lambda some: sum(map(sum, some)))
     texts += [(0, 40, 60)] * sft.replay_texts
+    # questions about one of the base's own pictures share it as dialogues share a system prompt; two pictures are not
+    # the same, so that they are told apart by a token
+    drawn_look = _look_tokens(config.sampling.width, config.sampling.height, config)
+    for number in range(sft.replay_looks):
+        texts += [(drawn_look + number, 12, 4)] * (2 * QUESTIONS)
     longest = settings.pictures.longest_side or config.image_max_size
     shortest = settings.pictures.shortest_side or config.image_min_size
     stride, latents = config.latent_stride, []

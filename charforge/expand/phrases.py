@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -98,10 +99,12 @@ _EMPTY = word_set("""
 
 def phrases(character: Character, caption: str) -> list[Phrase]:
     """The checkable details of a caption, in order; light, mood, style and lasting traits are left out."""
-    found: list[Phrase] = []
-    for detail in grammar.caption_details(character, caption):
-        if not grammar.is_noise(detail):
-            found.extend(_of_detail(detail))
+    return phrases_of(grammar.caption_details(character, caption))
+
+
+def phrases_of(details: Sequence[str]) -> list[Phrase]:
+    """The checkable ones among the parts of a caption."""
+    found = [phrase for detail in details if not grammar.is_noise(detail) for phrase in _of_detail(detail)]
     return list(dict.fromkeys(found))
 
 

@@ -211,11 +211,23 @@ def pack(
     out: Out = Path("mini-work"),
     to: Annotated[Path | None, typer.Option(help="where the base goes; the installed package by default")] = None,
 ) -> None:
-    """Write the base's weights, replay data and provenance, as they ship."""
+    """Write the base's weights, replay pictures and provenance, as they ship; `answers` comes after it."""
     from charforge.bases.base import MINI
     from charforge.mini.pack import pack_base
 
     typer.echo(json.dumps(pack_base(out, to or MINI), indent=2))
+
+
+@app.command()
+def answers(threads: Threads = 2) -> None:
+    """Ask the packed base about the world and about its own pictures: what training on a character replays."""
+    import torch
+
+    from charforge.bases.base import MINI
+    from charforge.mini.replayed import write_answers
+
+    torch.set_num_threads(threads)
+    typer.echo(json.dumps(write_answers(MINI)))
 
 
 if __name__ == "__main__":

@@ -12,14 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from charforge.bagel.checkpoint import rounded_rows
-from charforge.bagel.context import empty_context, extend_context, generate_text
 from charforge.bagel.layers import sincos_table
-from charforge.bases.base import load_base, native_autocast
 from charforge.files import sha256_file, write_atomic, write_atomic_with
 from charforge.mini.answers import averaged, low_rank
 from charforge.mini.autoencoder import standard_tokens
 from charforge.mini.dataset import read_records
-from charforge.mini.questions import QUESTIONS
 from charforge.mini.shape import mini_config
 from charforge.train.dataset import quantised_tokens
 
@@ -50,8 +47,6 @@ def pack_base(out: Path, to: Path) -> dict[str, Any]:
     state = {"tokens": rounded, "scale": scale.reshape(1)}
     metadata = {"captions": json.dumps(captions)}
     write_atomic_with(to / "replay.safetensors", lambda path: save_file(state, path, metadata))
-    if not (to / "replay_texts.jsonl").exists():
-        write_atomic(to / "replay_texts.jsonl", own_answers())
 
     files = sorted(path for path in to.glob("*.safetensors"))
     size = sum(path.stat().st_size for path in files) / 2**20
@@ -82,25 +77,3 @@ def _figures(log: Path) -> dict[str, Any]:
     if "shipped" not in lines[0]:
         return lines[-1]
     return lines[-1] | {"began_with": lines[0]["shipped"]} if len(lines) > 1 else lines[0]["shipped"]
-
-
-@torch.no_grad()
-def own_answers(batch: int = 12) -> str:
-    """The bare base's greedy answers, one JSON object a line; unfinished and empty ones are left out."""
-    base = load_base("mini")
-    lines = []
-    for start in range(0, len(QUESTIONS), batch):
-        asked = QUESTIONS[start : start + batch]
-        context = extend_context(
-            base.model, empty_context(len(asked)), [base.tokenizer.text(question, "user") for question in asked]
-        )
-        limit = 64
-        with native_autocast("cpu"):
-            ids, _ = generate_text(
-                base.model, context, lambda logits: logits.argmax(-1), limit, base.tokenizer.role_prefix("assistant")
-            )
-        for question, answer in zip(asked, ids, strict=True):
-            text = base.tokenizer.decode(answer).strip()
-            if len(answer) < limit and text:
-                lines.append(json.dumps({"question": question, "answer": text}, ensure_ascii=False))
-    return "\n".join(lines) + "\n"

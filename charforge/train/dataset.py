@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from charforge.bagel import images
 from charforge.bagel.splits import LookSplit
 from charforge.bases.base import Base
+from charforge.bases.own_looks import own_look, replay_looks
 from charforge.bases.own_pictures import PREFIX, own_captions
 from charforge.bases.own_replay import replay_pictures, replay_texts
-from charforge.bases.prepare import decode_target, prepare_picture, seen
+from charforge.bases.prepare import prepare_picture
 from charforge.character import Character, load_picture
 from charforge.errors import InputError
 from charforge.expand import TALK, Pair
@@ -61,7 +61,6 @@ def read_prepared(cache: Path) -> dict[str, Picture]:
     return prepared
 
 
-@torch.no_grad()
 def prepared_strangers(base: Base, pairs: list[Pair]) -> dict[str, Picture]:
     """The base's own pictures that ``pairs`` look at, by name, drawn from their latents."""
     used = {name for pair in pairs for name in pair.images("look") if name.startswith(PREFIX)}
@@ -75,8 +74,7 @@ def prepared_strangers(base: Base, pairs: list[Pair]) -> dict[str, Picture]:
     for name in sorted(used):
         target = target_of(own[name])
         assert target is not None
-        picture = images.to_image(decode_target(base, target))
-        prepared[name] = Picture(target, seen(base, images.look_split(picture, base.config)))
+        prepared[name] = Picture(target, own_look(base, own[name]))
     return prepared
 
 
@@ -95,6 +93,7 @@ def build_dataset(base: Base, pairs: list[Pair], pictures: dict[str, Picture], s
         looks=samples("train", "vqa"),
         pictures=samples("train", *drawn),
         replay_texts=replay_texts(base) if settings.replay_texts else [],
+        replay_looks=replay_looks(base) if settings.replay_looks else [],
         replay_pictures=replay_pictures(base) if settings.replay_pictures else [],
         # the voice is judged on replies alone
         held_out_texts=samples("held_out", *TALK),

@@ -25,7 +25,10 @@ from charforge.train.optimizers import make_optimizer, rate_factor
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a run trains and judges on, by kind, so that no kind drowns another; pictures have a target to draw."""
+    """What a run trains and judges on, by kind, so that no kind drowns another; pictures have a target to draw.
+
+    ``replay_looks`` has a list for each picture: all its questions are asked in one step, where they share it.
+    """
 
     dialogues: list[Sample]
     requests: list[Sample]
@@ -33,6 +36,7 @@ class Dataset:
     looks: list[Sample]
     pictures: list[Sample]
     replay_texts: list[Sample]
+    replay_looks: list[list[Sample]]
     replay_pictures: list[Sample]
     held_out_texts: list[Sample]
     held_out_pictures: list[Sample]
@@ -136,6 +140,8 @@ def step_batch(
         texts += choose(data.knowledge, settings.knowledge, step, seed)
         texts += choose(data.looks, settings.looks, step, seed)
     texts += choose(data.replay_texts, settings.replay_texts, step, seed)
+    for asked in choose(data.replay_looks, settings.replay_looks, step, seed):
+        texts += asked
     pictures = choose(data.pictures, settings.pictures, step, seed)
     pictures += choose(data.replay_pictures, settings.replay_pictures, step, seed)
     pictures = drop_captions(pictures, settings.caption_dropout, generator)
