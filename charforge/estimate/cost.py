@@ -153,15 +153,16 @@ def judges_gib(settings: Settings) -> float:
     return JUDGES_GIB.get(reward.encoder, 0.35) + (CLIP_GIB if reward.clip else 0.0)
 
 
-def layers_measured(config: BagelConfig) -> tuple[BagelConfig, BagelConfig, float]:
+def layers_measured(config: BagelConfig, twice: bool) -> tuple[BagelConfig, BagelConfig, float]:
     """Two shallow models of the same widths, and how far the real one is beyond the first in steps of their distance.
 
     Layers are alike, so memory and work grow evenly with their number: the depth need not be run. Where only some
-    layers draw, the pattern of the first ones is taken as it is.
+    layers draw, the pattern of the first ones is taken as it is. ``twice``: layers are computed again on the way back;
+    one of them stands out of the line then, because nothing is kept beside it.
     """
     drawing = config.generation_layers
     period = 1 if drawing is None else config.layers // max(1, len(drawing))
-    few, more = (min(config.layers, count * period) for count in (2, 4))
+    few, more = (min(config.layers, count * period) for count in ((2, 4) if twice else (1, 2)))
 
     def shallow(layers: int) -> BagelConfig:
         kept = None if drawing is None else tuple(layer for layer in drawing if layer < layers)
@@ -209,7 +210,7 @@ class Phases:
 
 def predict(config: BagelConfig, settings: Settings, work: Workload, device: str, dtype: torch.dtype) -> Cost:
     """Peaks and hours of a run on ``device`` ("cpu" or "cuda") with the base held in ``dtype`` or quantised."""
-    few, more, times = layers_measured(config)
+    few, more, times = layers_measured(config, settings.memory.checkpoint_layers)
     phases = phases_of(few, settings, work, device, dtype)
     phases = phases.towards(phases_of(more, settings, work, device, dtype), times)
     autoencoder, tally = decoding(config, work, FakeTensorMode(allow_non_fake_inputs=True))
