@@ -62,7 +62,9 @@ class Progress:
 
     def begin(self, name: str, total: int | None) -> None:
         """Name what is going on, and how many steps it has (None: nobody knows)."""
-        self._bar.reset(self._task, total=total, description=name)
+        # a task of its own: a reset one would keep its old total where nobody knows the new one
+        self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(name, total=total)
 
     def note(self, line: str) -> None:
         """A line above the bar, and in the metrics."""
