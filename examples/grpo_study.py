@@ -42,7 +42,10 @@ from charforge.train.second_stage import trained_pictures
 from charforge.train.sft import Dataset, Hooks, train_sft
 
 EACH, BEST_OF, BEST_SCENES = 1, 6, 6
-ONLY_PICTURES = ["sft.study_share=0", "sft.dialogues=0", "sft.knowledge=0", "sft.looks=0", "sft.replay_texts=0"]
+ONLY_PICTURES = [
+    *("sft.study_share=0", "sft.dialogues=0", "sft.requests=0", "sft.knowledge=0", "sft.looks=0"),
+    *("sft.replay_texts=0", "sft.replay_looks=0"),
+]
 
 
 # what the probe sees
