@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import torch
@@ -44,18 +45,17 @@ def replay_looks(base: Base) -> list[list[Sample]]:
     """For each of some own pictures its questions with the bare base's answers; samples of one picture share it."""
     file = MINI / "replay_looks.jsonl" if base.name == "mini" else _answered(base)
     rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    pictures = [list(asked) for _, asked in groupby(rows, key=itemgetter("picture"))]
     own, text = replay_pictures(base), base.tokenizer.text
-    asked: dict[int, list[Sample]] = {}
-    looks: dict[int, LookSplit] = {}
+    samples: list[list[Sample]] = []
     with counted("looking at the base's own pictures for replay") as report:
-        for done, row in enumerate(rows):
-            number = row["picture"]
-            if number not in looks:
-                looks[number] = own_look(base, own[number])
-            question, answer = text(row["question"], "user"), text(row["answer"], "assistant", loss=True)
-            asked.setdefault(number, []).append((looks[number], question, answer))
-            report(done + 1, len(rows))
-    return list(asked.values())
+        for done, asked in enumerate(pictures):
+            look = own_look(base, own[asked[0]["picture"]])
+            samples.append(
+                [(look, text(row["question"], "user"), text(row["answer"], "assistant", loss=True)) for row in asked]
+            )
+            report(done + 1, len(pictures))
+    return samples
 
 
 def answered_looks(base: Base) -> str:
@@ -63,7 +63,7 @@ def answered_looks(base: Base) -> str:
     own, told = replay_pictures(base), _told(base)
     chooser, lines = random.Random("own looks"), []
     chosen = sorted(chooser.sample(range(len(told)), min(PICTURES, len(told))))
-    with counted(f"first character on {base.name}: it answers questions about its own pictures") as report:
+    with counted(f"{base.name} answers questions about its own pictures, once for all characters") as report:
         for done, number in enumerate(chosen):
             other = chooser.choice([told[index] for index in chosen if index != number])
             asked = [chooser.sample(phrases, min(QUESTIONS, len(phrases))) for phrases in (told[number], other)]
@@ -93,7 +93,7 @@ def _told(base: Base) -> list[list[str]]:
     return [[grammar.is_this(who), *([grammar.is_it("it", where)] if where else [])] for _, who, where in scenes()]
 
 
-def _phrases(caption: str) -> Sequence[Phrase]:
+def _phrases(caption: str) -> list[Phrase]:
     return phrases_of(grammar.split_caption(caption[0].lower() + caption[1:]))
 
 
