@@ -41,7 +41,7 @@ from charforge.train.rewards.scene import scene_reward
 from charforge.train.second_stage import trained_pictures
 from charforge.train.sft import Dataset, Hooks, train_sft
 
-EACH, BEST_OF, BEST_SCENES = 1, 6, 6
+BEST_OF, BEST_SCENES = 6, 6
 ONLY_PICTURES = [
     *("sft.study_share=0", "sft.dialogues=0", "sft.requests=0", "sft.knowledge=0", "sft.looks=0"),
     *("sft.replay_texts=0", "sft.replay_looks=0"),
@@ -225,8 +225,8 @@ def best_of(bench: Bench) -> Drawn:
     return Drawn(scenes, drawn.pictures[rows], 1)
 
 
-def run_arm(bench: Bench, arm: str) -> tuple[dict[str, Any], Drawn]:
-    """Train the arm from the first stage's end and draw the held-out scenes."""
+def run_arm(bench: Bench, arm: str, each: int) -> tuple[dict[str, Any], Drawn]:
+    """Train the arm from the first stage's end and draw ``each`` pictures of every held-out scene."""
     if arm == "best_of":
         return {}, best_of(bench)
     told: dict[str, Any] = {}
@@ -236,7 +236,7 @@ def run_arm(bench: Bench, arm: str) -> tuple[dict[str, Any], Drawn]:
         told = longer(bench)
     else:
         told = second(bench, arm)
-    return told, draw_scenes(bench.base, bench.held, EACH, lambda done, of: None)
+    return told, draw_scenes(bench.base, bench.held, each, lambda done, of: None)
 
 
 def main() -> None:
@@ -247,6 +247,7 @@ def main() -> None:
     parser.add_argument("--characters", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--arms", nargs="+", default=["sft", "grpo", "sft_longer", "best_of"])
+    parser.add_argument("--each", type=int, default=1, help="pictures of a scene; variety needs two at least")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--set", dest="assignments", action="append", default=[])
     arguments = parser.parse_args()
@@ -264,7 +265,7 @@ def main() -> None:
                 base, parameters, read_character(folder), settings, folder.with_name(f"{folder.name}-{seed}")
             )
             for arm in arguments.arms:
-                told, drawn = run_arm(bench, arm)
+                told, drawn = run_arm(bench, arm, arguments.each)
                 values = judged(base, bench.judges, probe, who.look, drawn)
                 line = {"character": who.name, "seed": seed, "arm": arm, **told, "values": values}
                 with arguments.out.open("a", encoding="utf-8") as file:

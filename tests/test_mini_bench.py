@@ -83,6 +83,20 @@ def test_a_few_shot_character_is_a_folder_that_charforge_reads(tmp_path):
     assert all(picture.caption and "Bram" not in picture.caption for picture in read.pictures)
 
 
+def test_few_shot_numbers_pool_all_characters():
+    for library in ("dicebear", "dicebear_styles", "cairosvg"):
+        pytest.importorskip(library, reason=f"{library} belongs to the extra `recipe`")
+    from charforge.mini.bench.fewshot import FewShot, together
+
+    one = FewShot({"hair": [True, True], "skin": [True, False]}, {"where": [True]}, [False, True], {"kind": [True]}, 10)
+    two = FewShot({"hair": [False, False]}, {"where": [False]}, [False, False], {"kind": [True]}, 20)
+    found = together([one, two], {"kind": [True, False]})
+    assert found["fewshot_identity_by_attribute"] == {"hair": 0.5, "skin": 0.5}
+    assert found["fewshot_identity"] == found["fewshot_scene"] == 0.5 and found["copy_rate"] == 0.25
+    assert (found["control_accuracy_adapter_on"], found["control_accuracy_adapter_off"]) == (1.0, 0.5)
+    assert found["fewshot_characters"] == 2 and found["train_seconds"] == 15
+
+
 def test_other_words_for_places_and_sides_are_those_of_the_picture():
     assert set(captions.OTHER_PLACES) == set(world.PLACES)
     rng = random.Random(4)

@@ -70,7 +70,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
     """
     rows, length, heads, size = query.shape
     kv_heads = key.shape[2]
-    if query.device.type != "cpu" or fused_everywhere.get():
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16 or fused_everywhere.get():
         # keys and values are repeated: the fused kernels take a mask or grouped heads, with both PyTorch falls back to
         # plain products that keep every score
         groups = heads // kv_heads
@@ -81,8 +81,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
             attn_mask=bias[:, None].to(query.dtype),
         )
         return out.transpose(1, 2)
-    # On CPUs the backward of the fused bf16 kernel is three times slower than plain products with the query
-    # heads of one key head folded into the length axis (mini-feasibility.md, "Throughput").
+    # On CPUs the backward of the fused bf16 kernel is three times slower than plain products with the query heads of
+    # one key head folded into the length axis; that of the fp32 kernel is not (docs/log.md, 2026-11-26, night).
     group = heads // kv_heads
     folded = query.view(rows, length, kv_heads, group, size).permute(0, 2, 3, 1, 4)
     folded = folded.reshape(rows * kv_heads, group * length, size)

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from charforge.adapter.lora import adapter_off
 from charforge.bagel.images import to_pixels
 from charforge.bases.base import Base
 from charforge.bases.prepare import draw_prompts
@@ -37,13 +36,12 @@ SAYINGS = (
 
 @dataclass(frozen=True)
 class FewShot:
-    """Right and wrong by attribute in new scenes; share of copies; controls with the adapter on and off."""
+    """Right and wrong by attribute in new scenes and in controls with the adapter on; which pictures are copies."""
 
     identity: Tally
     scene: Tally
     copies: list[bool]
-    control_on: Tally
-    control_off: Tally
+    controls: Tally
     train_seconds: float
 
 
@@ -90,23 +88,24 @@ def judged(who: Subject, probe: Probe, opened: OpenRun, train_seconds: float) ->
     pictures = pictures_of(base, [named_caption(look, who.name) for look in who.asked], SEED)
     found = seen(probe, pictures)
     nearest = nearest_similarity(judges.encoder.encode(pictures).cpu(), judges.references)
-    controls = captioned(CONTROLS)
-    prompts, wanted = [text for _, text in controls], [stated(look) for look, _ in controls]
-    on = tally(seen(probe, pictures_of(base, prompts, SEED)), wanted)
-    with adapter_off(base.model):
-        off = tally(seen(probe, pictures_of(base, prompts, SEED)), wanted)
     return FewShot(
         identity=tally(found, [identity_words(look) for look in who.asked]),
         scene=tally(found, [scene_words(look) for look in who.asked]),
         copies=(nearest > judges.references.copy).tolist(),
-        control_on=on,
-        control_off=off,
+        controls=controls(base, probe),
         train_seconds=train_seconds,
     )
 
 
-def together(parts: list[FewShot]) -> dict[str, Any]:
-    """The benchmark's few-shot numbers over all characters."""
+def controls(base: Base, probe: Probe) -> Tally:
+    """Captions of others as ``base`` draws them: with a character's adapter as without, if nobody else is to change."""
+    asked = captioned(CONTROLS)
+    pictures = pictures_of(base, [text for _, text in asked], SEED)
+    return tally(seen(probe, pictures), [stated(look) for look, _ in asked])
+
+
+def together(parts: list[FewShot], controls_off: Tally) -> dict[str, Any]:
+    """The benchmark's few-shot numbers over all characters; ``controls_off`` are those of the bare base."""
 
     def pooled(name: str) -> Tally:
         hits: Tally = {}
@@ -123,8 +122,8 @@ def together(parts: list[FewShot]) -> dict[str, Any]:
         "fewshot_scene": mean_share(scene),
         "fewshot_scene_by_attribute": shares(scene),
         "copy_rate": round(sum(copies) / len(copies), 4),
-        "control_accuracy_adapter_on": mean_share(pooled("control_on")),
-        "control_accuracy_adapter_off": mean_share(pooled("control_off")),
+        "control_accuracy_adapter_on": mean_share(pooled("controls")),
+        "control_accuracy_adapter_off": mean_share(controls_off),
         "fewshot_characters": len(parts),
         "train_seconds": round(sum(part.train_seconds for part in parts) / len(parts), 1),
     }

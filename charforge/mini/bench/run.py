@@ -14,7 +14,7 @@ import torch
 from charforge.bases.base import Base, load_base
 from charforge.mini.answers import Pictures, answer_accuracy
 from charforge.mini.autoencoder import load_photos, photo_crops, psnr
-from charforge.mini.bench.fewshot import few_shot, pictures_of, together
+from charforge.mini.bench.fewshot import controls, few_shot, pictures_of, together
 from charforge.mini.bench.scores import chances, frechet_distance, mean_share, seen, shares, tally
 from charforge.mini.bench.talk import chat_perplexity_ratio
 from charforge.mini.bench.unseen import captioned, stated
@@ -54,7 +54,8 @@ def bench(probe_file: Path, work: Path, size: Size, overrides: list[str], told: 
         told(f"few-shot character {number + 1} of {size.characters}")
         parts.append(few_shot(number, probe, work, overrides))
     if parts:
-        result |= together(parts)
+        told("captions of others without an adapter")
+        result |= together(parts, controls(base, probe))
     return result | {"size": asdict(size), "overrides": overrides}
 
 
