@@ -51,6 +51,26 @@ def test_a_cached_context_gives_the_same_velocity_as_one_pass():
 
 
 @torch.no_grad()
+def test_both_velocities_of_guidance_in_one_pass_are_as_in_two(monkeypatch):
+    model, ids = tiny_model(), grid_position_ids(2, 2, 4)
+    generator = torch.Generator().manual_seed(1)
+    clean = [LatentSplit(torch.randn(4, 16, generator=generator), ids) for _ in range(2)]
+    picture = extend_context(model, empty_context(2), clean)
+    full = extend_context(model, picture, [TextSplit((7, 8, 9)), TextSplit((5, 6))])
+    noise = torch.randn(2, 4, 16, generator=generator)
+    settings = CONFIG.sampling.model_copy(update={"steps": 4, "cfg_text_scale": 3.0, "cfg_interval": (0.5, 1.0)})
+    for without_text in (empty_context(2), picture):
+        guidance = Guidance(full, without_text, full)
+        together = draw(model, guidance, noise, ids, settings)
+        with monkeypatch.context() as patch:
+            patch.setattr("charforge.bagel.sampler.JOINED_TOKENS", 0)
+            apart = draw(model, guidance, noise, ids, settings)
+        unguided = draw(model, guidance, noise, ids, settings.model_copy(update={"cfg_text_scale": 1.0}))
+        torch.testing.assert_close(together, apart, atol=1e-5, rtol=1e-4)
+        assert (together - unguided).abs().max() > 1e-3
+
+
+@torch.no_grad()
 def test_rows_of_unequal_length_do_not_see_each_other():
     model = tiny_model()
     short, long = TextSplit((7, 8)), TextSplit((9, 10, 11, 12, 13))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from charforge.bagel.config import BagelConfig
@@ -51,6 +52,34 @@ def repeat_context(context: Context, count: int) -> Context:
         context.understanding_valid.expand(count, -1),
         context.positions * count,
     )
+
+
+def join_contexts(first: Context, second: Context) -> Context:
+    """The rows of both as one batch; the shorter cache is filled up with entries that nobody may look at."""
+    known = first.cache or second.cache
+    cache = None
+    if known is not None:
+        ones, others = (
+            context.cache or [(k.new_zeros(context.rows, 0, *k.shape[2:]),) * 2 for k, _ in known]
+            for context in (first, second)
+        )
+        cache = [
+            (_stacked(k, other_k), _stacked(v, other_v))
+            for (k, v), (other_k, other_v) in zip(ones, others, strict=True)
+        ]
+    return Context(
+        cache,
+        _stacked(first.valid, second.valid),
+        _stacked(first.understanding_valid, second.understanding_valid),
+        first.positions + second.positions,
+    )
+
+
+def _stacked(one: Tensor, other: Tensor) -> Tensor:
+    """Rows of (rows, cached, ...) tensors below each other, both filled up in front to the longer one's length."""
+    longest = max(one.shape[1], other.shape[1])
+    rest = (0, 0) * (one.ndim - 2)
+    return torch.cat([F.pad(part, (*rest, longest - part.shape[1], 0)) for part in (one, other)])
 
 
 def _advance(split: Split) -> int:

@@ -10,9 +10,13 @@ import torch
 from torch import Tensor
 
 from charforge.bagel.config import SamplingConfig
-from charforge.bagel.context import Canvas, Context, prepare_canvas, velocity
+from charforge.bagel.context import Canvas, Context, join_contexts, prepare_canvas, velocity
 from charforge.bagel.model import BagelModel
 from charforge.flow import ode_step
+
+JOINED_TOKENS = 1024
+"""Up to so many latent tokens go through the model once for both velocities of text guidance: with few tokens the time
+goes into reading the weights. With many it would only take twice the memory."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +72,11 @@ def draw(
 
     ``on_step(index, x_t, velocity)`` sees every step (progress bars, tests).
     """
-    full = prepare_canvas(model, guidance.full, position_ids)
-    no_text = prepare_canvas(model, guidance.without_text, position_ids)
-    no_images = prepare_canvas(model, guidance.without_images, position_ids)
+    canvases = _canvases(model, guidance, position_ids)
     times = timestep_schedule(settings.steps, settings.timestep_shift)
     x = noise.float()
     for index, (now, after) in enumerate(pairwise(times)):
-        step_velocity = _velocity_at(model, (full, no_text, no_images), x, float(now), settings)
+        step_velocity = _velocity_at(model, canvases, x, float(now), settings)
         if on_step is not None:
             on_step(index, x, step_velocity)
         # one number each, but on the device of x: a GPU's and a CPU's tensor do not multiply
@@ -82,14 +84,37 @@ def draw(
     return x
 
 
-def _velocity_at(
-    model: BagelModel, canvases: tuple[Canvas, Canvas, Canvas], x: Tensor, now: float, settings: SamplingConfig
-) -> Tensor:
+@dataclass(frozen=True)
+class _Canvases:
+    """One for each context of guidance; ``both`` has the rows of ``full`` and then of ``without_text``."""
+
+    full: Canvas
+    without_text: Canvas
+    without_images: Canvas
+    both: Canvas | None
+
+
+def _canvases(model: BagelModel, guidance: Guidance, position_ids: Tensor) -> _Canvases:
+    full, without_text, without_images = (
+        prepare_canvas(model, context, position_ids)
+        for context in (guidance.full, guidance.without_text, guidance.without_images)
+    )
+    joined = guidance.full.rows * position_ids.shape[0] <= JOINED_TOKENS
+    together = join_contexts(guidance.full, guidance.without_text) if joined else None
+    both = prepare_canvas(model, together, position_ids) if together is not None else None
+    return _Canvases(full, without_text, without_images, both)
+
+
+def _velocity_at(model: BagelModel, canvases: _Canvases, x: Tensor, now: float, settings: SamplingConfig) -> Tensor:
     t = torch.full((x.shape[0],), now, device=x.device)
-    cond = velocity(model, canvases[0], x, t).float()
     low, high = settings.cfg_interval
     if not (low < now <= high and settings.cfg_text_scale > 1.0):
-        return cond
-    text = velocity(model, canvases[1], x, t).float()
-    images = velocity(model, canvases[2], x, t).float() if settings.cfg_img_scale > 1.0 else None
+        return velocity(model, canvases.full, x, t).float()
+    if canvases.both is not None:
+        cond, text = velocity(model, canvases.both, x.repeat(2, 1, 1), t.repeat(2)).float().chunk(2)
+    else:
+        cond = velocity(model, canvases.full, x, t).float()
+        text = velocity(model, canvases.without_text, x, t).float()
+    with_images = settings.cfg_img_scale > 1.0
+    images = velocity(model, canvases.without_images, x, t).float() if with_images else None
     return guided(cond, text, images, settings)
