@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from test_golden import GOLDEN
 from tiny import CONFIG, tiny_data, tiny_model
 
-from charforge.adapter.lora import add_adapter, lora_config
+from charforge.adapter.lora import adapter_acts, adapter_off, add_adapter, lora_config
 from charforge.bagel.checkpoint import (
     add_low_rank,
     build_empty,
@@ -23,7 +24,7 @@ from charforge.bagel.context import empty_context, extend_context, prepare_canva
 from charforge.bagel.images import patchify_latent, unpatchify_latent
 from charforge.bagel.layers import grid_position_ids
 from charforge.bagel.packing import pack
-from charforge.bagel.sampler import Guidance, draw
+from charforge.bagel.sampler import Guidance, draw, guided
 from charforge.bagel.splits import LatentSplit, TextSplit
 from charforge.errors import InputError
 from charforge.flow import interpolate, logit_normal_timesteps, shift_timesteps, stratified_normal, target_velocity
@@ -68,6 +69,38 @@ def test_both_velocities_of_guidance_in_one_pass_are_as_in_two(monkeypatch):
         unguided = draw(model, guidance, noise, ids, settings.model_copy(update={"cfg_text_scale": 1.0}))
         torch.testing.assert_close(together, apart, atol=1e-5, rtol=1e-4)
         assert (together - unguided).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_guidance_leads_away_from_the_bare_base():
+    model, ids = tiny_model(), grid_position_ids(2, 2, 4)
+    parameters = add_adapter(model, lora_config(4, 8), 0)
+    generator = torch.Generator().manual_seed(3)
+    for parameter in parameters.values():
+        parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    full = extend_context(model, empty_context(1), [TextSplit((7, 8, 9))])
+    noise = torch.randn(1, 4, 16, generator=generator)
+    settings = CONFIG.sampling.model_copy(update={"steps": 2, "cfg_text_scale": 3.0, "cfg_interval": (0.0, 1.0)})
+    drawn = draw(model, Guidance(full, empty_context(1), full), noise, ids, settings, bare=partial(adapter_off, model))
+    time = torch.ones(1)
+    cond = velocity(model, prepare_canvas(model, full, ids), noise, time)
+    with adapter_off(model):
+        text = velocity(model, prepare_canvas(model, empty_context(1), ids), noise, time)
+    torch.testing.assert_close(drawn, noise - guided(cond, text, None, settings), atol=1e-5, rtol=1e-4)
+    own = draw(model, Guidance(full, empty_context(1), full), noise, ids, settings)
+    assert (own - drawn).abs().max() > 1e-2
+
+
+def test_an_adapter_that_is_off_stays_off_after_a_block_inside():
+    model = tiny_model()
+    assert not adapter_acts(model)
+    add_adapter(model, lora_config(4, 8), 0)
+    assert adapter_acts(model)
+    with adapter_off(model):
+        with adapter_off(model):
+            assert not adapter_acts(model)
+        assert not adapter_acts(model)
+    assert adapter_acts(model)
 
 
 @torch.no_grad()

@@ -60,8 +60,8 @@ def lora_layers(model: nn.Module) -> list[LoraLayer]:
 
 @contextmanager
 def adapter_off(model: nn.Module) -> Iterator[None]:
-    """The bare base inside the block. Trainability of the parameters is untouched."""
-    layers = lora_layers(model)
+    """The bare base inside the block; blocks may stand in each other. Trainability of parameters is untouched."""
+    layers = [layer for layer in lora_layers(model) if not layer._disable_adapters]
     for layer in layers:
         layer._disable_adapters = True
     try:
@@ -69,6 +69,11 @@ def adapter_off(model: nn.Module) -> Iterator[None]:
     finally:
         for layer in layers:
             layer._disable_adapters = False
+
+
+def adapter_acts(model: nn.Module) -> bool:
+    """Whether the model differs from the bare base: it has an adapter, and that is on."""
+    return any(not layer._disable_adapters for layer in lora_layers(model))
 
 
 def adapter_state(model: BagelModel) -> dict[str, Tensor]:
