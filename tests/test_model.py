@@ -24,7 +24,7 @@ from charforge.bagel.context import empty_context, extend_context, prepare_canva
 from charforge.bagel.images import patchify_latent, unpatchify_latent
 from charforge.bagel.layers import grid_position_ids
 from charforge.bagel.packing import pack
-from charforge.bagel.sampler import Guidance, draw, guided
+from charforge.bagel.sampler import Guidance, draw, guided, timestep_schedule
 from charforge.bagel.splits import LatentSplit, TextSplit
 from charforge.errors import InputError
 from charforge.flow import interpolate, logit_normal_timesteps, shift_timesteps, stratified_normal, target_velocity
@@ -72,23 +72,27 @@ def test_both_velocities_of_guidance_in_one_pass_are_as_in_two(monkeypatch):
 
 
 @torch.no_grad()
-def test_guidance_leads_away_from_the_bare_base():
+def test_guidance_leads_away_from_the_bare_base_at_first():
     model, ids = tiny_model(), grid_position_ids(2, 2, 4)
     parameters = add_adapter(model, lora_config(4, 8), 0)
     generator = torch.Generator().manual_seed(3)
     for parameter in parameters.values():
         parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
     full = extend_context(model, empty_context(1), [TextSplit((7, 8, 9))])
-    noise = torch.randn(1, 4, 16, generator=generator)
-    settings = CONFIG.sampling.model_copy(update={"steps": 2, "cfg_text_scale": 3.0, "cfg_interval": (0.0, 1.0)})
-    drawn = draw(model, Guidance(full, empty_context(1), full), noise, ids, settings, bare=partial(adapter_off, model))
-    time = torch.ones(1)
-    cond = velocity(model, prepare_canvas(model, full, ids), noise, time)
-    with adapter_off(model):
-        text = velocity(model, prepare_canvas(model, empty_context(1), ids), noise, time)
-    torch.testing.assert_close(drawn, noise - guided(cond, text, None, settings), atol=1e-5, rtol=1e-4)
-    own = draw(model, Guidance(full, empty_context(1), full), noise, ids, settings)
-    assert (own - drawn).abs().max() > 1e-2
+    guidance, noise = Guidance(full, empty_context(1), full), torch.randn(1, 4, 16, generator=generator)
+    settings = CONFIG.sampling.model_copy(update={"steps": 4, "cfg_text_scale": 3.0, "cfg_interval": (0.0, 1.0)})
+    seen = []
+    draw(model, guidance, noise, ids, settings, lambda *step: seen.append(step), partial(adapter_off, model))
+    for (index, x, drawn), now in zip(seen, timestep_schedule(4, settings.timestep_shift), strict=False):
+        time = now[None]
+        cond = velocity(model, prepare_canvas(model, full, ids), x, time)
+        own = velocity(model, prepare_canvas(model, empty_context(1), ids), x, time)
+        with adapter_off(model):
+            bare = velocity(model, prepare_canvas(model, empty_context(1), ids), x, time)
+        text, other = (bare, own) if now > 0.75 else (own, bare)
+        torch.testing.assert_close(drawn, guided(cond, text, None, settings), atol=1e-5, rtol=1e-4)
+        assert (drawn - guided(cond, other, None, settings)).abs().max() > 1e-3, index
+    assert [float(now) > 0.75 for now in timestep_schedule(4, settings.timestep_shift)[:3]] == [True, True, False]
 
 
 def test_an_adapter_that_is_off_stays_off_after_a_block_inside():

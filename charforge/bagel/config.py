@@ -63,13 +63,18 @@ class AutoencoderConfig(_Strict):
 
 
 class SamplingConfig(_Strict):
-    """How pictures are drawn unless the caller says otherwise (bagel.md section 5)."""
+    """How pictures are drawn unless the caller says otherwise (bagel.md section 5).
+
+    At times above ``cfg_bare_above`` guidance leads away from the bare base, below from the model with its adapter;
+    1 is never the base, as published, 0 always.
+    """
 
     steps: int = 50
     timestep_shift: float = 3.0
     cfg_text_scale: float = 4.0
     cfg_img_scale: float = 1.0
     cfg_interval: tuple[float, float] = (0.4, 1.0)
+    cfg_bare_above: float = 0.75
     cfg_renorm_type: str = "global"
     cfg_renorm_min: float = 0.0
     height: int = 1024

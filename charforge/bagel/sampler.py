@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -73,16 +73,17 @@ def draw(
 ) -> Tensor:
     """Latent tokens (rows, n, values) from ``noise`` of the same shape, kept in fp32 throughout.
 
-    ``bare()`` is a block in which the model is without its adapter: guidance then leads away from what the *base*
-    draws without text. After training, the adapter draws its character there as well, and guidance would lead away from
-    the character (Phunyaphibarn et al. 2025, "Unconditional Priors Matter!", section 4; docs/log.md, 2026-11-26).
+    ``bare()`` is a block in which the model is without its adapter: above ``settings.cfg_bare_above`` guidance leads
+    away from what the *base* draws without text. With its adapter it draws the character there as well, and guidance
+    would lead away from the character (Phunyaphibarn et al. 2025, "Unconditional Priors Matter!"). At lower times,
+    where the look is settled, the adapter's own serves the details better (docs/log.md, 2026-11-26, night).
     ``on_step(index, x_t, velocity)`` sees every step (progress bars, tests).
     """
-    canvases = _canvases(model, guidance, position_ids, joined=bare is None)
+    canvases = _canvases(model, guidance, position_ids)
     times = timestep_schedule(settings.steps, settings.timestep_shift)
     x = noise.float()
     for index, (now, after) in enumerate(pairwise(times)):
-        step_velocity = _velocity_at(model, canvases, x, float(now), settings, bare or nullcontext)
+        step_velocity = _velocity_at(model, canvases, x, float(now), settings, bare)
         if on_step is not None:
             on_step(index, x, step_velocity)
         # one number each, but on the device of x: a GPU's and a CPU's tensor do not multiply
@@ -100,30 +101,33 @@ class _Canvases:
     both: Canvas | None
 
 
-def _canvases(model: BagelModel, guidance: Guidance, position_ids: Tensor, joined: bool) -> _Canvases:
+def _canvases(model: BagelModel, guidance: Guidance, position_ids: Tensor) -> _Canvases:
     full, without_text, without_images = (
         prepare_canvas(model, context, position_ids)
         for context in (guidance.full, guidance.without_text, guidance.without_images)
     )
-    joined = joined and guidance.full.rows * position_ids.shape[0] <= JOINED_TOKENS
+    joined = guidance.full.rows * position_ids.shape[0] <= JOINED_TOKENS
     together = join_contexts(guidance.full, guidance.without_text) if joined else None
     both = prepare_canvas(model, together, position_ids) if together is not None else None
     return _Canvases(full, without_text, without_images, both)
 
 
 def _velocity_at(
-    model: BagelModel, canvases: _Canvases, x: Tensor, now: float, settings: SamplingConfig, bare: Bare
+    model: BagelModel, canvases: _Canvases, x: Tensor, now: float, settings: SamplingConfig, bare: Bare | None
 ) -> Tensor:
     t = torch.full((x.shape[0],), now, device=x.device)
     low, high = settings.cfg_interval
     if not (low < now <= high and settings.cfg_text_scale > 1.0):
         return velocity(model, canvases.full, x, t).float()
-    if canvases.both is not None:
-        cond, text = velocity(model, canvases.both, x.repeat(2, 1, 1), t.repeat(2)).float().chunk(2)
-    else:
+    if bare is not None and now > settings.cfg_bare_above:
         cond = velocity(model, canvases.full, x, t).float()
         with bare():
             text = velocity(model, canvases.without_text, x, t).float()
+    elif canvases.both is not None:
+        cond, text = velocity(model, canvases.both, x.repeat(2, 1, 1), t.repeat(2)).float().chunk(2)
+    else:
+        cond = velocity(model, canvases.full, x, t).float()
+        text = velocity(model, canvases.without_text, x, t).float()
     with_images = settings.cfg_img_scale > 1.0
     images = velocity(model, canvases.without_images, x, t).float() if with_images else None
     return guided(cond, text, images, settings)
