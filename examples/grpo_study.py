@@ -248,11 +248,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--arms", nargs="+", default=["sft", "grpo", "sft_longer", "best_of"])
     parser.add_argument("--each", type=int, default=1, help="pictures of a scene; variety needs two at least")
+    parser.add_argument("--bare-above", type=float, help="cfg_bare_above while drawing; 1: guidance as published")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--set", dest="assignments", action="append", default=[])
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     base, probe = load_base("mini"), load_probe(arguments.probe)
+    if arguments.bare_above is not None:
+        sampling = base.config.sampling.model_copy(update={"cfg_bare_above": arguments.bare_above})
+        base = replace(base, config=base.config.model_copy(update={"sampling": sampling}))
     parameters = add_adapter(base.model, lora_config(16, 32), 0)
     for seed in arguments.seeds:
         for number in arguments.characters:

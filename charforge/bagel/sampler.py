@@ -106,9 +106,9 @@ def _canvases(model: BagelModel, guidance: Guidance, position_ids: Tensor) -> _C
         prepare_canvas(model, context, position_ids)
         for context in (guidance.full, guidance.without_text, guidance.without_images)
     )
-    joined = guidance.full.rows * position_ids.shape[0] <= JOINED_TOKENS
-    together = join_contexts(guidance.full, guidance.without_text) if joined else None
-    both = prepare_canvas(model, together, position_ids) if together is not None else None
+    both = None
+    if guidance.full.rows * position_ids.shape[0] <= JOINED_TOKENS:
+        both = prepare_canvas(model, join_contexts(guidance.full, guidance.without_text), position_ids)
     return _Canvases(full, without_text, without_images, both)
 
 

@@ -183,7 +183,7 @@ def _scenes(count: int) -> list[Scene]:
 
 
 def measure_draw(bench: Bench, batch: int, guidance: bool, steps_run: int) -> RolloutRow:
-    """``draw`` for ``batch`` prompts; with ``guidance`` every step runs the model a second time without the text."""
+    """``draw`` for ``batch`` prompts; with ``guidance`` every step also computes the velocity without text."""
     base, steps = bench.base, bench.settings.grpo.steps
     steps_run = min(steps_run, steps)
     described = ("draw", batch, guidance, bench.side, steps, steps_run)
