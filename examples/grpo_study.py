@@ -256,7 +256,7 @@ def main() -> None:
     base, probe = load_base("mini"), load_probe(arguments.probe)
     if arguments.bare_above is not None:
         sampling = base.config.sampling.model_copy(update={"cfg_bare_above": arguments.bare_above})
-        base = replace(base, config=base.config.model_copy(update={"sampling": sampling}))
+        base.model.config = base.config.model_copy(update={"sampling": sampling})
     parameters = add_adapter(base.model, lora_config(16, 32), 0)
     for seed in arguments.seeds:
         for number in arguments.characters:
