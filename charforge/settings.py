@@ -76,6 +76,7 @@ class GrpoSettings(_Strict):
     learning_rate: float = Field(3e-4, gt=0)
     warmup: int = Field(6, ge=0)
     clip_range: float = Field(1e-4, gt=0)
+    importance_cap: float = Field(0.0, ge=0)
     advantage_clip: float = Field(5.0, gt=0)
     gradient_clip: float = Field(1.0, gt=0)
     micro_batch: int = Field(24, ge=1)

@@ -6,7 +6,7 @@ fp32 is not a luxury: bf16 masters lose updates of 1e-4 to rounding (ecosystem r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,6 +56,22 @@ def add_adapter(model: BagelModel, config: LoraConfig, seed: int) -> dict[str, n
 def lora_layers(model: nn.Module) -> list[LoraLayer]:
     """All layers that carry an adapter."""
     return [module for module in model.modules() if isinstance(module, LoraLayer)]
+
+
+@contextmanager
+def with_values(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> Iterator[None]:
+    """The adapter with other ``values`` inside the block."""
+    current = {name: parameter.data for name, parameter in parameters.items()}
+    # autocast keeps bf16 copies of parameters by their identity: they would outlive the exchange
+    torch.clear_autocast_cache()
+    for name, parameter in parameters.items():
+        parameter.data = values[name]
+    try:
+        yield
+    finally:
+        for name, parameter in parameters.items():
+            parameter.data = current[name]
+        torch.clear_autocast_cache()
 
 
 @contextmanager

@@ -20,8 +20,8 @@ from charforge.estimate.workload import Workload
 from charforge.machine import GIB
 from charforge.sample import Sample, Target
 from charforge.settings import GrpoSettings, Settings, SftSettings
-from charforge.train.grpo import clipped_loss
 from charforge.train.losses import Noise, Weights, draw_noise, noise_of, unified_gradient
+from charforge.train.policy_gradient import clipped_loss, log_probabilities
 from charforge.train.rollout import Step
 
 # Around the tensors. Measured on a CPU (docs/log.md, 2026-11-24): the process after its imports; what glibc's heap
@@ -126,10 +126,9 @@ def second_stage(
     rows = torch.arange(pictures)
     step = Step(rows, latents, latents, times, times * 0.9, torch.zeros(pictures))
     with LiveBytes() as updating:
-        # the contexts are one a picture here: groups of one
-        alone = grpo.model_copy(update={"group": 1})
-        losses, _ = clipped_loss(model, contexts, ids, step, rows, torch.ones(pictures), alone)
-        losses.mean().backward()
+        # the contexts are one a picture here
+        log_ratio = log_probabilities(model, prepare_canvas(model, contexts, ids), step, rows, grpo)
+        clipped_loss(log_ratio, torch.ones(pictures), grpo.clip_range).mean().backward()
     return (rolling.peak, rolling.flops), (updating.peak, updating.flops)
 
 
