@@ -36,3 +36,10 @@ class MachineError(CharforgeError):
     """This machine cannot do it: memory, GPU, base or network missing (exit code 3)."""
 
     exit_code = 3
+
+
+class Interrupted(BaseException):
+    """A signal asked to stop, and what was computed is saved (exit code 130). No Exception: nothing may catch it on the
+    way but what cleans up."""
+
+    exit_code = 130

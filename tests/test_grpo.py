@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import signal
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny import tiny_data
 from tiny_base import SCENES, grpo_settings, tiny_base, tiny_judges
@@ -16,7 +19,7 @@ from charforge.bagel.context import empty_context, extend_context, prepare_canva
 from charforge.bagel.quantize import quantize_decoder
 from charforge.bagel.sampler import timestep_schedule
 from charforge.bases.prepare import drawing_positions
-from charforge.errors import MachineError
+from charforge.errors import Interrupted, MachineError
 from charforge.flow import ode_step
 from charforge.settings import Settings
 from charforge.train import grpo
@@ -29,6 +32,7 @@ from charforge.train.grpo import (
     train_grpo,
 )
 from charforge.train.held_out_scenes import HeldOutScenes, best_so_far, hacked
+from charforge.train.interrupt import Interruption
 from charforge.train.losses import select_rows
 from charforge.train.policy_gradient import UpdateStatistics, importance_weights, log_probabilities, policy_gradient
 from charforge.train.rewards.judges import advantages
@@ -293,7 +297,10 @@ def test_groups_of_fewer_than_four_are_refused():
 # the loop
 
 
-def run(folder: Path, settings, seed: int = 0, stop_at: int | None = None, tell=lambda line: None):
+def run(
+    folder: Path, settings, seed: int = 0, stop_at: int | None = None, tell=lambda line: None,
+    stop: Interruption | None = None, on_log=lambda log: None, on_preview=lambda number: None,
+):  # fmt: skip
     base = tiny_base()
     parameters = lively(base)
     frozen = {name: p.detach().clone() for name, p in parameters.items() if "_moe_gen" not in name}
@@ -301,12 +308,13 @@ def run(folder: Path, settings, seed: int = 0, stop_at: int | None = None, tell=
 
     def on_iteration(log) -> None:
         logs.append(log)
+        on_log(log)
         if log.iteration == stop_at:
             raise KeyboardInterrupt
 
-    hooks = GrpoHooks(on_iteration, lambda result, best: None, lambda number: None, tell)
+    hooks = GrpoHooks(on_iteration, lambda result, best: None, on_preview, tell)
     settings = settings.model_copy(update={"seed": seed})
-    result = train_grpo(base, parameters, tiny_data(), SCENES, tiny_judges(base), settings, folder, hooks)
+    result = train_grpo(base, parameters, tiny_data(), SCENES, tiny_judges(base), settings, folder, hooks, stop=stop)
     assert all((parameters[name] == value).all() for name, value in frozen.items())
     return result, logs, parameters
 
@@ -332,6 +340,54 @@ def test_interrupted_and_resumed_equals_one_that_was_not(tmp_path: Path, algorit
     # evaluations fall on other iterations where a run ends, so only what was trained is compared
     assert whole.keys() == cut.keys()
     assert all((whole[name] == cut[name]).all() for name in whole)
+
+
+def test_how_often_it_previews_and_saves_changes_no_bit(tmp_path: Path):
+    for every in (1, 3):
+        run(tmp_path / str(every), grpo_settings(preview_every=every, checkpoint_every=every))
+    one, other = (load_file(tmp_path / name / "last.safetensors") for name in ("1", "3"))
+    assert all((one[name] == other[name]).all() for name in one)
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "nft"])
+@pytest.mark.parametrize("when", ["drawn", "learned", "previewed"])
+def test_a_signal_in_an_iteration_saves_a_whole_state_and_the_run_ends_in_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str, when: str
+):
+    settings = grpo_settings(algorithm=algorithm, iterations=3, preview_every=1, evaluate_every=1, checkpoint_every=100)
+    run(tmp_path / "whole", settings)
+    iteration = 0
+
+    def asked(moment: str) -> None:
+        if moment == when and iteration == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    def drawn(*arguments):
+        nonlocal iteration
+        iteration += 1
+        result = roll_out(*arguments)
+        asked("drawn")
+        return result
+
+    monkeypatch.setattr(grpo, "roll_out", drawn)
+    with Interruption() as stop, pytest.raises(Interrupted):
+        run(
+            tmp_path / "cut", settings, stop=stop,
+            on_log=lambda log: asked("learned"), on_preview=lambda number: asked("previewed"),
+        )  # fmt: skip
+    monkeypatch.undo()
+    _, logs, _ = run(tmp_path / "cut", settings)
+    assert [log.iteration for log in logs] == [3]
+    for name in ("last", "best"):
+        whole, cut = (tmp_path / folder / f"{name}.safetensors" for folder in ("whole", "cut"))
+        assert whole.exists() == cut.exists()
+        if whole.exists():
+            whole, cut = load_file(whole), load_file(cut)
+            assert all((whole[key] == cut[key]).all() for key in whole)
+    told = [
+        json.loads(safe_open(tmp_path / f / "last.safetensors", "pt").metadata()["notes"]) for f in ("whole", "cut")
+    ]
+    assert told[0] == told[1]
 
 
 def test_the_guard_stops_a_run_that_drifts(tmp_path: Path):

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from charforge.cli import base, bench, chat, check, doctor, eval, expand, imagine, inspect, new, train
+from charforge.cli import base, bench, chat, check, doctor, eval, expand, imagine, inspect, new, runs, train
 
 app = typer.Typer(
     name="charforge",
@@ -22,6 +22,7 @@ app.command("new")(new.new)
 app.command("check")(check.check)
 app.command("expand")(expand.expand)
 app.command("train")(train.train)
+app.command("runs")(runs.runs)
 app.command("chat")(chat.chat)
 app.command("imagine")(imagine.imagine)
 app.command("eval")(eval.evaluate)
@@ -33,7 +34,7 @@ app.add_typer(base.app, name="base")
 
 def main() -> None:
     """Entry point: errors meant for people become sentences and exit codes."""
-    from charforge.errors import CharforgeError
+    from charforge.errors import CharforgeError, Interrupted
 
     # bitsandbytes reports every missing optional kernel at import: nothing a user can act on
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -44,9 +45,9 @@ def main() -> None:
 
         print_error(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; run the same command again to go on\n")
-        sys.exit(130)
+    except Interrupted as interrupted:
+        sys.stderr.write(f"charforge: {interrupted}\n")
+        sys.exit(interrupted.exit_code)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from charforge.train.forward_process import (
     noised_again,
 )
 from charforge.train.held_out_scenes import HeldOutScenes, best_so_far, hacked, measure_scenes
+from charforge.train.interrupt import Interruption
 from charforge.train.losses import Weights, draw_noise, select_rows, unified_gradient
 from charforge.train.memory import Memory, memory_of_second_stage
 from charforge.train.optimizers import make_optimizer, rate_factor
@@ -229,64 +230,85 @@ def gap_warning(log: IterationLog, grpo: GrpoSettings) -> str:
 
 def train_grpo(
     base: Base, adapter: dict[str, nn.Parameter], data: Dataset, scenes: Sequence[Scene], judges: Judges,
-    settings: Settings, folder: Path, hooks: GrpoHooks, memory: Memory | None = None,
+    settings: Settings, folder: Path, hooks: GrpoHooks, memory: Memory | None = None, stop: Interruption | None = None,
 ) -> GrpoResult:  # fmt: skip
     """The second stage from the adapter as it stands, resuming from ``folder/last.safetensors``.
 
     ``folder/best.safetensors`` holds the adapter that did best on the held-out scenes; it is there only if one did
     better than the start. Stops early when the held-out pictures' flow loss rises by more than ``guard`` or when the
-    reward on held-out scenes rises while the judges that no reward asks see less.
+    reward on held-out scenes rises while the judges that no reward asks see less. Raises Interrupted, after a
+    checkpoint, where ``stop`` was asked for.
     """
     grpo, parameters = settings.grpo, learn_from(adapter)
     train = [scene for scene in scenes if scene.split == "train"]
     held = [scene for scene in scenes if scene.split == "held_out"]
-    memory = memory or memory_of_second_stage(base.model, settings)
+    memory, stop = memory or memory_of_second_stage(base.model, settings), stop or Interruption()
     optimizer = make_optimizer(
         [{"params": list(parameters.values()), "lr": 0.0}], memory.settings.optimizer, (0.9, 0.99)
     )
+    optimizer.register_step_pre_hook(stop.changing)
     contexts = read_prompts(base, train)
     # with too few pictures to hold one out, some that are trained on are watched: they drift later
     watched = data.held_out_pictures or data.pictures[:4]
     last, best_file = folder / "last.safetensors", folder / "best.safetensors"
     scales: dict[str, float] = {}
-    number, ended, warned = 0, "", False
+    # judged: whether all that belongs to the last iteration is done, its measurement and its preview
+    number, judged, ended, warned = 0, True, "", False
     # the policy that draws, where it is not the one that learns
     old = {name: p.detach().clone() for name, p in parameters.items()} if grpo.algorithm == "nft" else {}
     if last.exists():
         number, notes = load_checkpoint(last, parameters, optimizer, old)
         measured = [HeldOutScenes(**line) for line in notes["measured"]]  # type: ignore[attr-defined]
         scales, drift_start, ended = notes["scales"], float(notes["drift_start"]), str(notes["ended"])  # type: ignore
+        judged = bool(notes["judged"])
     else:
+        # of a start that came to its first measurement, but to no checkpoint
+        best_file.unlink(missing_ok=True)
         drift_start = flow_error(base.model, watched, settings.sft)
         measured = [measure_scenes(base, judges, held, 0, grpo.held_out_pictures)]
         hooks.on_held_out(measured[0], True)
-    while number < grpo.iterations and not ended:
-        values, scales = iterate(
-            base, optimizer, parameters, old, data, train, contexts, judges, settings, number, scales, memory
-        )
-        number += 1
-        guard = flow_error(base.model, watched, settings.sft) / drift_start
-        log = IterationLog(iteration=number, guard=guard, **values)  # type: ignore[arg-type]
-        hooks.on_iteration(log)
-        if log.sampling_gap_max > grpo.clip_range and not warned:
-            hooks.on_note(gap_warning(log, grpo))
-            warned = True
-        if guard > 1 + grpo.guard:
-            ended = f"flow loss on pictures of the character rose by {100 * (guard - 1):.0f} %"
-        if number % grpo.evaluate_every == 0 or number == grpo.iterations or ended:
-            measured.append(measure_scenes(base, judges, held, number, grpo.held_out_pictures))
-            is_best = best_so_far(measured) is measured[-1] and not ended
-            hooks.on_held_out(measured[-1], is_best)
-            if is_best:
-                save_checkpoint(best_file, adapter, optimizer, number, {})
-            if hacked(measured, grpo.patience):
-                ended = "the reward on held-out scenes rose while the judges that it does not ask saw less"
-        if number % grpo.preview_every == 0:
-            hooks.on_preview(number)
-        if number % grpo.checkpoint_every == 0 or number == grpo.iterations or ended:
-            notes = {
-                "measured": [asdict(line) for line in measured], "scales": scales, "drift_start": drift_start,
-                "ended": ended,
-            }  # fmt: skip
-            save_checkpoint(last, parameters, optimizer, number, notes, old)
+
+    def save() -> None:
+        notes = {
+            "measured": [asdict(line) for line in measured], "scales": scales, "drift_start": drift_start,
+            "ended": ended, "judged": judged,
+        }  # fmt: skip
+        save_checkpoint(last, parameters, optimizer, number, notes, old)
+
+    with stop.saving(save):
+        while (number < grpo.iterations and not ended) or not judged:
+            if judged:
+                if grpo.algorithm == "nft":
+                    # while it draws, the adapter holds the values of the old policy
+                    stop.changing()
+                values, scales = iterate(
+                    base, optimizer, parameters, old, data, train, contexts, judges, settings, number, scales, memory
+                )
+                number, judged = number + 1, False
+                guard = flow_error(base.model, watched, settings.sft) / drift_start
+                log = IterationLog(iteration=number, guard=guard, **values)  # type: ignore[arg-type]
+                hooks.on_iteration(log)
+                if log.sampling_gap_max > grpo.clip_range and not warned:
+                    hooks.on_note(gap_warning(log, grpo))
+                    warned = True
+                if guard > 1 + grpo.guard:
+                    ended = f"flow loss on pictures of the character rose by {100 * (guard - 1):.0f} %"
+                stop.settled()
+            if number % grpo.preview_every == 0:
+                hooks.on_preview(number)
+            due = number % grpo.evaluate_every == 0 or number == grpo.iterations or ended
+            line = measure_scenes(base, judges, held, number, grpo.held_out_pictures) if due else None
+            stop.changing()
+            if line is not None:
+                measured.append(line)
+                is_best = best_so_far(measured) is line and not ended
+                hooks.on_held_out(line, is_best)
+                if is_best:
+                    save_checkpoint(best_file, adapter, optimizer, number, {})
+                if hacked(measured, grpo.patience):
+                    ended = "the reward on held-out scenes rose while the judges that it does not ask saw less"
+            judged = True
+            if number % grpo.checkpoint_every == 0 or number == grpo.iterations or ended:
+                save()
+            stop.settled()
     return GrpoResult(measured[0], best_so_far(measured), number, ended or "all iterations")
