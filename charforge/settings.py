@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from charforge.errors import InputError
 
 Checked = TypeVar("Checked", bound=BaseModel)
+Item = TypeVar("Item")
 OptimizerKind = Literal["adamw", "adamw8bit", "paged_adamw8bit"]
+
+NEUTRAL = "where, how fast and how visibly, not what"
+Neutral = Annotated[Item, NEUTRAL]
+"""A setting that does not decide the result: a run goes on when it was changed. It changes nothing at all, or, where
+products are computed in other batches or on another device, the last bits that rounding leaves open anyway."""
 
 
 class _Strict(BaseModel):
@@ -54,8 +60,8 @@ class SftSettings(_Strict):
     clip: float = Field(1.0, gt=0)
     context_gradients: bool = True
     evaluate_every: int = Field(50, ge=1)
-    preview_every: int = Field(100, ge=1)
-    checkpoint_every: int = Field(25, ge=1)
+    preview_every: Neutral[int] = Field(100, ge=1)
+    checkpoint_every: Neutral[int] = Field(25, ge=1)
 
 
 class GrpoSettings(_Strict):
@@ -79,15 +85,15 @@ class GrpoSettings(_Strict):
     importance_cap: float = Field(0.0, ge=0)
     advantage_clip: float = Field(5.0, gt=0)
     gradient_clip: float = Field(1.0, gt=0)
-    micro_batch: int = Field(24, ge=1)
+    micro_batch: Neutral[int] = Field(24, ge=1)
     anchor: float = Field(0.2, ge=0)
     anchor_pictures: int = Field(8, ge=0)
     guard: float = Field(0.1, gt=0)
     evaluate_every: int = Field(10, ge=1)
     held_out_pictures: int = Field(12, ge=1)
     patience: int = Field(2, ge=1)
-    preview_every: int = Field(10, ge=1)
-    checkpoint_every: int = Field(5, ge=1)
+    preview_every: Neutral[int] = Field(10, ge=1)
+    checkpoint_every: Neutral[int] = Field(5, ge=1)
     nft_beta: float = Field(1.0, gt=0)
     nft_times: int = Field(2, ge=1)
     nft_decay: float = Field(0.5, ge=0, lt=1)
@@ -107,7 +113,7 @@ class RewardSettings(_Strict):
     clip: str = ""
     scene: float = Field(0.75, ge=0)
     clip_text: float = Field(0.0, ge=0)
-    on_cpu: bool = False
+    on_cpu: Neutral[bool] = False
     identity: float = Field(0.15, ge=0)
     copying: float = Field(0.15, ge=0)
     variety: float = Field(0.10, ge=0)
@@ -125,10 +131,10 @@ class PictureSettings(_Strict):
 class MemorySettings(_Strict):
     """What is traded for memory; ``presets/bagel-24gb.toml`` says what each value does."""
 
-    micro_batch: int = Field(64, ge=1)
-    checkpoint_layers: bool = False
-    logits_chunk: int = Field(1024, ge=1)
-    park_encoders: bool = False
+    micro_batch: Neutral[int] = Field(64, ge=1)
+    checkpoint_layers: Neutral[bool] = False
+    logits_chunk: Neutral[int] = Field(1024, ge=1)
+    park_encoders: Neutral[bool] = False
     optimizer: OptimizerKind = "adamw"
 
 
@@ -167,6 +173,18 @@ def read_settings(preset: Path, folder_overrides: Path | None, assignments: list
     _merge(data, read_assignments(assignments))
     _merge(data, {key: value for key, value in explicit.items() if value is not None})
     return checked(Settings, data, f"See {preset.name} for the settings there are.")
+
+
+def deciding(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
+    """The settings that decide the result, by their dotted names: all but those marked :data:`Neutral`."""
+    values: dict[str, Any] = {}
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            values |= deciding(value, f"{prefix}{name}.")
+        elif NEUTRAL not in field.metadata:
+            values[prefix + name] = value
+    return values
 
 
 def read_assignments(assignments: list[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from charforge.cli.main import app
 
-COMMANDS = ("bench", "check", "doctor", "eval", "expand", "train", "chat", "imagine", "inspect")
+COMMANDS = ("bench", "check", "doctor", "eval", "expand", "train", "chat", "imagine", "inspect", "runs")
 
 
 def charforge(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -60,6 +60,13 @@ def test_a_missing_folder_is_one_line(tmp_path: Path):
     done = charforge("train", str(tmp_path / "nobody"))
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
+
+
+def test_runs_of_an_empty_folder_and_of_none(tmp_path: Path):
+    done = charforge("runs", str(tmp_path), "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"runs": []})
+    done = charforge("runs", str(tmp_path / "nowhere"))
+    assert done.returncode == 1 and "name the folder that holds your runs" in done.stderr
 
 
 def test_wrong_usage_is_two():

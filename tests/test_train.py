@@ -67,7 +67,7 @@ def test_other_settings_do_not_continue_a_run(trained):
     folder, _ = trained
     done = charforge("train", "pip", "--out", "whole", "--seed", "9", *SHORT, cwd=folder)
     assert done.returncode == 1
-    assert "choose a new --out" in done.stderr
+    assert "seed is 0 there and 9 now" in done.stderr and "Choose a new --out, or --restart" in done.stderr
 
 
 def test_killed_at_some_step_and_run_again_gives_the_same_adapter_to_the_bit(trained):

@@ -98,10 +98,9 @@ def adapter_state(model: BagelModel) -> dict[str, Tensor]:
     return {PREFIX + name: tensor.detach().float().cpu().contiguous() for name, tensor in state.items()}
 
 
-def round_to_bf16(parameters: dict[str, nn.Parameter]) -> None:
-    """Round the finished adapter to what bf16 holds: a file of half the size is then exactly what was measured."""
-    for parameter in parameters.values():
-        parameter.data.copy_(parameter.data.bfloat16())
+def rounded_to_bf16(parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """The adapter's values as bf16 holds them: measured with these, a file of half the size is what was measured."""
+    return {name: parameter.detach().bfloat16().to(parameter.dtype) for name, parameter in parameters.items()}
 
 
 def save_adapter(

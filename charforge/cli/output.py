@@ -71,6 +71,27 @@ def print_metrics(lines: list[dict[str, Any]]) -> None:
     Console(stderr=True).print(table)
 
 
+def print_runs(lines: list[dict[str, Any]]) -> None:
+    """One row a run, on stderr. A score is better when it is lower, what is seen of scenes when it is higher."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_lines=False)
+    for column in ("run", "state", "stage", "step", "score", "scenes", "minutes", "bundle"):
+        table.add_column(column, overflow="fold")
+    for line in lines:
+        figures = ["" if line[name] is None else f"{line[name]:.3f}" for name in ("score", "scenes")]
+        step = f"{line['step']} of {line['steps']}" if line["steps"] is not None else str(line["step"])
+        # folder names are the user's: never markup
+        cells = [Text(line["run"]), line["state"], line["stage"], step, *figures, f"{line['seconds'] / 60:.1f}"]
+        table.add_row(*cells, Text(line["bundle"] or ""))
+    Console(stderr=True).print(table)
+    for line in lines:
+        if line["error"] is not None:
+            say(f"{line['run']}: {line['error']}")
+
+
 def print_cost(cost: Cost) -> None:
     """What a run will take, and what of it for what, on stderr."""
     from rich.console import Console

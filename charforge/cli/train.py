@@ -18,6 +18,7 @@ def train(
     stage: Annotated[str, typer.Option(help="all, sft alone, or grpo on top of a finished first stage")] = "all",
     assignments: Annotated[list[str] | None, typer.Option("--set", help="key=value, e.g. sft.steps=300")] = None,
     pairs: Annotated[Path | None, typer.Option(help="train on these, e.g. charforge expand's, edited")] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="begin the run anew, keep the old folder aside")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what it would cost, and stop")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
 ) -> None:
@@ -34,6 +35,8 @@ def train(
 
     if stage not in ("all", "sft", "grpo"):
         raise InputError(f"--stage {stage}: use all, sft or grpo")
+    if restart and stage == "grpo":
+        raise InputError("--restart begins with the first stage: leave --stage grpo out")
     if dry_run:
         from charforge.character import read_character
         from charforge.cli.output import print_cost, waiting
@@ -65,7 +68,10 @@ def train(
         quantize=quantize,
         pairs_file=pairs,
         stage=stage,  # type: ignore[arg-type]
+        restart=restart,
     )
+    if result.finished_before:
+        say(f"{result.run} is finished: nothing left to do. For a new result: --restart, or another --out")
     if as_json:
         print_json({"run": str(result.run), "bundle": str(result.bundle), "metrics": result.metrics})
     else:

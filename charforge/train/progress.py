@@ -39,10 +39,11 @@ def peak_memory_gib() -> float:
 
 
 class Progress:
-    """The screen and the metrics file of one run."""
+    """The screen and the metrics file of one run. ``on_line`` hears of every line of the latter."""
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, on_line: Callable[[], None] = lambda: None) -> None:
         self.run = run
+        self._on_line = on_line
         console = Console(stderr=True)
         self._bar = Bar(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
@@ -83,7 +84,7 @@ class Progress:
 
     def grpo_hooks(self, on_preview: Callable[[int], None]) -> GrpoHooks:
         """The callbacks of the second stage's loop."""
-        return GrpoHooks(self._iteration, self._scenes, on_preview)
+        return GrpoHooks(self._iteration, self._scenes, on_preview, self.note)
 
     def _iteration(self, log: IterationLog) -> None:
         self._write({"kind": "grpo", **asdict(log), "memory_gib": round(peak_memory_gib(), 2)})
@@ -110,3 +111,4 @@ class Progress:
     def _write(self, line: dict[str, object]) -> None:
         with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        self._on_line()
