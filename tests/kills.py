@@ -138,8 +138,9 @@ def killed(folder: Path, out: str, watch: Watch, chance: random.Random, longest:
     names += list(REWRITTEN) if stage_of(run) == "sft" else []
     name = chance.choice(names) if chance.random() < 0.5 else ""
     before = written(run, name) if name else (0, 0)
-    # just after a file appears: within the time in which the next ones are written
-    pause = chance.uniform(0, 0.3) if name else chance.uniform(0, longest)
+    # just after a file appears: within the time in which the next ones are written; at a random time: rather early, since
+    # a sitting that goes on has less to do than a whole run
+    pause = chance.uniform(0, 0.3) if name else longest * chance.random() ** 2
     began = time.monotonic()
     seen: float | None = None if name else began
     while time.monotonic() - began < LIMIT:
@@ -159,9 +160,12 @@ def killed(folder: Path, out: str, watch: Watch, chance: random.Random, longest:
     waited = time.monotonic() - sent
     after = name or "a random time"
     watch.look()
+    if ended == 0:
+        # too late: it was on its way out
+        return ended
     if number == signal.SIGTERM:
-        # it may also have been on its way out, or not yet have put its own handler in place
-        assert ended in (130, 0, -signal.SIGTERM), (folder / f"{out}.log").read_text("utf-8")[-2000:]
+        # by the signal itself: before its own handler was in place
+        assert ended in (130, -signal.SIGTERM), (folder / f"{out}.log").read_text("utf-8")[-2000:]
         after += f" (left {waited:.1f} s after the signal)"
     return Kill(number.name, after, round(sent - began, 2), ended, stage_of(run))
 
