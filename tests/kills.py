@@ -138,7 +138,7 @@ def killed(folder: Path, out: str, watch: Watch, chance: random.Random, longest:
     names += list(REWRITTEN) if stage_of(run) == "sft" else []
     name = chance.choice(names) if chance.random() < 0.5 else ""
     before = written(run, name) if name else (0, 0)
-    # just after a file appears: within the time in which the next ones are written. At a random time: rather early, since
+    # just after a file appears: while the next ones are written. At a random time: rather early, since
     # a sitting that goes on has less to do than a whole run
     pause = chance.uniform(0, 0.3) if name else longest * chance.random() ** 2
     began = time.monotonic()
