@@ -25,13 +25,16 @@ PREFIX = "base_model.model."
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
-def lora_config(rank: int, alpha: int, generation: bool = True) -> LoraConfig:
-    """All seven linears of the understanding expert and, unless ``generation`` is false, of the generation expert."""
-    expert = "(_moe_gen)?" if generation else ""
-    pattern = (
-        rf"language_model\.model\.layers\.\d+\."
-        rf"(self_attn\.(q|k|v|o)_proj{expert}|mlp{expert}\.(gate|up|down)_proj)"
-    )
+def lora_config(rank: int, alpha: int, generation: bool = True, first_layer: int = 0) -> LoraConfig:
+    """All seven linears of the understanding expert from ``first_layer`` on and, unless ``generation`` is false, of
+    the generation expert in all layers.
+    """
+    linears = r"(self_attn\.(q|k|v|o)_proj{0}|mlp{0}\.(gate|up|down)_proj)"
+    # layer numbers that are at least first_layer, as a look-ahead: peft takes one pattern
+    below = "|".join(str(layer) for layer in range(first_layer))
+    layers = rf"(?!(?:{below})\.)\d+" if first_layer else r"\d+"
+    pattern = rf"language_model\.model\.layers\.({layers}\.{linears.format('')}"
+    pattern += rf"|\d+\.{linears.format('_moe_gen')})" if generation else ")"
     return LoraConfig(r=rank, lora_alpha=alpha, target_modules=pattern, bias="none")
 
 
