@@ -6,7 +6,8 @@ fp32 is not a luxury: bf16 masters lose updates of 1e-4 to rounding (ecosystem r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -112,11 +113,18 @@ def load_adapter(model: BagelModel, folder: Path) -> LoraConfig:
     Raises InputError when tensors are missing, unexpected or misshapen for this base.
     """
     raw = json.loads((folder / CONFIG).read_text("utf-8"))
-    config = lora_config(int(raw["r"]), int(raw["lora_alpha"]))
+    state = load_file(folder / WEIGHTS)
+    config = lora_config(int(raw["r"]), int(raw["lora_alpha"]), first_layer=first_layer_of(state))
     add_adapter(model, config, seed=0)
-    load_adapter_state(model, load_file(folder / WEIGHTS))
+    load_adapter_state(model, state)
     model.requires_grad_(False)
     return config
+
+
+def first_layer_of(names: Iterable[str]) -> int:
+    """The lowest layer of the understanding expert that an adapter with tensors of these names touches; 0 if none."""
+    matches = (re.search(r"\.layers\.(\d+)\.", name) for name in names if "_moe_gen" not in name)
+    return min((int(match[1]) for match in matches if match), default=0)
 
 
 def load_adapter_state(model: BagelModel, state: dict[str, Tensor]) -> None:
