@@ -6,7 +6,7 @@ once, and every step goes on from what they made of it: forward and backward pas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 import torch
@@ -16,32 +16,39 @@ from charforge.bagel.model import BagelModel, computes_in_bf16
 from charforge.bagel.packing import pack
 from charforge.bagel.prefixes import shared_rows, split_key
 from charforge.bagel.splits import LookSplit, Split, TextSplit, Trunk
+from charforge.bases.base import Base
+from charforge.bases.progress import counted
+from charforge.errors import InputError
 from charforge.sample import Sample, Target
 from charforge.train.sft import Dataset
 
+KINDS = ("dialogues", "requests", "knowledge", "looks", "replay_texts", "held_out_texts")
 AT_A_TIME = 32
 """Samples in a pass. Fixed: on some processors a product depends on its number of rows, and a run that goes on must
 get the same bits as the run that it continues."""
 
 
-def dataset_with_trunks(
-    model: BagelModel, data: Dataset, layers: int, report: Callable[[int, int], None] = lambda done, of: None
-) -> Dataset:
-    """``data`` with what the first ``layers`` layers make of each text; pictures to draw are left as they are."""
+def texts_read_once(base: Base, data: Dataset, layers: int) -> Dataset:
+    """``data`` with what the first ``layers`` layers make of each text; pictures to draw are left as they are.
+
+    Raises InputError when the base has no layer left for an adapter.
+    """
+    if layers >= base.config.layers:
+        raise InputError(
+            f"adapter.first_layer = {layers}: the base {base.name} has layers 0 to {base.config.layers - 1}"
+        )
     if layers == 0:
         return data
-    kinds = ("dialogues", "requests", "knowledge", "looks", "replay_texts", "held_out_texts")
-    groups = [getattr(data, kind) for kind in kinds]
-    groups += [[sample for asked in data.replay_looks for sample in asked]]
-    everything = [sample for group in groups for sample in group]
+    alone = [getattr(data, kind) for kind in KINDS]
+    everything = [sample for group in (*alone, *data.replay_looks) for sample in group]
     made: list[Sample] = []
-    for start in range(0, len(everything), AT_A_TIME):
-        made += samples_with_trunks(model, everything[start : start + AT_A_TIME], layers)
-        report(len(made), len(everything))
+    with counted("reading the texts through the layers that do not learn") as report:
+        for start in range(0, len(everything), AT_A_TIME):
+            made += samples_with_trunks(base.model, everything[start : start + AT_A_TIME], layers)
+            report(len(made), len(everything))
     rest = iter(made)
-    changed = {kind: [next(rest) for _ in getattr(data, kind)] for kind in kinds}
-    looks = [[next(rest) for _ in asked] for asked in data.replay_looks]
-    return replace(data, **changed, replay_looks=looks)
+    changed = {kind: [next(rest) for _ in getattr(data, kind)] for kind in KINDS}
+    return replace(data, **changed, replay_looks=[[next(rest) for _ in asked] for asked in data.replay_looks])
 
 
 @torch.no_grad()
