@@ -26,10 +26,11 @@ class _Strict(BaseModel):
 
 
 class AdapterSettings(_Strict):
-    """Size of the LoRA adapter."""
+    """Size and place of the LoRA adapter; layers of the understanding expert below ``first_layer`` carry none."""
 
     rank: int = Field(16, ge=1, le=512)
     alpha: int = Field(32, ge=1)
+    first_layer: int = Field(0, ge=0)
 
 
 class SftSettings(_Strict):

@@ -6,7 +6,8 @@ fp32 is not a luxury: bf16 masters lose updates of 1e-4 to rounding (ecosystem r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,13 +26,16 @@ PREFIX = "base_model.model."
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
-def lora_config(rank: int, alpha: int, generation: bool = True) -> LoraConfig:
-    """All seven linears of the understanding expert and, unless ``generation`` is false, of the generation expert."""
-    expert = "(_moe_gen)?" if generation else ""
-    pattern = (
-        rf"language_model\.model\.layers\.\d+\."
-        rf"(self_attn\.(q|k|v|o)_proj{expert}|mlp{expert}\.(gate|up|down)_proj)"
-    )
+def lora_config(rank: int, alpha: int, generation: bool = True, first_layer: int = 0) -> LoraConfig:
+    """All seven linears of the understanding expert from ``first_layer`` on and, unless ``generation`` is false, of
+    the generation expert in all layers.
+    """
+    linears = r"(self_attn\.(q|k|v|o)_proj{0}|mlp{0}\.(gate|up|down)_proj)"
+    # layer numbers that are at least first_layer, as a look-ahead: peft takes one pattern
+    below = "|".join(str(layer) for layer in range(first_layer))
+    layers = rf"(?!(?:{below})\.)\d+" if first_layer else r"\d+"
+    pattern = rf"language_model\.model\.layers\.({layers}\.{linears.format('')}"
+    pattern += rf"|\d+\.{linears.format('_moe_gen')})" if generation else ")"
     return LoraConfig(r=rank, lora_alpha=alpha, target_modules=pattern, bias="none")
 
 
@@ -124,11 +128,18 @@ def load_adapter(model: BagelModel, folder: Path) -> LoraConfig:
     Raises InputError when tensors are missing, unexpected or misshapen for this base.
     """
     raw = json.loads((folder / CONFIG).read_text("utf-8"))
-    config = lora_config(int(raw["r"]), int(raw["lora_alpha"]))
+    state = load_file(folder / WEIGHTS)
+    config = lora_config(int(raw["r"]), int(raw["lora_alpha"]), first_layer=first_layer_of(state))
     add_adapter(model, config, seed=0)
-    load_adapter_state(model, load_file(folder / WEIGHTS))
+    load_adapter_state(model, state)
     model.requires_grad_(False)
     return config
+
+
+def first_layer_of(names: Iterable[str]) -> int:
+    """The lowest layer of the understanding expert that an adapter with tensors of these names touches; 0 if none."""
+    matches = (re.search(r"\.layers\.(\d+)\.", name) for name in names if "_moe_gen" not in name)
+    return min((int(match[1]) for match in matches if match), default=0)
 
 
 def load_adapter_state(model: BagelModel, state: dict[str, Tensor]) -> None:

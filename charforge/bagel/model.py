@@ -53,8 +53,9 @@ class BagelModel(nn.Module):
 
     def forward(self, batch: Pack, cache: list[KeyValue] | None = None, head: bool = True) -> Output:
         """One pass over ``batch``; with ``cache`` its tokens also look back at the cached keys and values."""
+        und = self.embed_understanding(batch) if batch.trunk is None else batch.trunk
         und, gen, fresh = self.language_model.model(
-            self.embed_understanding(batch), self.embed_latents(batch), batch.layout, cache
+            und, self.embed_latents(batch), batch.layout, cache, batch.first_layer
         )
         supervised = und[batch.loss_rows]
         logits = self.language_model.logits(supervised) if head else supervised

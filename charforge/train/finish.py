@@ -193,7 +193,7 @@ def make_bundle(trained: Trained, metrics: dict[str, Any]) -> None:
         charforge_version=__version__,
         created=date.today().isoformat(),
         base=BaseInfo(name=settings.base, content_hash=base.content_hash, precision=base.precision),
-        adapter=AdapterInfo(rank=settings.adapter.rank, alpha=settings.adapter.alpha),
+        adapter=AdapterInfo(**settings.adapter.model_dump()),
         character=CharacterInfo.from_character(character),
         chat=ChatInfo(**settings.chat.model_dump()),
         training=TrainingInfo(

@@ -36,6 +36,7 @@ from charforge.train.memory import Memory
 from charforge.train.progress import Progress, peak_memory_gib
 from charforge.train.second_stage import run_scenes, second_stage, trained_pictures
 from charforge.train.sft import train_sft
+from charforge.train.trunk import texts_read_once
 
 Stage = Literal["all", "sft", "grpo"]
 
@@ -100,7 +101,8 @@ def train_character(
         progress.begin("encoding pictures", settings.sft.steps)
         pictures = prepared_pictures(loaded, character, run / "cache") | prepared_strangers(loaded, pairs)
         data = build_dataset(loaded, pairs, pictures, settings.sft)
-        config = lora_config(settings.adapter.rank, settings.adapter.alpha)
+        data = texts_read_once(loaded, data, settings.adapter.first_layer)
+        config = lora_config(settings.adapter.rank, settings.adapter.alpha, first_layer=settings.adapter.first_layer)
         parameters = add_adapter(loaded.model, config, settings.seed)
         prompts = preview_prompts(character)
         if settings.memory.park_encoders:
