@@ -90,7 +90,8 @@ def test_guidance_leads_away_from_the_bare_base_at_first():
         with adapter_off(model):
             bare = velocity(model, prepare_canvas(model, empty_context(1), ids), x, time)
         text, other = (bare, own) if now > 0.75 else (own, bare)
-        torch.testing.assert_close(drawn, guided(cond, text, None, settings), atol=1e-5, rtol=1e-4)
+        # ten times less than what the wrong one is off, ten times more than what a processor rounds otherwise
+        torch.testing.assert_close(drawn, guided(cond, text, None, settings), atol=1e-4, rtol=1e-4)
         assert (drawn - guided(cond, other, None, settings)).abs().max() > 1e-3, index
     assert [float(now) > 0.75 for now in timestep_schedule(4, settings.timestep_shift)[:3]] == [True, True, False]
 
