@@ -75,6 +75,8 @@ def test_a_good_machine_has_nothing_to_mend():
         ("GPU", "warning", {"torch": Torch("2.13.0", "13.2", True)}),
         ("bf16", "warning", {"torch": Torch("2.13.0+cpu", None, False)}),
         ("bf16", "warning", {"torch": Torch("2.13.0", "13.2", True, replace(CARD, bf16=False))}),
+        ("threads", "warning", {"torch": Torch(None, error="OSError")}),
+        ("threads", "warning", {"waiting": (("OMP_WAIT_POLICY", "active"),)}),
         ("bitsandbytes int8", "warning", {"quantised": (Quantised("int8", None, "no kernel"),)}),
         ("bitsandbytes int8", "warning", {"quantised": (Quantised("int8", 0.3),)}),
         ("bitsandbytes nf4", "warning", {"quantised": (Quantised("nf4", math.nan),)}),
@@ -105,6 +107,12 @@ def test_what_is_wrong_has_a_remedy_and_only_what_mini_needs_stops_it(name: str,
 def test_absent_is_fine_where_broken_is_not():
     facts = replace(GOOD, torchvision=OptionalLibrary("absent"), open_clip=OptionalLibrary("absent"))
     assert named("torchvision", facts).status == named("open_clip", facts).status == "ok"
+
+
+def test_threads_and_how_they_wait_are_told():
+    torch = replace(GOOD.torch, threads=6)
+    found = named("threads", replace(GOOD, torch=torch, waiting=(("OMP_WAIT_POLICY", "PASSIVE"),))).found
+    assert found.startswith("6 of 8") and found.endswith("OMP_WAIT_POLICY=PASSIVE")
 
 
 def test_presets_by_the_memory_of_the_card():

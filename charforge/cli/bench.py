@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from charforge.cli.options import Threads
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -18,6 +20,7 @@ def bench(
     precision: Annotated[str, typer.Option(help="bf16, int8 or nf4")] = "bf16",
     preset: Annotated[str | None, typer.Option(help="take batch sizes and memory settings from this preset")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="one small size of everything, once")] = False,
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
     out: Annotated[Path | None, typer.Option(help="also write the JSON to this file")] = None,
 ) -> None:
@@ -28,6 +31,9 @@ def bench(
       charforge bench --base small --quick
       charforge bench --base bagel --precision int8 --json --out bagel-int8.json
     """
+    from charforge.machine import set_threads
+
+    set_threads(threads)
     import json
 
     from charforge.bench.run import run_bench

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from charforge.cli.options import Threads
+
 
 def chat(
     bundle: Annotated[Path, typer.Argument(help="the character's .charx bundle")],
@@ -14,6 +16,7 @@ def chat(
     seed: Annotated[int, typer.Option(help="same seed, same reply and picture")] = 0,
     pictures: Annotated[Path, typer.Option(help="folder for the pictures it sends")] = Path("pictures"),
     bare: Annotated[bool, typer.Option("--bare", help="the base without the adapter, for comparison")] = False,
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="with --say: the reply as JSON on stdout")] = False,
 ) -> None:
     """Talk to a character. It answers in text, and in pictures when it wants to show something.
@@ -23,6 +26,9 @@ def chat(
       charforge chat runs/wren-20261123-1/wren.charx
       charforge chat wren.charx --say "What are you building today?" --seed 1 --json
     """
+    from charforge.machine import set_threads
+
+    set_threads(threads)
     from charforge.chat.session import open_character
     from charforge.chat.terminal import one_turn, talk
 

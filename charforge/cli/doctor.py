@@ -26,7 +26,9 @@ def doctor(
     from charforge.cli.output import print_json, say
     from charforge.doctor.checks import can_train, checks
     from charforge.doctor.facts import collect
+    from charforge.machine import set_threads
 
+    set_threads(None)
     made = checks(collect(online))
     ok = can_train(made)
     if as_json:

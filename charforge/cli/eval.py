@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 
+from charforge.cli.options import Threads
+
 
 def evaluate(
     runs: Annotated[list[Path], typer.Argument(help="run folders that charforge train made")],
     each: Annotated[int, typer.Option("-n", min=1, max=16, help="pictures of each held-out scene")] = 2,
     bare: Annotated[bool, typer.Option("--bare", help="the base without the adapter, for comparison")] = False,
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
 ) -> None:
     """Measure trained runs on held-out scenes and dialogues, with 95 % intervals; the pictures go beside them.
@@ -21,6 +24,9 @@ def evaluate(
       charforge eval runs/wren
       charforge eval runs/wren runs/wren-sft -n 4 --json
     """
+    from charforge.machine import set_threads
+
+    set_threads(threads)
     from functools import partial
 
     from charforge.bases.prepare import contact_sheet

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from charforge.cli.options import Threads
+
 
 class Writer(StrEnum):
     """Who words the pairs."""
@@ -31,6 +33,7 @@ def expand(
     price_out: Annotated[float, typer.Option(min=0, help="endpoint: price of a million tokens written")] = 0.0,
     page: Annotated[bool, typer.Option(help="write a page to look through the pairs, pictures included")] = True,
     seed: Annotated[int, typer.Option(help="decides wording and the held-out split")] = 0,
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
 ) -> None:
     """Write the training pairs without training, with a page to look through them.
@@ -43,6 +46,9 @@ def expand(
       charforge expand examples/wren --out wren-pairs/pairs.jsonl
       charforge expand ./mychar --writer endpoint --url http://localhost:8000/v1 --model qwen --json
     """
+    from charforge.machine import set_threads
+
+    set_threads(threads)
     import time
 
     from charforge.bases.own_pictures import own_captions

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from charforge.cli.options import Threads
+
 
 def imagine(
     bundle: Annotated[Path, typer.Argument(help="the character's .charx bundle")],
@@ -15,6 +17,7 @@ def imagine(
     out: Annotated[Path, typer.Option(help="PNG file to write")] = Path("picture.png"),
     count: Annotated[int, typer.Option("-n", min=1, max=64, help="draw a sheet of this many")] = 1,
     bare: Annotated[bool, typer.Option("--bare", help="the base without the adapter, for comparison")] = False,
+    threads: Threads = None,
     exactly: Annotated[bool, typer.Option("--exactly", help="use the prompt as it is, add no name")] = False,
 ) -> None:
     """Draw the character.
@@ -24,6 +27,9 @@ def imagine(
       charforge imagine wren.charx "smiling, in a forest" --out wren.png
       charforge imagine wren.charx "in space, holding a telescope" -n 4 --seed 7 --out sheet.png
     """
+    from charforge.machine import set_threads
+
+    set_threads(threads)
     from charforge.chat.session import open_character
     from charforge.cli.output import say
 

@@ -35,7 +35,9 @@ app.add_typer(base.app, name="base")
 def main() -> None:
     """Entry point: errors meant for people become sentences and exit codes."""
     from charforge.errors import CharforgeError, Interrupted
+    from charforge.machine import wait_passively
 
+    wait_passively()
     # bitsandbytes reports every missing optional kernel at import: nothing a user can act on
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:

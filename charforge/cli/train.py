@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from charforge.cli.options import Threads
+
 
 def train(
     folder: Annotated[Path, typer.Argument(help="the character's folder")],
@@ -20,6 +22,7 @@ def train(
     pairs: Annotated[Path | None, typer.Option(help="train on these, e.g. charforge expand's, edited")] = None,
     restart: Annotated[bool, typer.Option("--restart", help="begin the run anew, keep the old folder aside")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what it would cost, and stop")] = False,
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
 ) -> None:
     """Train a character: check, expand, Unified-SFT, Character-GRPO, measure, bundle. Run it again to continue.
@@ -32,7 +35,9 @@ def train(
     """
     from charforge.cli.output import print_json, say
     from charforge.errors import InputError
+    from charforge.machine import set_threads
 
+    set_threads(threads)
     if stage not in ("all", "sft", "grpo"):
         raise InputError(f"--stage {stage}: use all, sft or grpo")
     if restart and stage == "grpo":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from charforge.doctor.facts import BaseFact, Cache, Facts, Library, OptionalLibrary, Quantised, Reached, Torch
+from charforge.machine import WAIT_POLICY
 
 Status = Literal["ok", "warning", "missing"]
 
@@ -41,6 +42,7 @@ def checks(facts: Facts) -> list[Check]:
         torch_check(facts.torch),
         gpu_check(facts.torch),
         bf16_check(facts.torch),
+        threads_check(facts),
         *(quantised_check(one) for one in facts.quantised),
         *library_checks(facts.libraries),
         torchvision_check(facts.torchvision),
@@ -112,6 +114,18 @@ def bf16_check(torch: Torch) -> Check:
         remedy = "nothing to mend: the CPU computes in fp32, about three times slower"
         return Check("bf16", "warning", "not on this CPU", remedy)
     return Check("bf16", "ok", f"native on {' and '.join(places)}")
+
+
+def threads_check(facts: Facts) -> Check:
+    """How many threads compute on the CPU, and whether those that wait leave their core to others."""
+    if facts.torch.version is None:
+        return Check("threads", "warning", "unknown without torch", "mend torch first")
+    policy = ", ".join(f"{name}={value}" for name, value in facts.waiting) or "OpenMP's own waiting"
+    found = f"{facts.torch.threads} of {facts.cpus} for computing (--threads changes it), {policy}"
+    if any((name, value.upper()) == (WAIT_POLICY, "ACTIVE") for name, value in facts.waiting):
+        remedy = f"unset {WAIT_POLICY}: threads that spin make a step many times slower beside other programs"
+        return Check("threads", "warning", found, remedy)
+    return Check("threads", "ok", found)
 
 
 def quantised_check(one: Quantised) -> Check:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from charforge.errors import CharforgeError
-from charforge.machine import GIB, cpu_name, host_memory_gib
+from charforge.machine import GIB, SPINNING, cpu_name, host_memory_gib
 
 Health = Literal["healthy", "broken", "absent"]
 PACKAGE = "charforge"
@@ -51,13 +51,17 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Torch:
-    """PyTorch: version and CUDA build, or why it cannot be imported. ``cpu_bf16``: the CPU multiplies it natively."""
+    """PyTorch: version and CUDA build, or why it cannot be imported. ``cpu_bf16``: the CPU multiplies it natively.
+
+    ``threads`` are those that it computes with on the CPU.
+    """
 
     version: str | None
     cuda_build: str | None = None
     cpu_bf16: bool = False
     gpu: Gpu | None = None
     error: str = ""
+    threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,8 @@ class Facts:
     bases: tuple[BaseFact, ...]
     presets: tuple[str, ...]
     reached: tuple[Reached, ...] = ()
+    waiting: tuple[tuple[str, str], ...] = ()
+    """What the environment says about idle threads of OpenMP: name and value."""
 
 
 def collect(online: bool = False) -> Facts:
@@ -148,6 +154,7 @@ def collect(online: bool = False) -> Facts:
         bases=base_facts(),
         presets=preset_names(),
         reached=tuple(network_facts()) if online else (),
+        waiting=tuple((name, os.environ[name]) for name in SPINNING if name in os.environ),
     )
 
 
@@ -169,7 +176,8 @@ def torch_fact() -> Torch:
                 bf16=torch.cuda.is_bf16_supported(including_emulation=False),
                 count=torch.cuda.device_count(),
             )
-        return Torch(torch.__version__, torch.version.cuda, torch.cpu._is_avx512_bf16_supported(), gpu)
+        bf16, threads = torch.cpu._is_avx512_bf16_supported(), torch.get_num_threads()
+        return Torch(torch.__version__, torch.version.cuda, bf16, gpu, threads=threads)
     except Exception as error:  # a damaged install or a driver that does not answer fails in any way it likes
         return Torch(None, error=one_line(error))
 
