@@ -41,17 +41,17 @@ def chosen_device(name: str | None) -> str:
     return name
 
 
-@cache
 def multiplies_bf16(device: str) -> bool:
     """Whether ``device`` multiplies bf16 at full speed and rightly."""
-    import torch
-
     if device == "cpu":
+        import torch
+
         return torch.cpu._is_avx512_bf16_supported()
     # older macOS and chips know the type and refuse, or miscompute, its products
     return _right_product(device) if device == "mps" else True
 
 
+@cache
 def _right_product(device: str) -> bool:
     """A small product in bf16 on ``device`` against the same one in fp32 on the CPU."""
     import torch

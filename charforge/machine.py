@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 
@@ -96,24 +97,75 @@ def cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:
-        pass  # not Linux
+        pass  # not Linux, or one that hides it
     return platform.processor() or platform.machine()
 
 
-def host_memory_gib() -> float | None:
-    """Installed memory; None where the system does not say (Windows)."""
+def host_memory_gib() -> float:
+    """Installed memory, or what a container may have of it."""
+    import psutil
+
+    total, limit = psutil.virtual_memory().total / GIB, cgroup_memory()
+    return total if limit is None else min(total, limit[0])
+
+
+def available_host_gib() -> float:
+    """Memory that programs can still have without swapping, in a container what is left of its share."""
+    import psutil
+
+    available, limit = psutil.virtual_memory().available / GIB, cgroup_memory()
+    return available if limit is None else min(available, limit[0] - limit[1])
+
+
+def cgroup_memory(root: Path = CGROUPS) -> tuple[float, float] | None:
+    """GiB that a container may have and that it uses beside files that can be dropped; None: no limit."""
+    groups = (
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+    )
+    for limit, usage, statistics, droppable in groups:
+        try:
+            most = int((root / limit).read_text("utf-8"))
+            told = dict(line.split(maxsplit=1) for line in (root / statistics).read_text("utf-8").splitlines())
+            used = int((root / usage).read_text("utf-8")) - int(told.get(droppable, "0"))
+        except (OSError, ValueError):
+            continue  # "max", another version, or another system
+        # version 1 writes "no limit" as a number that no machine has
+        return (most / GIB, used / GIB) if most < 1 << 60 else None
+    return None
+
+
+_seen_gib = 0.0
+
+
+def peak_memory_gib() -> float:
+    """The largest resident memory of this process so far.
+
+    Where the system keeps no such figure it is the largest that was seen at the calls of this function.
+    """
+    global _seen_gib
+    if (kept := _kept_peak()) is not None:
+        return kept / GIB
+    import psutil
+
+    _seen_gib = max(_seen_gib, psutil.Process().memory_info().rss / GIB)
+    return _seen_gib
+
+
+def _kept_peak() -> int | None:
+    """Bytes, where the system keeps them: Linux, Windows, then other systems with getrusage (macOS counts bytes)."""
+    import psutil
+
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB
-    except (AttributeError, ValueError, OSError):
+        # before getrusage: on Linux a process inherits the peak of the one that started it
+        lines = Path("/proc/self/status").read_text("utf-8").splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+    except (OSError, StopIteration):
+        pass  # not Linux, or one that hides its processes
+    if (peak := getattr(psutil.Process().memory_info(), "peak_wset", None)) is not None:
+        return int(peak)
+    try:
+        import resource
+    except ImportError:
         return None
-
-
-def available_host_gib() -> float | None:
-    """Memory that programs can still have without swapping; installed memory where only that is known."""
-    try:
-        for line in Path("/proc/meminfo").read_text("utf-8").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024 / GIB
-    except OSError:
-        pass  # not Linux
-    return host_memory_gib()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
+import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from charforge.errors import InputError
@@ -208,15 +208,8 @@ def checked(model: type[Checked], data: dict[str, Any], remedy: str) -> Checked:
 
 def settings_toml(settings: Settings) -> str:
     """The resolved settings as TOML."""
-    lines: list[str] = []
-    data = settings.model_dump()
-    for key, value in data.items():
-        if not isinstance(value, dict) and value is not None:
-            lines.append(f"{key} = {json.dumps(value)}")
-    for key, value in data.items():
-        if isinstance(value, dict):
-            lines += ["", f"[{key}]", *(f"{n} = {json.dumps(v)}" for n, v in value.items() if v is not None)]
-    return "\n".join(lines) + "\n"
+    # TOML has no null: what is left out is read as its default, and that is None wherever None is allowed
+    return tomli_w.dumps(settings.model_dump(exclude_none=True))
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

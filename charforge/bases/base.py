@@ -21,6 +21,7 @@ from charforge.bases.language import ensure_language_weights
 from charforge.bases.progress import byte_progress
 from charforge.bases.where import MINI as MINI
 from charforge.bases.where import find_base
+from charforge.device import multiplies_bf16
 
 
 @dataclass(frozen=True)
@@ -70,15 +71,13 @@ def load_base(name: str, quantize: str | None = None, device: str = "cpu", int8_
 
 
 def compute_dtype(device: str) -> torch.dtype:
-    """bf16 where the machine multiplies it natively, fp32 elsewhere (never fp16: unusable on CPUs)."""
-    if device == "cpu" and not torch.cpu._is_avx512_bf16_supported():
-        return torch.float32
-    return torch.bfloat16
+    """bf16 where the device multiplies it natively, fp32 elsewhere (never fp16: unusable on CPUs)."""
+    return torch.bfloat16 if multiplies_bf16(device) else torch.float32
 
 
 def native_autocast(device: str) -> torch.autocast:
     """bf16 autocast where :func:`compute_dtype` is bf16; elsewhere it would take up to seventy times as long."""
-    return torch.autocast(device, torch.bfloat16, enabled=compute_dtype(device) == torch.bfloat16)
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=compute_dtype(device) == torch.bfloat16)
 
 
 def content_hash(files: list[Path], report: Callable[[int, int], None] | None = None) -> str:

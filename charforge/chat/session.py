@@ -6,7 +6,6 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from charforge import grammar
@@ -16,6 +15,7 @@ from charforge.bases.prepare import contact_sheet, draw_many, draw_prompts, size
 from charforge.bundle import read_bundle
 from charforge.character import Character
 from charforge.chat.replies import sample_replies
+from charforge.device import default_device
 from charforge.errors import InputError
 from charforge.files import write_atomic_with
 from charforge.settings import ChatSettings
@@ -86,8 +86,3 @@ def open_character(bundle: Path, adapter: bool = True, device: str | None = None
             opened.extract_adapter(Path(scratch))
             load_adapter(base.model, Path(scratch))
     return Session(base, manifest.to_character(), ChatSettings(**manifest.chat.model_dump()))
-
-
-def default_device() -> str:
-    """The first GPU, or the CPU."""
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -37,8 +37,8 @@ def bench(
     import json
 
     from charforge.bench.run import run_bench
-    from charforge.chat.session import default_device
     from charforge.cli.output import counting, print_json, say
+    from charforge.device import default_device
     from charforge.files import write_atomic
 
     result = run_bench(base, precision, default_device(), counting, preset, quick)

@@ -30,8 +30,8 @@ def evaluate(
     from functools import partial
 
     from charforge.bases.prepare import contact_sheet
-    from charforge.chat.session import default_device
     from charforge.cli.output import counting, print_json, print_metrics, say
+    from charforge.device import default_device
     from charforge.evaluate.measure import draw_scenes, load_run, measured, result_line
     from charforge.files import write_atomic_with
 

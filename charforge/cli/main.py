@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 
@@ -38,6 +39,10 @@ def main() -> None:
     from charforge.machine import wait_passively
 
     wait_passively()
+    for stream in (sys.stdout, sys.stderr):
+        # a letter that the console cannot show becomes a question mark instead of ending the command
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     # bitsandbytes reports every missing optional kernel at import: nothing a user can act on
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:

@@ -69,11 +69,10 @@ def python_check(facts: Facts) -> Check:
 
 def machine_check(facts: Facts) -> Check:
     """Memory for a run of `mini`."""
-    memory = "memory unknown" if facts.memory_gib is None else f"{facts.memory_gib:.1f} GiB of memory"
-    found = f"{facts.platform}, {facts.cpu}, {facts.cpus} threads, {memory}"
-    if facts.memory_gib is not None and facts.memory_gib < MINI_GIB:
+    found = f"{facts.platform}, {facts.cpu}, {facts.cpus} threads, {facts.memory_gib:.1f} GiB of memory"
+    if facts.memory_gib < MINI_GIB:
         return Check("machine", "missing", found, f"use a machine with {COMFORTABLE_GIB:.0f} GiB of memory")
-    if facts.memory_gib is not None and facts.memory_gib < COMFORTABLE_GIB:
+    if facts.memory_gib < COMFORTABLE_GIB:
         return Check("machine", "warning", found, "end other programs before training: mini takes 5.3 GiB")
     return Check("machine", "ok", found)
 

@@ -119,7 +119,7 @@ class Facts:
     platform: str
     cpu: str
     cpus: int
-    memory_gib: float | None
+    memory_gib: float
     torch: Torch
     quantised: tuple[Quantised, ...]
     libraries: tuple[Library, ...]
@@ -163,6 +163,8 @@ def torch_fact() -> Torch:
     try:
         import torch
 
+        from charforge.device import multiplies_bf16
+
         gpu = None
         if torch.cuda.is_available():
             properties = torch.cuda.get_device_properties(0)
@@ -176,7 +178,7 @@ def torch_fact() -> Torch:
                 bf16=torch.cuda.is_bf16_supported(including_emulation=False),
                 count=torch.cuda.device_count(),
             )
-        bf16, threads = torch.cpu._is_avx512_bf16_supported(), torch.get_num_threads()
+        bf16, threads = multiplies_bf16("cpu"), torch.get_num_threads()
         return Torch(torch.__version__, torch.version.cuda, bf16, gpu, threads=threads)
     except Exception as error:  # a damaged install or a driver that does not answer fails in any way it likes
         return Torch(None, error=one_line(error))
@@ -246,7 +248,12 @@ def optional_fact(module: str) -> OptionalLibrary:
     code = f"import {module}; print({module}.__version__)"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=IMPORT_SECONDS, check=False
+            [sys.executable, "-c", code],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=IMPORT_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return OptionalLibrary("broken", problem=f"importing it took more than {IMPORT_SECONDS} s")
@@ -331,7 +338,8 @@ def without_password(address: str) -> str:
 def _configured_index() -> str:
     command = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False).stdout.strip()
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=20, check=False)
+        return done.stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         return ""
 

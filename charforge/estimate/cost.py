@@ -15,6 +15,7 @@ from charforge.bagel.layers import fused_everywhere, grid_position_ids
 from charforge.bagel.model import BagelModel
 from charforge.bagel.splits import TextSplit, Trunk
 from charforge.bagel.vision import VisionTower
+from charforge.device import multiplies_bf16
 from charforge.estimate.live import LiveBytes
 from charforge.estimate.stand_in import autoencoder_stand_in, stand_in
 from charforge.estimate.workload import Workload
@@ -299,5 +300,4 @@ def work_flops(steps: dict[str, tuple[float, float]], settings: Settings) -> flo
 
 def estimate(config: BagelConfig, settings: Settings, work: Workload, device: str) -> Cost:
     """:func:`predict` for the type in which the base would be held there."""
-    native = device != "cpu" or torch.cpu._is_avx512_bf16_supported()
-    return predict(config, settings, work, device, torch.bfloat16 if native else torch.float32)
+    return predict(config, settings, work, device, torch.bfloat16 if multiplies_bf16(device) else torch.float32)

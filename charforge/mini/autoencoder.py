@@ -165,7 +165,7 @@ def train_autoencoder(pictures: np.ndarray, recipe: AutoencoderRecipe, out: Path
         if step % 50 == 0:
             line = {"step": step, "psnr": round(-10 * float(np.log10(average)), 2), "moments": round(moments.item(), 4),
                     "steps_per_s": round((step - start) / (time.time() - began), 2)}  # fmt: skip
-            with (out / "log.jsonl").open("a") as log:
+            with (out / "log.jsonl").open("a", encoding="utf-8") as log:
                 log.write(json.dumps(line) + "\n")
         if step % recipe.save_every == 0 or step == recipe.steps:
             _save(out / "checkpoint.safetensors", parameters, ema, optimizer, step)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import resource
-import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -21,21 +18,12 @@ from rich.text import Text
 from charforge.bases.base import Base
 from charforge.bases.prepare import contact_sheet, draw_prompts
 from charforge.files import write_atomic_with
+from charforge.machine import peak_memory_gib
 from charforge.train.grpo import GrpoHooks, IterationLog
 from charforge.train.held_out_scenes import HeldOutScenes
 from charforge.train.sft import HeldOut, Hooks, StepLog
 
 PREVIEW_SEED = 1000
-
-
-def peak_memory_gib() -> float:
-    """The largest resident memory of this process so far."""
-    with suppress(OSError, StopIteration):
-        # on Linux a process inherits its parent's ru_maxrss
-        lines = Path("/proc/self/status").read_text("utf-8").splitlines()
-        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / (1 << 20)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 30 if sys.platform == "darwin" else 1 << 20)
 
 
 class Progress:

@@ -17,7 +17,7 @@ from charforge.bases.base import load_base
 from charforge.bases.own_pictures import own_captions
 from charforge.bases.prepare import park_encoders, sized
 from charforge.character import Character, read_character
-from charforge.chat.session import default_device
+from charforge.device import default_device
 from charforge.errors import InputError, MachineError
 from charforge.expand import Pair, expand, read_pairs, write_expansion, write_pairs
 from charforge.expand.page import write_page
