@@ -18,10 +18,10 @@ from charforge.bagel.stream import Addition, load_tensors
 from charforge.bagel.tokenizer import Tokenizer
 from charforge.bases.hashes import file_hash
 from charforge.bases.language import ensure_language_weights
-from charforge.bases.progress import byte_progress
 from charforge.bases.where import MINI as MINI
 from charforge.bases.where import find_base
 from charforge.device import multiplies_bf16
+from charforge.progress import byte_progress
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from charforge.cli.options import Threads
+from charforge.cli.options import Device, Threads
 
 
 def chat(
@@ -16,6 +16,7 @@ def chat(
     seed: Annotated[int, typer.Option(help="same seed, same reply and picture")] = 0,
     pictures: Annotated[Path, typer.Option(help="folder for the pictures it sends")] = Path("pictures"),
     bare: Annotated[bool, typer.Option("--bare", help="the base without the adapter, for comparison")] = False,
+    device: Device = None,
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="with --say: the reply as JSON on stdout")] = False,
 ) -> None:
@@ -29,10 +30,14 @@ def chat(
     from charforge.machine import set_threads
 
     set_threads(threads)
-    from charforge.chat.session import open_character
-    from charforge.chat.terminal import one_turn, talk
+    from charforge.progress import waiting
 
-    session = open_character(bundle, adapter=not bare)
+    with waiting(f"opening {bundle.name}"):
+        from charforge.chat.session import open_character
+        from charforge.chat.terminal import one_turn, talk
+        from charforge.device import chosen_device
+
+        session = open_character(bundle, adapter=not bare, device=chosen_device(device))
     if say is not None:
         one_turn(session, say, seed, pictures, as_json)
     else:

@@ -27,9 +27,10 @@ def check(
     from charforge.character import check_character, read_character
     from charforge.character.judge_dialogues import judge_dialogues
     from charforge.character.judge_pictures import judge_pictures
-    from charforge.cli.output import print_cost, print_json, print_pictures, print_problems, say, waiting
+    from charforge.cli.output import print_cost, print_json, print_pictures, print_problems, say
     from charforge.errors import InputError, Problem
     from charforge.estimate import cost_of
+    from charforge.progress import waiting
     from charforge.resources import preset_path
     from charforge.settings import read_settings
 

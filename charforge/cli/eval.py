@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from charforge.cli.options import Threads
+from charforge.cli.options import Device, Threads
 
 
 def evaluate(
     runs: Annotated[list[Path], typer.Argument(help="run folders that charforge train made")],
     each: Annotated[int, typer.Option("-n", min=1, max=16, help="pictures of each held-out scene")] = 2,
     bare: Annotated[bool, typer.Option("--bare", help="the base without the adapter, for comparison")] = False,
+    device: Device = None,
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
 ) -> None:
@@ -29,21 +30,26 @@ def evaluate(
     set_threads(threads)
     from functools import partial
 
-    from charforge.bases.prepare import contact_sheet
-    from charforge.cli.output import counting, print_json, print_metrics, say
-    from charforge.device import default_device
-    from charforge.evaluate.measure import draw_scenes, load_run, measured, result_line
+    from charforge.cli.output import print_json, print_metrics, say
     from charforge.files import write_atomic_with
+    from charforge.progress import counting, waiting
+
+    with waiting("loading PyTorch"):
+        from charforge.bases.prepare import contact_sheet
+        from charforge.device import chosen_device
+        from charforge.evaluate.measure import draw_scenes, load_run, measured, result_line
 
     lines = []
     for run in runs:
-        opened = load_run(run, default_device(), adapter=not bare)
+        with waiting(f"loading {run.name}"):
+            opened = load_run(run, chosen_device(device), adapter=not bare)
         with counting(f"drawing {run.name}") as report:
             drawn = draw_scenes(opened.base, opened.scenes, each, report)
         sheet = contact_sheet(drawn.images(), 4 * each, drawn.pictures.shape[-1])
         file = run / ("evaluation_bare.png" if bare else "evaluation.png")
         write_atomic_with(file, partial(sheet.save, format="PNG"))
-        lines.append(result_line(run, measured(opened, drawn)))
+        with waiting(f"measuring {run.name}"):
+            lines.append(result_line(run, measured(opened, drawn)))
         say(f"wrote {file}")
     if as_json:
         print_json({"runs": lines})

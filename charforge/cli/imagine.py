@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from charforge.cli.options import Threads
+from charforge.cli.options import Device, Threads
 
 
 def imagine(
@@ -17,6 +17,7 @@ def imagine(
     out: Annotated[Path, typer.Option(help="PNG file to write")] = Path("picture.png"),
     count: Annotated[int, typer.Option("-n", min=1, max=64, help="draw a sheet of this many")] = 1,
     bare: Annotated[bool, typer.Option("--bare", help="the base without the adapter, for comparison")] = False,
+    device: Device = None,
     threads: Threads = None,
     exactly: Annotated[bool, typer.Option("--exactly", help="use the prompt as it is, add no name")] = False,
 ) -> None:
@@ -30,9 +31,14 @@ def imagine(
     from charforge.machine import set_threads
 
     set_threads(threads)
-    from charforge.chat.session import open_character
     from charforge.cli.output import say
+    from charforge.progress import waiting
 
-    session = open_character(bundle, adapter=not bare)
-    session.imagine_file(prompt, seed, count, out, exactly)
+    with waiting(f"opening {bundle.name}"):
+        from charforge.chat.session import open_character
+        from charforge.device import chosen_device
+
+        session = open_character(bundle, adapter=not bare, device=chosen_device(device))
+    with waiting("drawing"):
+        session.imagine_file(prompt, seed, count, out, exactly)
     say(f"wrote {out}")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from charforge.progress import terminal, verbosity
+
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from charforge.character.judge_pictures import PictureJudgement
     from charforge.errors import CharforgeError, Problem
     from charforge.estimate import Cost
@@ -21,13 +23,19 @@ def print_json(value: Any) -> None:
 
 
 def say(text: str) -> None:
-    """A line for a person, on stderr."""
-    sys.stderr.write(text + "\n")
+    """A line for a person, on stderr; nothing with --quiet."""
+    if verbosity.get() != "quiet":
+        sys.stderr.write(text + "\n")
+
+
+def show(what: RenderableType) -> None:
+    """A table or a text for a person, on stderr; nothing with --quiet."""
+    if verbosity.get() != "quiet":
+        terminal().print(what)
 
 
 def print_problems(problems: list[Problem]) -> None:
     """The table of what is wrong: file, problem, remedy."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -38,12 +46,12 @@ def print_problems(problems: list[Problem]) -> None:
         mark = Text("error", "red") if problem.level == "error" else Text("warning", "yellow")
         # file names and texts are the user's: never markup
         table.add_row(mark, Text(problem.file), Text(problem.problem), Text(problem.remedy))
-    Console(stderr=True).print(table)
+    # what is wrong is said even with --quiet
+    terminal().print(table)
 
 
 def print_pictures(pictures: list[PictureJudgement]) -> None:
     """The figures of each picture on stderr."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -53,12 +61,11 @@ def print_pictures(pictures: list[PictureJudgement]) -> None:
     for one in pictures:
         size, sharp, bright = f"{one.width} x {one.height}", f"{one.sharpness:.2f}", f"{one.brightness:.2f}"
         table.add_row(Text(one.name), size, sharp, bright, Text(one.nearest), f"{one.difference:.3f}")
-    Console(stderr=True).print(table)
+    show(table)
 
 
 def print_metrics(lines: list[dict[str, Any]]) -> None:
     """A table of measures with their intervals, one row a run, on stderr."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -69,12 +76,11 @@ def print_metrics(lines: list[dict[str, Any]]) -> None:
     for line in lines:
         cells = [f"{m['value']:.3f}\n{m['low']:.3f} to {m['high']:.3f}" for m in line["metrics"].values()]
         table.add_row(Text(line["run"]), *cells)
-    Console(stderr=True).print(table)
+    show(table)
 
 
 def print_runs(lines: list[dict[str, Any]]) -> None:
     """One row a run, on stderr. A score is better when it is lower, what is seen of scenes when it is higher."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -87,7 +93,7 @@ def print_runs(lines: list[dict[str, Any]]) -> None:
         # folder names are the user's: never markup
         cells = [Text(line["run"]), line["state"], line["stage"], step, *figures, f"{line['seconds'] / 60:.1f}"]
         table.add_row(*cells, Text(line["bundle"] or ""))
-    Console(stderr=True).print(table)
+    show(table)
     for line in lines:
         if line["error"] is not None:
             say(f"{line['run']}: {line['error']}")
@@ -95,7 +101,6 @@ def print_runs(lines: list[dict[str, Any]]) -> None:
 
 def print_cost(cost: Cost) -> None:
     """What a run will take, and what of it for what, on stderr."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"fullest moment: {cost.fullest}", title_justify="left", show_lines=False)
@@ -103,7 +108,7 @@ def print_cost(cost: Cost) -> None:
     table.add_column("GiB", justify="right")
     for name, value in cost.parts.items():
         table.add_row(name, f"{value:.2f}")
-    Console(stderr=True).print(table)
+    show(table)
     gpu = f"{cost.gpu_peak_gib:.1f} GiB of GPU memory, " if cost.gpu_peak_gib else ""
     minutes = 60 * cost.hours
     time = f"{minutes:.0f} minutes" if minutes < 100 else f"{cost.hours:.1f} hours"
@@ -111,34 +116,9 @@ def print_cost(cost: Cost) -> None:
     say(f"      ({cost.assumed})")
 
 
-@contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """A sign of life on stderr while something takes some seconds that nobody can count."""
-    from rich.console import Console
-
-    with Console(stderr=True).status(what):
-        yield
-
-
 def print_error(error: CharforgeError) -> None:
-    """One line, and the table when there is one."""
+    """One line, and the table when there is one; also with --quiet."""
     problems = getattr(error, "problems", None)
     if problems:
         print_problems(problems)
-    say(f"charforge: {error}")
-
-
-@contextmanager
-def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr that appears with the first call of ``report(done, of)``."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None, visible=False)
-
-        def report(done: int, of: int) -> None:
-            bar.update(task, completed=done, total=of, visible=True)
-
-        yield report
+    sys.stderr.write(f"charforge: {error}\n")

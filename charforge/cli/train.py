@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from charforge.cli.options import Threads
+from charforge.cli.options import Device, Threads
 
 
 def train(
@@ -22,6 +22,7 @@ def train(
     pairs: Annotated[Path | None, typer.Option(help="train on these, e.g. charforge expand's, edited")] = None,
     restart: Annotated[bool, typer.Option("--restart", help="begin the run anew, keep the old folder aside")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what it would cost, and stop")] = False,
+    device: Device = None,
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
 ) -> None:
@@ -44,8 +45,9 @@ def train(
         raise InputError("--restart begins with the first stage: leave --stage grpo out")
     if dry_run:
         from charforge.character import read_character
-        from charforge.cli.output import print_cost, waiting
+        from charforge.cli.output import print_cost
         from charforge.estimate import cost_of
+        from charforge.progress import waiting
         from charforge.resources import preset_path
         from charforge.settings import read_settings
 
@@ -61,7 +63,10 @@ def train(
         else:
             print_cost(cost)
         return
-    from charforge.train.run import train_character
+    from charforge.progress import waiting
+
+    with waiting("loading PyTorch"):
+        from charforge.train.run import train_character
 
     result = train_character(
         folder,
@@ -72,6 +77,7 @@ def train(
         overrides=assignments or [],
         quantize=quantize,
         pairs_file=pairs,
+        device=device,
         stage=stage,  # type: ignore[arg-type]
         restart=restart,
     )

@@ -17,7 +17,7 @@ from charforge.bases.base import load_base
 from charforge.bases.own_pictures import own_captions
 from charforge.bases.prepare import park_encoders, sized
 from charforge.character import Character, read_character
-from charforge.device import default_device
+from charforge.device import chosen_device
 from charforge.errors import InputError, MachineError
 from charforge.expand import Pair, expand, read_pairs, write_expansion, write_pairs
 from charforge.expand.page import write_page
@@ -54,12 +54,14 @@ class TrainResult:
 def train_character(
     folder: Path, *, preset: str, base: str | None, out: Path | None, seed: int | None, overrides: list[str],
     quantize: str | None, pairs_file: Path | None = None, stage: Stage = "all", restart: bool = False,
+    device: str | None = None,
 ) -> TrainResult:  # fmt: skip
-    """The whole main job, or its first stage alone. ``pairs_file`` takes the place of the expansion.
+    """The whole main job, or its first stage alone. ``pairs_file`` takes the place of the expansion,
+    ``device`` that of the best one that is here.
 
     A run that was interrupted goes on; one that ended with the first stage goes on with the second when that is asked
     for; with ``restart`` the folder of either is set aside and the run begins anew. Raises InputError for bad input,
-    MachineError when base or judges cannot be had or the second stage failed, and Interrupted on a signal.
+    MachineError when base, judges or device cannot be had or the second stage failed, and Interrupted on a signal.
     """
     bound_kernel_caches()
     character = read_character(folder)
@@ -97,7 +99,7 @@ def train_character(
         pairs = run_pairs(run, character, settings, pairs_file)
         scenes = run_scenes(run, character, settings.seed)
         progress.begin(f"loading {settings.base}", settings.sft.steps)
-        loaded = sized(load_base(settings.base, settings.quantize, default_device()), settings.pictures)
+        loaded = sized(load_base(settings.base, settings.quantize, chosen_device(device)), settings.pictures)
         progress.begin("encoding pictures", settings.sft.steps)
         pictures = prepared_pictures(loaded, character, run / "cache") | prepared_strangers(loaded, pairs)
         data = build_dataset(loaded, pairs, pictures, settings.sft)
