@@ -169,11 +169,18 @@ def read_settings(preset: Path, folder_overrides: Path | None, assignments: list
     Raises InputError naming the file or the assignment that is wrong.
     """
     data = _read_toml(preset)
+    _merge(data, given_settings(folder_overrides, assignments, **explicit))
+    return checked(Settings, data, f"See {preset.name} for the settings there are.")
+
+
+def given_settings(folder_overrides: Path | None, assignments: list[str], **explicit: object) -> dict[str, Any]:
+    """What the user gave beside the preset, in the order of :func:`read_settings`, not yet checked."""
+    data: dict[str, Any] = {}
     if folder_overrides is not None and folder_overrides.exists():
         _merge(data, _read_toml(folder_overrides))
     _merge(data, read_assignments(assignments))
     _merge(data, {key: value for key, value in explicit.items() if value is not None})
-    return checked(Settings, data, f"See {preset.name} for the settings there are.")
+    return data
 
 
 def deciding(settings: BaseModel, prefix: str = "") -> dict[str, Any]:

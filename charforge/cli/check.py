@@ -10,7 +10,9 @@ import typer
 
 def check(
     folder: Annotated[Path, typer.Argument(help="the character's folder")],
-    preset: Annotated[str, typer.Option(help="a preset's name, or the path of a .toml file")] = "mini",
+    preset: Annotated[
+        str, typer.Option(help="auto: the best that this machine can do; a preset's name, or the path of a .toml file")
+    ] = "auto",
     base: Annotated[str | None, typer.Option(help="mini, or a folder in the official BAGEL layout")] = None,
     with_cost: Annotated[bool, typer.Option("--cost/--no-cost", help="leave the cost out: some seconds faster")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
@@ -24,27 +26,31 @@ def check(
       charforge check examples/wren
       charforge check ./mychar --json
     """
+    from charforge.auto import AUTO, resolve_preset
     from charforge.character import check_character, read_character
     from charforge.character.judge_dialogues import judge_dialogues
     from charforge.character.judge_pictures import judge_pictures
     from charforge.cli.output import print_cost, print_json, print_pictures, print_problems, say
     from charforge.errors import InputError, Problem
     from charforge.estimate import cost_of
+    from charforge.mini.can_draw import what_mini_draws
     from charforge.progress import waiting
     from charforge.resources import preset_path
     from charforge.settings import read_settings
 
-    preset_file = preset_path(preset)
+    if preset != AUTO:
+        preset_path(preset)
     problems = check_character(folder)
-    settings = None
+    settings = choice = None
     try:
-        settings = read_settings(preset_file, folder / "charforge.toml", [], base=base)
+        choice = resolve_preset(preset, folder, [], None, base=base)
+        settings = read_settings(preset_path(choice.preset), folder / "charforge.toml", [], base=base)
     except InputError as error:
         problem, _, remedy = str(error).rpartition(". ") if ". " in str(error) else str(error).rpartition(": ")
         problems.insert(0, Problem("charforge.toml", "error", problem or remedy, remedy))
     wrong = any(problem.level == "error" for problem in problems)
     told: dict[str, object] = {}
-    if not wrong and settings is not None:
+    if not wrong and settings is not None and choice is not None:
         character = read_character(folder)
         pictures, about_pictures = judge_pictures(character)
         dialogues, about_dialogues = judge_dialogues(character)
@@ -53,6 +59,7 @@ def check(
         if with_cost:
             with waiting("counting what training would take"):
                 cost = cost_of(character, settings)
+        mini_draws = what_mini_draws(character) if choice.base == "mini" else None
         found = {
             "name": character.name,
             "class": character.class_noun,
@@ -64,6 +71,8 @@ def check(
             "found": found,
             "pictures": [vars(one) for one in pictures],
             "dialogues": vars(dialogues),
+            "preset": choice.as_json(),
+            "mini_draws": mini_draws,
             "cost": vars(cost) if cost else None,
         }
     if as_json:
@@ -71,11 +80,13 @@ def check(
         raise typer.Exit(1 if wrong else 0)
     if problems:
         print_problems(problems)
-    if not wrong and settings is not None:
+    if not wrong and settings is not None and choice is not None:
         print_pictures(pictures)
         say(", ".join(f"{key}: {value}" for key, value in found.items()))
         voice = ", ".join(dialogues.voice_words) or "no words stand out"
         say(f"voice: {voice} ({dialogues.words_per_reply} words a reply)")
+        for line in filter(None, (choice.sentence, mini_draws)):
+            say(line)
         if cost is not None:
             print_cost(cost)
     say("not ready to train" if wrong else "ready to train")

@@ -35,7 +35,11 @@ def show(what: RenderableType) -> None:
 
 
 def print_problems(problems: list[Problem]) -> None:
-    """The table of what is wrong: file, problem, remedy."""
+    """The table of what is wrong: file, problem, remedy; with --quiet of the errors alone."""
+    if verbosity.get() == "quiet":
+        problems = [problem for problem in problems if problem.level == "error"]
+    if not problems:
+        return
     from rich.table import Table
     from rich.text import Text
 
@@ -46,7 +50,6 @@ def print_problems(problems: list[Problem]) -> None:
         mark = Text("error", "red") if problem.level == "error" else Text("warning", "yellow")
         # file names and texts are the user's: never markup
         table.add_row(mark, Text(problem.file), Text(problem.problem), Text(problem.remedy))
-    # what is wrong is said even with --quiet
     terminal().print(table)
 
 
