@@ -34,14 +34,14 @@ def write_atomic_with(path: Path, writer: Callable[[Path], object]) -> None:
         writer(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        replace(temporary, path)
+        replace_file(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
 
 
-def replace(temporary: Path, path: Path) -> None:
+def replace_file(temporary: Path, path: Path) -> None:
     """Rename over ``path``; on Windows with patience. Raises OSError when it stays refused."""
     for tries_left in reversed(range(REPLACE_TRIES if SYSTEM == "nt" else 1)):
         try:

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -63,7 +63,8 @@ class Lines:
         now: Callable[[], float] = time.monotonic, every: float = EVERY_SECONDS, silent_for: float = 0.0,
     ) -> None:  # fmt: skip
         self._write, self._count, self._now, self._every, self._silent_for = write, count, now, every, silent_for
-        self._lock = threading.Lock()
+        # a signal's handler may note something in the middle of an update
+        self._lock = threading.RLock()
         self._name, self._text, self._named = "", "", False
         self._completed: int | None = None
         self._total: int | None = None
@@ -192,9 +193,10 @@ def _bytes_columns() -> tuple[ProgressColumn, ...]:
 
 
 def write_line(line: str) -> None:
-    """A line on stderr that is there at once, also in a pipe."""
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
+    """A line on stderr that is there at once, also in a pipe; one that nobody reads any more ends no run."""
+    with suppress(BrokenPipeError):
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
 
 
 @contextmanager

@@ -26,7 +26,7 @@ WAYS: dict[str, dict[str, str]] = {
     "spins 1,000 times": {"GOMP_SPINCOUNT": "1000"},
     "spins 10,000 times": {"GOMP_SPINCOUNT": "10000"},
 }
-TOKENS, SPOKEN = 1024, 24
+TOKENS, SPOKEN = 256, 12
 BUSY = "while True: pass"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,19 @@ def test_without_a_terminal_plain_lines_go_to_stderr(capsys: pytest.CaptureFixtu
         report(1, 2)
         report(2, 2)
     assert capsys.readouterr() == ("", "writing\nloading x\n")
+
+
+def test_a_pipe_that_nobody_reads_ends_nothing(tmp_path: Path):
+    """As `charforge train DIR 2>&1 | head -1` would have it."""
+    code = (
+        "import os, sys\n"
+        "reading, writing = os.pipe(); os.close(reading); os.dup2(writing, 2)\n"
+        "from charforge.progress import write_line\n"
+        "write_line('first stage'); write_line('second stage')\n"
+        "print('went on', flush=True); os._exit(0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+    assert done.stdout == "went on\n"
 
 
 def test_a_bar_inside_a_bar_and_a_part_without_a_count(

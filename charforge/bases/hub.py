@@ -22,7 +22,7 @@ from charforge.bases.cache import base_folder
 from charforge.bases.hashes import file_hash, hash_blocks, remember_hash
 from charforge.bases.where import SOURCE, changed_files, read_source
 from charforge.errors import InputError, MachineError
-from charforge.files import write_atomic
+from charforge.files import replace_file, write_atomic
 from charforge.progress import Report, byte_progress, counting
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def _fetch(published: Published, commit: str, offer: Offer, folder: Path, endpoi
         raise MachineError(
             f"{offer.name} arrived with another hash than the hub promised: deleted; run the same command again"
         )
-    partial.replace(folder / offer.name)
+    replace_file(partial, folder / offer.name)
     if offer.sha256:
         remember_hash(folder / offer.name, offer.sha256)
 

@@ -67,7 +67,7 @@ def train(
         if stage == "sft":
             settings = settings.model_copy(update={"grpo": settings.grpo.model_copy(update={"iterations": 0})})
         with waiting("counting what training would take"):
-            cost = cost_of(character, settings)
+            cost = cost_of(character, settings, device)
         if as_json:
             print_json({"cost": vars(cost), "preset": choice.as_json(), "mini_draws": mini_draws})
         else:
