@@ -146,7 +146,9 @@ class Bar:
         self._bar.console.print(Text(line))
 
     def stop(self) -> None:
-        self._bar.stop()
+        # one that never began has drawn nothing
+        if self._name:
+            self._bar.stop()
 
 
 @cache
