@@ -102,27 +102,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Threads beside other programs.")
     parser.add_argument("--threads", type=int, nargs="+", default=[2])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--busy", type=int, default=2)
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work:
         work()
         return
+    ways = {way: WAYS[way] for way in arguments.ways}
     times: dict[tuple[str, int, str, int], list[float]] = {}
     with ExitStack() as stack:
         processes = {}
         for threads in arguments.threads:
-            for way, changes in WAYS.items():
-                process = processes[way, threads] = stack.enter_context(start(changes, threads))
-                stack.callback(process.kill)
-                assert process.stdout is not None
-                assert process.stdout.readline().startswith("ready"), "the measured process did not start"
+            for way, changes in ways.items():
+                processes[way, threads] = stack.enter_context(start(changes, threads))
+                stack.callback(processes[way, threads].kill)
+        for process in processes.values():
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("ready"), "the measured process did not start"
         for beside in (0, arguments.busy):
             with busy_programs(beside):
                 for _ in range(arguments.rounds):
                     for (way, threads), process in processes.items():
                         for what in ("step", "speak"):
-                            times.setdefault((way, threads, what, beside), []).append(ask(process, what))
+                            seconds = ask(process, what)
+                            times.setdefault((way, threads, what, beside), []).append(seconds)
+                            print(f"{way}, {threads} threads, {beside} beside: {what} {seconds:.2f} s", file=sys.stderr)
     middle = {key: statistics.median(values) for key, values in times.items()}
     rows = [
         {
