@@ -128,15 +128,20 @@ def preset_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in resource_folder("presets").glob("*.toml") if path.stem != "paper"))
 
 
+def unfinished(runs: Iterable[Path]) -> list[Path]:
+    """Those of ``runs`` that can be gone on with; after a finished first stage the second may follow."""
+    return [run for run in runs if not _finished(run)]
+
+
 def begun_preset(runs: Iterable[Path], candidates: Mapping[str, Settings]) -> tuple[Path, str] | None:
-    """The latest of ``runs`` that is not finished and has the settings of one of ``candidates``, and which one.
+    """The latest of ``runs`` that has the settings of one of ``candidates``, and which one.
 
     What does not decide the result (memory and the like) does not count; where that alone tells two candidates apart,
-    the first of them is taken. A finished first stage counts as unfinished: the second may follow.
+    the first of them is taken.
     """
     from charforge.settings import deciding
 
-    begun = [run for run in runs if (run / CONFIG).is_file() and not _finished(run)]
+    begun = [run for run in runs if (run / CONFIG).is_file()]
     for run in sorted(begun, key=lambda run: (run / CONFIG).stat().st_mtime, reverse=True):
         known = _settings_of(run)
         for preset, settings in candidates.items():
@@ -150,7 +155,7 @@ def resolve_preset(
 ) -> Choice:
     """``preset`` itself, or what ``auto`` stands for here and now.
 
-    An unfinished one of ``runs`` keeps the preset with which it was begun, however much memory is free today.
+    One of ``runs`` keeps the preset with which it was begun, however much memory is free today.
     ``explicit`` are the options that go before the preset. Raises InputError as :func:`read_settings` does.
     """
     from charforge.settings import given_settings, read_settings

@@ -13,7 +13,16 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from charforge import auto
-from charforge.auto import Card, Choice, begun_preset, cards_here, choose_preset, preset_names, resolve_preset
+from charforge.auto import (
+    Card,
+    Choice,
+    begun_preset,
+    cards_here,
+    choose_preset,
+    preset_names,
+    resolve_preset,
+    unfinished,
+)
 from charforge.character import read_character
 from charforge.cli.main import app
 from charforge.errors import InputError
@@ -93,7 +102,7 @@ def test_an_unfinished_run_keeps_its_preset(
     monkeypatch.setattr(auto, "cards_here", lambda device: [BUSY])
     monkeypatch.setattr(auto, "bases_here", lambda: set(BOTH))
     monkeypatch.setattr(auto, "available_host_gib", lambda: 16.0)
-    choice = resolve_preset("auto", tmp_path / "pip", [], None, [run, damaged], seed=0)
+    choice = resolve_preset("auto", tmp_path / "pip", [], None, unfinished([run, damaged]), seed=0)
     assert choice.preset == (kept or "bagel-16gb")
     assert (f"going on with {run}" in choice.sentence) is (kept is not None)
 

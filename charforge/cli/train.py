@@ -36,7 +36,7 @@ def train(
       charforge train ./mychar --stage sft --seed 7 --set sft.steps=300 --json
       charforge train ./mychar --preset bagel-24gb --dry-run
     """
-    from charforge.auto import resolve_preset
+    from charforge.auto import resolve_preset, unfinished
     from charforge.character import read_character
     from charforge.cli.output import print_json, say
     from charforge.errors import InputError
@@ -53,7 +53,8 @@ def train(
     if restart and stage == "grpo":
         raise InputError("--restart begins with the first stage: leave --stage grpo out")
     character = read_character(folder)
-    runs = [] if restart else [out] if out is not None else list(Path("runs").glob(f"{slug_of(character)}-*"))
+    begun = [out] if out is not None else unfinished(Path("runs").glob(f"{slug_of(character)}-*"))
+    runs = [] if restart else begun
     explicit = {"base": base, "seed": seed, "quantize": quantize}
     choice = resolve_preset(preset, folder, assignments or [], device, runs, **explicit)
     mini_draws = what_mini_draws(character) if choice.base == "mini" else None
