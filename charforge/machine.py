@@ -34,6 +34,7 @@ def wait_passively(environment: MutableMapping[str, str] = os.environ) -> None:
     """Let OpenMP's idle threads sleep instead of spinning. Works before torch is loaded only.
 
     A thread that spins takes its core from whoever has work to do there, other programs and charforge's own threads.
+    Beside other programs two threads that spin are four times slower than one (docs/log.md).
     What the user has set about it stays.
     """
     if not any(name in environment for name in SPINNING):
