@@ -17,8 +17,8 @@ from charforge.bagel.packing import pack
 from charforge.bagel.prefixes import shared_rows, split_key
 from charforge.bagel.splits import LookSplit, Split, TextSplit, Trunk
 from charforge.bases.base import Base
-from charforge.bases.progress import counted
 from charforge.errors import InputError
+from charforge.progress import counted
 from charforge.sample import Sample, Target
 from charforge.train.sft import Dataset
 
