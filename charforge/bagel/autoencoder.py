@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from charforge.bagel.config import AutoencoderConfig
@@ -17,6 +16,9 @@ class Autoencoder(nn.Module):
     """Pixels (n, 3, H, W) in [-1, 1] <-> standardised latents (n, z, H/d, W/d)."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
+        # slow to import, and a conversation without pictures never needs it
+        from diffusers import AutoencoderKL
+
         super().__init__()
         self.config = config
         pixels = 3 * config.pixel_unshuffle**2

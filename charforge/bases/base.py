@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -25,28 +26,42 @@ from charforge.bases.where import find_base
 
 @dataclass(frozen=True)
 class Base:
-    """``content_hash`` covers every weight file; ``precision`` is what the decoder's linears are held in."""
+    """``content_hash`` covers every weight file; ``precision`` is what the decoder's linears are held in.
+
+    ``open_autoencoder`` is called once, when the first picture needs it: a conversation does not wait for it.
+    """
 
     name: str
     model: BagelModel
-    autoencoder: Autoencoder
+    open_autoencoder: Callable[[], Autoencoder]
     tokenizer: Tokenizer
     content_hash: str
     precision: str
+
+    @cached_property
+    def autoencoder(self) -> Autoencoder:
+        """The image autoencoder. Raises InputError when its file does not hold exactly what it needs."""
+        return self.open_autoencoder()
 
     @property
     def config(self) -> BagelConfig:
         return self.model.config
 
 
-def load_base(name: str, quantize: str | None = None, device: str = "cpu", int8_threshold: float = 0.0) -> Base:
+def load_base(
+    name: str,
+    quantize: str | None = None,
+    device: str = "cpu",
+    int8_threshold: float = 0.0,
+    dtype: torch.dtype | None = None,
+) -> Base:
     """Load ``mini``, ``bagel``, a registered base or a folder in the official layout, frozen, in evaluation mode.
 
     Weights stream from disk to ``device`` one tensor at a time, quantised on the way when ``quantize`` is int8 or nf4
-    (``int8_threshold``: see charforge/bagel/quantize.py). The peak of host memory is what stays there, plus the largest
+    (``int8_threshold``: see charforge/bagel/quantize.py), in ``dtype`` or what suits the device. The peak of host memory is what stays there, plus the largest
     decoder matrix twice. Raises InputError for an unknown or malformed base, MachineError when weights cannot be had.
     """
-    dtype = compute_dtype(device)
+    dtype = dtype or compute_dtype(device)
     if name == "mini":
         ensure_language_weights()
     files = find_base(name)
@@ -62,7 +77,7 @@ def load_base(name: str, quantize: str | None = None, device: str = "cpu", int8_
     return Base(
         name=name,
         model=model.eval(),
-        autoencoder=load_autoencoder(files.autoencoder, config, device),
+        open_autoencoder=partial(load_autoencoder, files.autoencoder, config, device),
         tokenizer=Tokenizer(files.tokenizer, config.chat_roles),
         content_hash=identity,
         precision=quantize or str(dtype).removeprefix("torch."),

@@ -76,7 +76,7 @@ def build_random_base(
     return Base(
         name=name,
         model=model.eval(),
-        autoencoder=autoencoder,
+        open_autoencoder=lambda: autoencoder,
         tokenizer=ArbitraryTokenizer(config),
         content_hash="0" * 64,
         precision=held,

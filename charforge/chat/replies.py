@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from charforge.bagel.context import empty_context, extend_context, generate_text
+from charforge.bagel.context import empty_context, extend_context
+from charforge.bagel.decode import generate_text
 from charforge.bagel.model import computes_in_bf16
 from charforge.bagel.splits import TextSplit
 from charforge.bases.base import Base
