@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -65,7 +66,8 @@ def addition_of(layer: nn.Module) -> Addition | None:
         return layer.lora_A, layer.lora_B, layer.strength
     # peft keeps its adapters by name; charforge makes one at a time
     (name,) = layer.active_adapters  # type: ignore[union-attr]
-    return layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]  # type: ignore[index, union-attr]
+    peft: Any = layer
+    return peft.lora_A[name].weight, peft.lora_B[name].weight, peft.scaling[name]
 
 
 @contextmanager
@@ -110,6 +112,6 @@ def _adapter_shapes(linears: dict[str, nn.Module], rank: int) -> dict[str, tuple
     """Names and shapes that the adapter file for ``linears`` has to hold."""
     shapes: dict[str, tuple[int, ...]] = {}
     for name, linear in linears.items():
-        shapes[f"{PREFIX}{name}.lora_A.weight"] = (rank, linear.in_features)  # type: ignore[dict-item]
-        shapes[f"{PREFIX}{name}.lora_B.weight"] = (linear.out_features, rank)  # type: ignore[dict-item]
+        shapes[f"{PREFIX}{name}.lora_A.weight"] = (rank, int(linear.in_features))  # type: ignore[arg-type]
+        shapes[f"{PREFIX}{name}.lora_B.weight"] = (int(linear.out_features), rank)  # type: ignore[arg-type]
     return shapes

@@ -21,18 +21,18 @@ from charforge.bagel.decoder import DecoderLayer, KeyValue
 from charforge.bagel.layers import rotary_tables
 from charforge.bagel.model import BagelModel
 from charforge.bagel.packing import FORBIDDEN
-from charforge.bagel.products import PackedWeight, Product, can_pack, base_of, pack_linears, pack_weight, product
+from charforge.bagel.products import PackedWeight, Product, base_of, can_pack, pack_linears, pack_weight, product
 
 Remember = Callable[[int, Tensor], KeyValue]
-"""(layer, a block's keys and behind them its values (rows, 2 kv_heads, tokens, head_dim)) -> all keys and values to look
-at, each (rows, kv_heads, tokens, head_dim)."""
+"""(layer, a block's keys and its values behind them (rows, 2 kv_heads, tokens, head_dim)) -> all keys and all values to
+look at, each (rows, kv_heads, tokens, head_dim)."""
 PACKED_BYTES = 2**30
 """Up to so much memory is spent on a second, packed copy of a decoder's weights."""
 
 
 @dataclass(frozen=True)
 class ExpertLayer:
-    """One expert's part of a layer. ``qk_scale`` (heads + kv_heads, head_dim) are the norms' weights, where it has them."""
+    """One expert's part of a layer. ``qk_scale`` (heads + kv_heads, head_dim) holds the norms of queries and keys."""
 
     qkv: Product
     output: Product
@@ -61,7 +61,7 @@ class Decoder:
 
 @dataclass(frozen=True)
 class Bias:
-    """Additive (rows, 1 or tokens, keys): 0 where a block's tokens may look, very negative elsewhere.
+    """Additive (rows, 1, keys): 0 where all of a block's tokens may look, very negative elsewhere.
 
     ``joint`` is for the layers with both experts, ``understanding_only`` for the others.
     """
@@ -81,7 +81,7 @@ Packed = dict[str, PackedWeight]
 
 
 def _named(name: str, suffix: str) -> str:
-    """``mlp.gate_proj`` of the generation expert is ``mlp_moe_gen.gate_proj``, ``self_attn.q_proj`` ..._proj_moe_gen."""
+    """The expert's name for a linear: ``mlp_moe_gen.gate_proj``, but ``self_attn.q_proj_moe_gen``."""
     first, last = name.split(".")
     return f"{first}{suffix}.{last}" if first == "mlp" else f"{name}{suffix}"
 
@@ -201,22 +201,18 @@ def run_layers(
     u, g = und.x, gen.x if gen is not None else None
     count = u.shape[1]
     for index, (understanding, generation) in enumerate(decoder.layers):
+        with_gen = g is not None and generation is not None
         heads = _project(decoder, understanding, u, und, adapted)
-        if g is not None and gen is not None and generation is not None:
+        if with_gen:
+            assert g is not None and gen is not None and generation is not None
             heads = torch.cat([heads, _project(decoder, generation, g, gen, adapted)], dim=2)
-            keys, values = remember(index, heads[:, decoder.heads :])
-            seen = _attend(heads[:, : decoder.heads], keys, values, bias.joint)
-            u = _finish(decoder, understanding, u, seen[:, :count], adapted)
+        keys, values = remember(index, heads[:, decoder.heads :])
+        allowed = bias.joint if generation is not None else bias.understanding_only
+        seen = _attend(heads[:, : decoder.heads], keys, values, allowed)
+        u = _finish(decoder, understanding, u, seen[:, :count], adapted)
+        if with_gen:
+            assert g is not None and generation is not None
             g = _finish(decoder, generation, g, seen[:, count:], adapted)
-        else:
-            keys, values = remember(index, heads[:, decoder.heads :])
-            seen = _attend(
-                heads[:, : decoder.heads],
-                keys,
-                values,
-                bias.joint if generation is not None else bias.understanding_only,
-            )
-            u = _finish(decoder, understanding, u, seen, adapted)
     return u, g
 
 
@@ -237,13 +233,19 @@ def _project(decoder: Decoder, expert: ExpertLayer, x: Tensor, block: Block, ada
 
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-    """(rows, heads, n, d) over (rows, kv_heads, K, d) -> (rows, n, heads * d). Heads that share a key share a product."""
+    """(rows, heads, n, d) over (rows, kv_heads, K, d) -> (rows, n, heads * d).
+
+    Heads that share a key share a product. Scores are rounded as in charforge.bagel.layers.attend: with bf16 on a CPU
+    every score is, and what was learned with that is drawn and said with it.
+    """
     rows, heads, n, size = query.shape
     kv_heads = keys.shape[1]
-    group = heads // kv_heads
-    folded = query.reshape(rows, kv_heads, group * n, size)
-    mask = bias if bias.shape[1] == 1 else bias.repeat(1, group, 1)
-    out = F.scaled_dot_product_attention(folded, keys, values, attn_mask=mask[:, None])
+    folded = query.reshape(rows, kv_heads, heads // kv_heads * n, size)
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16:
+        scores = (folded * size**-0.5) @ keys.transpose(2, 3) + bias[:, None]
+        out = scores.softmax(-1) @ values
+    else:
+        out = F.scaled_dot_product_attention(folded, keys, values, attn_mask=bias[:, None])
     return out.view(rows, heads, n, size).transpose(1, 2).reshape(rows, n, heads * size)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -146,6 +146,11 @@ def generate_text(
     return rows_of(steps, context.rows), [step.logits for step in steps]
 
 
-def rows_of(steps: Sequence[Step], rows: int) -> list[list[int]]:
+def rows_of(steps: Iterable[Step], rows: int) -> list[list[int]]:
     """The token ids of each row up to, not including, its end."""
-    return [[token for step in steps if (token := step.tokens[row]) is not None] for row in range(rows)]
+    said: list[list[int]] = [[] for _ in range(rows)]
+    for step in steps:
+        for row, token in zip(said, step.tokens, strict=True):
+            if token is not None:
+                row.append(token)
+    return said

@@ -1,7 +1,7 @@
 """The matrix products of inference: linears that read the same input as one product, the adapter's part beside it.
 
-The adapter is not folded into the weights. In bf16 the sum of both would be rounded, and greedy replies change; kept
-beside, guidance has the bare base in the same pass, and nothing is computed while loading (docs/log.md, 2026-11-26).
+The adapter is not folded into the weights: in bf16 their sum would be rounded. Kept beside them, replies stay what they
+were, and guidance has the bare base in the same pass (docs/log.md, 2026-11-26, replies and pictures at speed).
 """
 
 from __future__ import annotations
@@ -77,14 +77,14 @@ def can_pack(linears: Sequence[nn.Module]) -> bool:
 
 
 def pack_weight(weight: Tensor, bias: Tensor | None = None) -> PackedWeight:
-    """A second copy of ``weight`` (out, in; CPU, fp32 or bf16) in the order that products with few rows read fastest."""
+    """A second copy of ``weight`` (out, in; CPU, fp32 or bf16), in the order that is read fastest."""
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), 2 * LEAST_ROWS)
     return PackedWeight(packed, bias, weight.new_zeros(LEAST_ROWS, weight.shape[1]))
 
 
 def pack_linears(linears: Sequence[nn.Module]) -> PackedWeight:
     """The weights of plain ``linears`` below each other, packed."""
-    weights = [linear.get_parameter("weight") for linear in linears]
+    weights: list[Tensor] = [linear.get_parameter("weight") for linear in linears]
     biases = [linear.bias for linear in linears if isinstance(linear.bias, Tensor)]
     return pack_weight(torch.cat(weights), torch.cat(biases) if biases else None)
 
