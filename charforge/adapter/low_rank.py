@@ -64,9 +64,9 @@ def addition_of(layer: nn.Module) -> Addition | None:
         return None
     if isinstance(layer, LowRankLinear):
         return layer.lora_A, layer.lora_B, layer.strength
-    # peft keeps its adapters by name; charforge makes one at a time
-    (name,) = layer.active_adapters  # type: ignore[union-attr]
     peft: Any = layer
+    # peft keeps its adapters by name; charforge makes one at a time
+    (name,) = peft.active_adapters
     return peft.lora_A[name].weight, peft.lora_B[name].weight, peft.scaling[name]
 
 
