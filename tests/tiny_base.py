@@ -39,7 +39,7 @@ def tiny_base(seed: int = 0, dtype: torch.dtype = torch.float32) -> Base:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         autoencoder = Autoencoder(CONFIG.autoencoder).eval().requires_grad_(False)
-    return Base("tiny", tiny_model(seed, dtype), lambda: autoencoder, tokenizer(), "0" * 64, "float32")
+    return Base("tiny", tiny_model(seed, dtype), autoencoder, tokenizer(), "0" * 64, "float32")
 
 
 def scene(number: int, split: str, place: str, color: str) -> Scene:

@@ -47,7 +47,7 @@ class ExpertLayer:
 class Decoder:
     """A decoder read from a model for inference: experts of each layer, understanding and generation.
 
-    ``adapted`` says whether it carries an adapter that acts. ``head`` maps the final hidden states to logits.
+    ``head`` maps the final hidden states to logits.
     """
 
     layers: tuple[tuple[ExpertLayer, ExpertLayer | None], ...]
@@ -56,7 +56,6 @@ class Decoder:
     kv_heads: int
     head_dim: int
     eps: float
-    adapted: bool
 
 
 @dataclass(frozen=True)
@@ -125,15 +124,8 @@ def read_decoder(model: BagelModel) -> Decoder:
     for index, layer in enumerate(layers):
         both = [_read_expert(model, layer, index, suffix, experts[suffix]) for suffix in _experts(layer)]
         read.append((both[0], both[1] if layer.has_generation else None))
-    adapted = any(
-        part.a is not None
-        for both in read
-        for expert in both
-        if expert is not None
-        for part in (expert.qkv, expert.output, expert.gate_up, expert.down)
-    )
-    head = Product((_Head(_head_weight(model)),), packed.get("head"), None, None)
-    return Decoder(tuple(read), head, config.heads, config.kv_heads, config.head_dim, config.rms_norm_eps, adapted)
+    head = Product((_Head(_head_weight(model)),), packed.get("head"), None)
+    return Decoder(tuple(read), head, config.heads, config.kv_heads, config.head_dim, config.rms_norm_eps)
 
 
 class _Head(torch.nn.Module):
@@ -162,6 +154,8 @@ def _read_expert(model: BagelModel, layer: DecoderLayer, index: int, suffix: str
             outputs[key],
             model.packed.get(f"{index}.{key}{suffix}"),
             dtype,
+            # the understanding expert meets a token or two, the generation expert a picture
+            few_tokens=not suffix,
         )
         for key, names in _FUSED.items()
     }

@@ -25,31 +25,43 @@ class Product:
     """Linears that read the same input, their outputs behind each other: (..., in) -> (..., out in all).
 
     ``packed`` is their weight in the order in which this processor reads it fastest, see :func:`pack_linears`.
-    ``a`` (ranks, in) and ``b`` (out in all, ranks) are what the adapter adds, in fp32 on CPUs.
+    ``addition`` is what the adapter adds to them now.
     """
 
     linears: tuple[nn.Module, ...]
     packed: PackedWeight | None
-    a: Tensor | None
-    b: Tensor | None
+    addition: LowRank | None
 
     def __call__(self, x: Tensor, adapted: int) -> Tensor:
         """The product of ``x`` (rows, n, in); the adapter acts on the first ``adapted`` rows."""
         out = self._base(x)
-        if self.a is None or self.b is None or not adapted:
-            return out
-        some = x[:adapted].to(self.a.dtype)
-        # rounded to the type of the base before it is added, as in the layer that was trained
-        low = F.linear(F.linear(some, self.a).to(x.dtype).to(self.a.dtype), self.b).to(out.dtype)
-        if adapted == out.shape[0]:
-            return out + low
-        return torch.cat([out[:adapted] + low, out[adapted:]])
+        if self.addition is not None and adapted:
+            out[:adapted] += self.addition(x[:adapted])
+        return out
 
     def _base(self, x: Tensor) -> Tensor:
         if self.packed is not None:
             return self.packed(x)
         parts = [linear(x) for linear in self.linears]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """``b a x`` of linears that read the same input, their outputs behind each other.
+
+    ``a`` (ranks, in) has all their A below each other. ``blocks`` are their B (out, rank) with the strength in them, or
+    one block diagonal of all: fewer products, of which more is zero.
+    """
+
+    a: Tensor
+    blocks: tuple[Tensor, ...]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out in all) in the type of ``x``, rounded to it where the layer that was trained is."""
+        low = F.linear(x.to(self.a.dtype), self.a).to(x.dtype).to(self.a.dtype)
+        parts = low.split([block.shape[1] for block in self.blocks], dim=-1)
+        return torch.cat([F.linear(*pair) for pair in zip(parts, self.blocks, strict=True)], dim=-1).to(x.dtype)
 
 
 @dataclass(frozen=True)
@@ -95,30 +107,36 @@ def base_of(layer: nn.Module) -> nn.Module:
 
 
 def product(
-    layers: Sequence[nn.Module], outputs: Sequence[int], packed: PackedWeight | None, dtype: torch.dtype
+    layers: Sequence[nn.Module],
+    outputs: Sequence[int],
+    packed: PackedWeight | None,
+    dtype: torch.dtype,
+    few_tokens: bool,
 ) -> Product:
     """One product of ``layers`` with ``outputs`` columns each, and what their adapters add to them now.
 
-    ``dtype`` is what the base computes in.
+    ``dtype`` is what the base computes in. ``few_tokens`` says that calls cost more than arithmetic will.
     """
     linears = tuple(base_of(layer) for layer in layers)
     additions = [addition_of(layer) for layer in layers]
-    if not any(additions):
-        return Product(linears, packed, None, None)
-    a, b = _beside(additions, outputs, dtype)
-    # many small bf16 products cost oneDNN more in calls than in arithmetic: fp32 holds the same values, and is quicker
-    kept = torch.float32 if a.device.type == "cpu" else dtype
-    return Product(linears, packed, a.to(kept), b.to(kept))
+    addition = _low_rank(additions, outputs, dtype, few_tokens) if any(additions) else None
+    return Product(linears, packed, addition)
 
 
-def _beside(additions: Sequence[Addition | None], outputs: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """All A (ranks, in) below each other, and B (outputs in all, ranks) as a block diagonal with the strength in it.
+def _low_rank(
+    additions: Sequence[Addition | None], outputs: Sequence[int], dtype: torch.dtype, few_tokens: bool
+) -> LowRank:
+    def rounded(matrix: Tensor) -> Tensor:
+        # to what ``dtype`` holds of the adapter: autocast would do so as well
+        return matrix.detach().to(dtype).float()
 
-    Both hold what ``dtype`` holds of the adapter: autocast would round it to that as well.
-    """
+    a = torch.cat([rounded(each[0]) for each in additions if each])
     blocks = [
-        addition[2] * addition[1].detach().to(dtype).float() if addition else torch.zeros(columns, 0)
-        for addition, columns in zip(additions, outputs, strict=True)
+        each[2] * rounded(each[1]) if each else a.new_zeros(columns, 0)
+        for each, columns in zip(additions, outputs, strict=True)
     ]
-    known = [addition[0].detach().to(dtype).float() for addition in additions if addition]
-    return torch.cat(known), torch.block_diag(*(block.to(known[0].device) for block in blocks))
+    if few_tokens:
+        blocks = [torch.block_diag(*blocks)]
+    # a small bf16 product takes oneDNN longer to begin than to do; fp32 holds the same values, and is quicker
+    kept = torch.float32 if few_tokens and a.device.type == "cpu" else dtype
+    return LowRank(a.to(kept), tuple(block.to(kept) for block in blocks))

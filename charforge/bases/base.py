@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -13,7 +12,7 @@ from safetensors.torch import load_file
 
 from charforge.bagel.autoencoder import Autoencoder
 from charforge.bagel.checkpoint import build_empty, load_autoencoder, low_rank_additions, unrounded
-from charforge.bagel.config import BagelConfig, read_config
+from charforge.bagel.config import read_config
 from charforge.bagel.model import BagelModel
 from charforge.bagel.stream import Addition, load_tensors
 from charforge.bagel.tokenizer import Tokenizer
@@ -26,22 +25,14 @@ from charforge.bases.where import find_base
 
 @dataclass(frozen=True)
 class Base:
-    """``content_hash`` covers every weight file; ``precision`` is what the decoder's linears are held in.
-
-    ``open_autoencoder`` is called once, when the first picture needs it: a conversation does not wait for it.
-    """
+    """``content_hash`` covers every weight file; ``precision`` is what the decoder's linears are held in."""
 
     name: str
     model: BagelModel
-    open_autoencoder: Callable[[], Autoencoder]
+    autoencoder: Autoencoder
     tokenizer: Tokenizer
     content_hash: str
     precision: str
-
-    @cached_property
-    def autoencoder(self) -> Autoencoder:
-        """The image autoencoder. Raises InputError when its file does not hold exactly what it needs."""
-        return self.open_autoencoder()
 
     @property
     def config(self) -> BagelConfig:
@@ -78,7 +69,7 @@ def load_base(
     return Base(
         name=name,
         model=model.eval(),
-        open_autoencoder=partial(load_autoencoder, files.autoencoder, config, device),
+        autoencoder=load_autoencoder(files.autoencoder, config, device),
         tokenizer=Tokenizer(files.tokenizer, config.chat_roles),
         content_hash=identity,
         precision=quantize or str(dtype).removeprefix("torch."),

@@ -76,7 +76,7 @@ def build_random_base(
     return Base(
         name=name,
         model=model.eval(),
-        open_autoencoder=lambda: autoencoder,
+        autoencoder=autoencoder,
         tokenizer=ArbitraryTokenizer(config),
         content_hash="0" * 64,
         precision=held,
