@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from charforge.bagel.autoencoder import Autoencoder
 from charforge.bagel.checkpoint import build_empty, load_autoencoder, low_rank_additions, unrounded
-from charforge.bagel.config import read_config
+from charforge.bagel.config import BagelConfig, read_config
 from charforge.bagel.model import BagelModel
 from charforge.bagel.stream import Addition, load_tensors
 from charforge.bagel.tokenizer import Tokenizer
