@@ -12,12 +12,8 @@ from layout import CONFIG, MARKERS, VOCABULARY, WORDS, random_state, real_config
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-<<<<<<< HEAD
-from charforge.adapter.lora import add_adapter, load_adapter, lora_config, rounded_to_bf16, save_adapter
-=======
-from charforge.adapter.lora import add_adapter, lora_config, round_to_bf16, save_adapter
+from charforge.adapter.lora import add_adapter, lora_config, rounded_to_bf16, save_adapter
 from charforge.adapter.low_rank import load_adapter
->>>>>>> f17ce9b (Inference on rectangular blocks: decoding with a static cache, drawing in one pass, the adapter without peft)
 from charforge.bagel import stream
 from charforge.bagel.checkpoint import autoencoder_shapes, build_empty, load_official, low_rank_additions, model_shapes
 from charforge.bagel.folder import weight_files
