@@ -1,7 +1,7 @@
 """The matrix products of inference: linears that read the same input as one product, the adapter's part beside it.
 
-The adapter is not folded into the weights: in bf16 their sum would be rounded. Kept beside them, replies stay what they
-were, and guidance has the bare base in the same pass (docs/log.md, 2026-11-26, replies and pictures at speed).
+The adapter is not folded into the weights: in bf16 their sum would be rounded. Kept beside them nothing is added to the
+rounding, and guidance has the bare base in the same pass (docs/log.md, 2026-11-26, replies and pictures at speed).
 """
 
 from __future__ import annotations
