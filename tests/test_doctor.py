@@ -40,7 +40,7 @@ GOOD = Facts(
     memory_gib=31.0,
     torch=Torch("2.13.0", "13.2", True, CARD),
     quantised=(Quantised("int8", 0.01), Quantised("nf4", 0.09)),
-    libraries=(Library("peft", ">=0.21,<0.22", "0.21.2", True), Library("diffusers", ">=0.42", "0.42.1", True)),
+    libraries=(Library("peft", ">=0.21,<0.22", "0.21.2", True), Library("transformers", ">=5.17", "5.17.0", True)),
     torchvision=OptionalLibrary("healthy", "0.28.0"),
     open_clip=OptionalLibrary("healthy", "3.3.0"),
     cache=Cache("/cache", 100.0, True),

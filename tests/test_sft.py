@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 from tiny import CONFIG, tiny_data, tiny_model, tiny_settings
 
-from charforge.adapter.lora import adapter_off, adapter_state, add_adapter, load_adapter, lora_config, save_adapter
+from charforge.adapter.lora import adapter_state, add_adapter, lora_config, save_adapter
+from charforge.adapter.low_rank import adapted_layers, adapter_off, addition_of, load_adapter
 from charforge.bagel.packing import pack
 from charforge.bagel.quantize import quantize_decoder
 from charforge.errors import InputError
@@ -282,10 +283,14 @@ def test_adapter_files_round_trip_to_the_bit_and_have_peft_names(tmp_path: Path)
         parameter.data.normal_(generator=torch.Generator().manual_seed(parameter.numel()))
     save_adapter(model, LORA, tmp_path, "tiny")
     other = tiny_model()
-    load_adapter(other, tmp_path)
-    ours, theirs = adapter_state(model), adapter_state(other)
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    load_adapter(other, tmp_path, torch.float32)
+    ours = adapter_state(model)
+    for one, same in zip(adapted_layers(model), adapted_layers(other), strict=True):
+        (a, b, strength), (other_a, other_b, other_strength) = addition_of(one), addition_of(same)
+        assert torch.equal(a, other_a) and torch.equal(b, other_b) and strength == other_strength
+    batch = pack([list(sample) for sample in tiny_data().dialogues], CONFIG)
+    assert torch.equal(model(batch).logits, other(batch).logits)
+    assert not torch.equal(tiny_model()(batch).logits, other(batch).logits)
     assert all(name.startswith("base_model.model.language_model.model.layers.") for name in ours)
     # seven linears of the understanding expert on four layers, of the generation expert on two
     assert len(ours) == 2 * 7 * (4 + 2)
@@ -311,7 +316,7 @@ def test_an_adapter_of_another_shape_is_refused(tmp_path: Path):
     config = (tmp_path / "adapter_config.json").read_text().replace('"r": 4', '"r": 8')
     (tmp_path / "adapter_config.json").write_text(config)
     with pytest.raises(InputError, match="does not fit this base"):
-        load_adapter(tiny_model(), tmp_path)
+        load_adapter(tiny_model(), tmp_path, torch.float32)
 
 
 def test_an_int8_base_computes_nearly_the_same():

@@ -6,24 +6,18 @@ fp32 is not a luxury: bf16 masters lose updates of 1e-4 to rounding (ecosystem r
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
-from peft.tuners.lora import LoraLayer
-from safetensors.torch import load_file, save_file
+from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from charforge.adapter.low_rank import CONFIG, PREFIX, WEIGHTS, adapted_layers
 from charforge.bagel.model import BagelModel
-from charforge.errors import InputError
 from charforge.files import write_atomic, write_atomic_with
-
-# PEFT files name parameters as seen from a PeftModel; stock peft strips this again
-PREFIX = "base_model.model."
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
 def lora_config(rank: int, alpha: int, generation: bool = True, first_layer: int = 0) -> LoraConfig:
@@ -50,16 +44,11 @@ def add_adapter(model: BagelModel, config: LoraConfig, seed: int) -> dict[str, n
     for parameter in parameters.values():
         parameter.data = parameter.data.float()
         parameter.requires_grad_(True)
-    for layer in lora_layers(model):
+    for layer in adapted_layers(model):
         # autocast rounds the fp32 copy that peft would make right back to bf16: same bits, and every linear would keep
         # a copy of its own of what its neighbours share
         layer.cast_input_dtype_enabled = False  # type: ignore[assignment]
     return parameters
-
-
-def lora_layers(model: nn.Module) -> list[LoraLayer]:
-    """All layers that carry an adapter."""
-    return [module for module in model.modules() if isinstance(module, LoraLayer)]
 
 
 @contextmanager
@@ -76,24 +65,6 @@ def with_values(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Ten
         for name, parameter in parameters.items():
             parameter.data = current[name]
         torch.clear_autocast_cache()
-
-
-@contextmanager
-def adapter_off(model: nn.Module) -> Iterator[None]:
-    """The bare base inside the block; blocks may stand in each other. Trainability of parameters is untouched."""
-    layers = [layer for layer in lora_layers(model) if not layer._disable_adapters]
-    for layer in layers:
-        layer._disable_adapters = True
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer._disable_adapters = False
-
-
-def adapter_acts(model: nn.Module) -> bool:
-    """Whether the model differs from the bare base: it has an adapter, and that is on."""
-    return any(not layer._disable_adapters for layer in lora_layers(model))
 
 
 def adapter_state(model: BagelModel) -> dict[str, Tensor]:
@@ -120,38 +91,3 @@ def save_adapter(
 
 def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, str | int | float | bool | list | dict)
-
-
-def load_adapter(model: BagelModel, folder: Path) -> LoraConfig:
-    """Insert the adapter of ``folder`` into a bare model, for use, not for training.
-
-    Raises InputError when tensors are missing, unexpected or misshapen for this base.
-    """
-    raw = json.loads((folder / CONFIG).read_text("utf-8"))
-    state = load_file(folder / WEIGHTS)
-    config = lora_config(int(raw["r"]), int(raw["lora_alpha"]), first_layer=first_layer_of(state))
-    add_adapter(model, config, seed=0)
-    load_adapter_state(model, state)
-    model.requires_grad_(False)
-    return config
-
-
-def first_layer_of(names: Iterable[str]) -> int:
-    """The lowest layer of the understanding expert that an adapter with tensors of these names touches; 0 if none."""
-    matches = (re.search(r"\.layers\.(\d+)\.", name) for name in names if "_moe_gen" not in name)
-    return min((int(match[1]) for match in matches if match), default=0)
-
-
-def load_adapter_state(model: BagelModel, state: dict[str, Tensor]) -> None:
-    """Fill the inserted adapter; every tensor must be expected and every expected one present."""
-    expected = adapter_shapes(model)
-    wrong = sorted(set(expected) ^ set(state))
-    wrong += [name for name in set(expected) & set(state) if tuple(state[name].shape) != expected[name]]
-    if wrong:
-        raise InputError(f"the adapter does not fit this base ({len(wrong)} tensors differ, first: {wrong[0]})")
-    set_peft_model_state_dict(model, {name.removeprefix(PREFIX): tensor for name, tensor in state.items()})
-
-
-def adapter_shapes(model: BagelModel) -> dict[str, tuple[int, ...]]:
-    """Names and shapes that an adapter file for ``model`` (adapter inserted) has to hold."""
-    return {PREFIX + name: tuple(tensor.shape) for name, tensor in get_peft_model_state_dict(model).items()}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from charforge.bagel.config import BagelConfig, ExpertConfig
-from charforge.bagel.layers import RMSNorm, attend, rotary_tables, rotate
+from charforge.bagel.layers import RMSNorm, attend, rotary_tables, rotate, unset_embedding
 
 Tables = tuple[Tensor, Tensor]
 KeyValue = tuple[Tensor, Tensor]
@@ -153,7 +153,7 @@ class Decoder(nn.Module):
         self.config = config
         # training on little memory: keep each layer's input only and compute the layer again in the backward pass
         self.checkpoint_layers = False
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.understanding.hidden_size)
+        self.embed_tokens = unset_embedding(config.vocab_size, config.understanding.hidden_size)
         self.layers = nn.ModuleList(
             DecoderLayer(config, config.has_generation(index)) for index in range(config.layers)
         )

@@ -11,6 +11,7 @@ from charforge.bagel.config import BagelConfig
 from charforge.bagel.decoder import KeyValue, LanguageModel
 from charforge.bagel.layers import PositionTable, TimestepEmbedder
 from charforge.bagel.packing import Pack
+from charforge.bagel.products import PackedWeight
 from charforge.bagel.vision import Connector, VisionTower
 
 
@@ -37,6 +38,8 @@ class BagelModel(nn.Module):
     def __init__(self, config: BagelConfig) -> None:
         super().__init__()
         self.config = config
+        # second copies of the decoder's weights for fast inference, where charforge.bagel.blocks.pack_decoder made them
+        self.packed: dict[str, PackedWeight] = {}
         hidden, generation = config.understanding.hidden_size, config.generation.hidden_size
         self.language_model = LanguageModel(config)
         self.vit_model = VisionTower(config.vision)
@@ -50,6 +53,11 @@ class BagelModel(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.vae2llm.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the frozen base is held in, quantised matrices aside."""
+        return self.vae2llm.weight.dtype
 
     def forward(self, batch: Pack, cache: list[KeyValue] | None = None, head: bool = True) -> Output:
         """One pass over ``batch``; with ``cache`` its tokens also look back at the cached keys and values."""

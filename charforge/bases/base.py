@@ -40,14 +40,21 @@ class Base:
         return self.model.config
 
 
-def load_base(name: str, quantize: str | None = None, device: str = "cpu", int8_threshold: float = 0.0) -> Base:
+def load_base(
+    name: str,
+    quantize: str | None = None,
+    device: str = "cpu",
+    int8_threshold: float = 0.0,
+    dtype: torch.dtype | None = None,
+) -> Base:
     """Load ``mini``, ``bagel``, a registered base or a folder in the official layout, frozen, in evaluation mode.
 
-    Weights stream from disk to ``device`` one tensor at a time, quantised on the way when ``quantize`` is int8 or nf4
-    (``int8_threshold``: see charforge/bagel/quantize.py). The peak of host memory is what stays there, plus the largest
-    decoder matrix twice. Raises InputError for an unknown or malformed base, MachineError when weights cannot be had.
+    Weights stream from disk to ``device`` one tensor at a time, in ``dtype`` (by default what suits the device),
+    quantised on the way when ``quantize`` is int8 or nf4 (``int8_threshold``: see charforge/bagel/quantize.py). The
+    peak of host memory is what stays there, plus the largest decoder matrix twice. Raises InputError for an unknown or
+    malformed base, MachineError when weights cannot be had.
     """
-    dtype = compute_dtype(device)
+    dtype = dtype or compute_dtype(device)
     if name == "mini":
         ensure_language_weights()
     files = find_base(name)

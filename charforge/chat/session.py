@@ -9,7 +9,8 @@ from pathlib import Path
 from PIL import Image
 
 from charforge import grammar
-from charforge.adapter.lora import load_adapter
+from charforge.adapter.low_rank import load_adapter
+from charforge.bagel.blocks import pack_decoder
 from charforge.bases.base import Base, load_base
 from charforge.bases.prepare import contact_sheet, draw_many, draw_prompts, sized
 from charforge.bundle import read_bundle
@@ -84,5 +85,6 @@ def open_character(bundle: Path, adapter: bool = True, device: str | None = None
     if adapter:
         with tempfile.TemporaryDirectory() as scratch:
             opened.extract_adapter(Path(scratch))
-            load_adapter(base.model, Path(scratch))
+            load_adapter(base.model, Path(scratch), base.model.dtype)
+    base.model.packed = pack_decoder(base.model)
     return Session(base, manifest.to_character(), ChatSettings(**manifest.chat.model_dump()))

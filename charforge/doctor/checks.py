@@ -151,7 +151,7 @@ def library_checks(libraries: Sequence[Library]) -> list[Check]:
         for library in libraries
         if not library.fits
     ]
-    shown = ("transformers", "diffusers", "peft", "safetensors", "accelerate", "bitsandbytes")
+    shown = ("transformers", "peft", "safetensors", "accelerate", "bitsandbytes")
     right = [library for library in libraries if library.fits]
     named = ", ".join(f"{library.name} {library.installed}" for library in right if library.name in shown)
     line = f"{len(right)} of {len(libraries)} as required" + (f": {named}" if named else "")

@@ -146,7 +146,7 @@ def train_autoencoder(pictures: np.ndarray, recipe: AutoencoderRecipe, out: Path
         with native_autocast("cpu"):
             mean = model.moments(pixels).chunk(2, dim=1)[0].float()
             noise = torch.randn(mean.shape, generator=generator) * recipe.latent_noise
-            decoded = F.pixel_shuffle(model.kl.decoder(mean + noise), model.config.pixel_unshuffle).float()
+            decoded = model.decode_raw(mean + noise).float()
         channel_mean, channel_std = mean.mean((0, 2, 3)), mean.std((0, 2, 3))
         moments = channel_mean.pow(2).mean() + (channel_std - 1).pow(2).mean()
         loss = reconstruction_loss(decoded, pixels, recipe.edge_weight) + recipe.moment_weight * moments

@@ -20,7 +20,8 @@ from PIL import Image, ImageDraw
 from torch import nn
 
 from charforge import __version__
-from charforge.adapter.lora import adapter_off, rounded_to_bf16, save_adapter, with_values
+from charforge.adapter.lora import rounded_to_bf16, save_adapter, with_values
+from charforge.adapter.low_rank import adapter_off
 from charforge.bases.base import Base
 from charforge.bases.prepare import contact_sheet, draw_prompts
 from charforge.bundle import write_bundle

@@ -18,7 +18,7 @@ from charforge.bagel.prefixes import shared_rows, split_key
 from charforge.bagel.splits import LookSplit, Split, TextSplit, Trunk
 from charforge.bases.base import Base
 from charforge.errors import InputError
-from charforge.progress import counted
+from charforge.progress import counting
 from charforge.sample import Sample, Target
 from charforge.train.sft import Dataset
 
@@ -42,7 +42,7 @@ def texts_read_once(base: Base, data: Dataset, layers: int) -> Dataset:
     alone = [getattr(data, kind) for kind in KINDS]
     everything = [sample for group in (*alone, *data.replay_looks) for sample in group]
     made: list[Sample] = []
-    with counted("reading the texts through the layers that do not learn") as report:
+    with counting("reading the texts through the layers that do not learn") as report:
         for start in range(0, len(everything), AT_A_TIME):
             made += samples_with_trunks(base.model, everything[start : start + AT_A_TIME], layers)
             report(len(made), len(everything))
