@@ -43,6 +43,7 @@ from charforge.settings import read_settings
 from charforge.train.dataset import build_dataset, prepared_pictures, prepared_strangers
 from charforge.train.run import load_best
 from charforge.train.sft import Hooks, held_out, train_sft
+from charforge.train.trunk import texts_read_once
 
 ASSIGNMENTS = ["sft.pictures=0", "sft.replay_pictures=0", "sft.preview_every=100000"]
 UNSEEN = 12
@@ -99,11 +100,13 @@ def measure(
     pictures = prepared_pictures(base, character, scratch / "cache") | prepared_strangers(base, pairs + faces)
     pictures |= prepared_pictures(base, others, scratch / "unseen-cache") if others.pictures else {}
     data = build_dataset(base, pairs, pictures, settings.sft)
-    parameters = add_adapter(base.model, lora_config(settings.adapter.rank, settings.adapter.alpha), seed)
+    first_layer = settings.adapter.first_layer(base.config.layers)
+    lora = lora_config(settings.adapter.rank, settings.adapter.alpha, first_layer=first_layer)
+    parameters = add_adapter(base.model, lora, seed)
     if arm != "nothing":
         hooks = Hooks(lambda log: None, lambda judged, best: None, lambda step: None)
         folder = scratch / f"{character.name}-{arm}-{seed}"
-        train_sft(base.model, parameters, data, settings.sft, seed, folder, hooks)
+        train_sft(base.model, parameters, texts_read_once(base, data, first_layer), settings.sft, seed, folder, hooks)
         load_best(parameters, folder / "best.safetensors")
     ce, _ = held_out(base.model, data, settings.sft)
     return {
