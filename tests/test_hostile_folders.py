@@ -133,15 +133,15 @@ CASES: dict[str, tuple[Change, str, str, str, bool]] = {
     ),
     "a pipe": (many(remove("images/01.png"), lambda f: os.mkfifo(f / "images/01.png")), "images/01.png", "not a plain file", "replace it", True),
     "garbage": (replace("images/01.png", b"\0" * 900), "images/01.png", "is not a PNG", "replace or remove", True),
-    "zero bytes": (replace("images/01.png", b""), "images/01.png", "is not a PNG", "replace or remove", True),
+    "zero bytes": (replace("images/01.png", b""), "images/01.png", "is empty", "replace or remove", True),
     "torn": (replace("images/01.png", encoded(fine(1), "PNG")[:2000]), "images/01.png", "cannot be decoded", "replace or remove", True),
     "bomb": (replace("images/01.png", bomb()), "images/01.png", "million pixels", "replace or remove", True),
-    "gif named png": (replace("images/01.png", encoded(drawing(1), "GIF")), "images/01.png", "is a GIF", "save it as", True),
+    "gif named png": (replace("images/01.png", encoded(drawing(1), "GIF")), "images/01.png", "is a GIF", "01.gif", False),
     "animated": (
         many(remove("images/01.png"), save("images/01.webp", lambda: drawing(1), save_all=True, append_images=[drawing(5)])), "images/01.webp", "animated", "one frame", True,
     ),
     "jpeg named png": (replace("images/01.png", encoded(drawing(1), "JPEG")), "images/01.png", "is a JPEG", "01.jpg", False),
-    "a format that is not read": (replace("images/11.bmp", encoded(drawing(1), "BMP")), "images/11.bmp", "not read", "save it as", False),
+    "a format that is not read": (replace("images/11.psd", b"8BPS" + bytes(90)), "images/11.psd", "not read", "save it as", False),
     "tiny": (save("images/01.png", lambda: drawing(1, 16)), "images/01.png", "is tiny", "at least 64", True),
     "sixteen bit": (
         save("images/01.png", lambda: Image.fromarray(np.arange(6400, dtype=np.uint16).reshape(80, 80))), "images/01.png", "16 bits", "nothing to do", False,

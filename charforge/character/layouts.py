@@ -13,7 +13,9 @@ from charforge.character.cards.folder import folder_card, lorebook_facts
 from charforge.character.character import Dialogue
 from charforge.character.dialogues import dialogue_from_records, parse_text
 from charforge.character.json_lines import parse_jsonl
-from charforge.character.pictures import find_pictures, natural_key
+from charforge.character.ledger import Entry
+from charforge.character.listing import natural_key
+from charforge.character.picture_folder import find_pictures, read_pictures
 from charforge.character.profile import (
     Profile,
     guess_class_noun,
@@ -33,12 +35,14 @@ class Found:
     """What a layout reader found, before anything is checked against anything else."""
 
     profile: Profile
-    pictures: list[Path] = field(default_factory=list)
+    pictures: dict[str, Path] = field(default_factory=dict)
+    """File by the picture's name."""
     captions: dict[str, str] = field(default_factory=dict)
     dialogues: list[Dialogue] = field(default_factory=list)
     strict_images: bool = True
     """Whether a dialogue that names a missing picture is an error."""
     card: dict[str, Any] | None = None
+    entries: list[Entry] = field(default_factory=list)
 
 
 def read_own(folder: Path, problems: list[Problem]) -> Found:
@@ -62,30 +66,8 @@ def read_own(folder: Path, problems: list[Problem]) -> Found:
     if _exists(facts):
         profile.facts += parse_facts(read_text(folder, facts, problems) or "")
     profile.facts += lorebook_facts(folder, profile.name, problems)
-    images = folder / "images"
-    if not images.is_dir():
-        problems.append(Problem("images", "error", "is missing", "make a folder images/ with 10 pictures"))
-    elif not images.resolve().is_relative_to(folder.resolve()):
-        problems.append(
-            Problem("images", "error", "is a link that leads outside the character folder", "copy the pictures in")
-        )
-    else:
-        found.pictures = find_pictures(folder, images, problems)
-        names = {path.stem for path in found.pictures}
-        for path in found.pictures:
-            beside = path.with_suffix(".txt")
-            if _exists(beside):
-                text = read_text(folder, beside, problems)
-                found.captions[path.stem] = caption = " ".join((text or "").split())
-                if text is not None and not caption:
-                    problems.append(
-                        Problem(shown(folder, beside), "warning", "is empty", "write what varies in the picture")
-                    )
-        for path in sorted(images.glob("*.txt")):
-            if path.stem not in names:
-                problems.append(
-                    Problem(shown(folder, path), "warning", "is a caption without a picture", "add or remove one")
-                )
+    images = read_pictures(folder, problems)
+    found.pictures, found.captions, found.entries = images.pictures, images.captions, images.entries
     chats = [f"chats/{path.name}" for path in sorted((folder / "chats").glob("*.jsonl"))]
     for file in ("dialogues.jsonl", "dialogues.md", "dialogues.txt", *chats):
         if _exists(folder / file):
@@ -141,7 +123,7 @@ def read_rolescape(folder: Path, problems: list[Problem]) -> Found:
     else:
         fallback = folder.parent if folder.name in ("train", "test") else folder
         profile.name = fallback.name.split("-")[-1]
-    found.pictures = [path for path in find_pictures(folder, folder, problems) if path.stem.isdigit()]
+    found.pictures = {name: path for name, path in find_pictures(folder, folder, problems).items() if name.isdigit()}
     for path in sorted(folder.glob("*_t2i_instruction.json"), key=lambda path: natural_key(path.name))[:1]:
         record = _json_object(folder, path, problems)
         for item in record.get("t2i_instructions", []):

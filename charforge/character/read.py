@@ -55,8 +55,10 @@ def _read(folder: Path) -> tuple[Character | None, list[Problem]]:
                 "write character.md (charforge new DIR makes a folder with an example of every file)",
             )
         ]
-    problems.extend(check_pictures(folder, found.pictures))
-    names = [path.stem for path in found.pictures]
+    about_pictures, changes = check_pictures(folder, found.pictures.values())
+    problems.extend(about_pictures)
+    found.entries += changes
+    names = list(found.pictures)
     dialogues = check_images(found.dialogues, names, found.strict_images, problems)
     _check_whole(found, dialogues, problems)
     profile = found.profile
@@ -70,7 +72,7 @@ def _read(folder: Path) -> tuple[Character | None, list[Problem]]:
         opening=profile.opening,
         author=profile.author,
         license=profile.license,
-        pictures=tuple(Picture(p.stem, p, found.captions.get(p.stem) or None) for p in found.pictures),
+        pictures=tuple(Picture(name, path, found.captions.get(name)) for name, path in found.pictures.items()),
         dialogues=tuple(dialogues),
         folder=folder,
         card=found.card,
@@ -95,7 +97,7 @@ def _check_whole(found: Found, dialogues: list[Dialogue], problems: list[Problem
         )
     elif count < GOOD_NUMBER_OF_PICTURES:
         add("images", "warning", f"has {count} pictures", f"{GOOD_NUMBER_OF_PICTURES} pictures teach more")
-    bare = [path.name for path in found.pictures if not found.captions.get(path.stem)]
+    bare = [path.name for name, path in found.pictures.items() if not found.captions.get(name)]
     if bare:
         add(
             "images",
