@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from charforge.errors import InputError, from_os_error
+
 
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write ``content`` to ``path`` through a temporary file, fsync and rename."""
@@ -18,8 +20,16 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 def write_atomic_with(path: Path, writer: Callable[[Path], object]) -> None:
     """Let ``writer`` fill a temporary file beside ``path``, then fsync and rename it into place.
 
-    The temporary file is removed when ``writer`` fails; an existing ``path`` is then untouched.
+    The temporary file is removed when ``writer`` fails; an existing ``path`` is then untouched. Raises MachineError
+    for a full disk and InputError for a place that cannot be written to.
     """
+    try:
+        _write_atomic_with(path, writer)
+    except OSError as error:
+        raise from_os_error(error, path) from error
+
+
+def _write_atomic_with(path: Path, writer: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(handle)
@@ -41,6 +51,31 @@ def write_atomic_with(path: Path, writer: Callable[[Path], object]) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def check_output(path: Path, option: str = "--out") -> None:
+    """Raise InputError unless a file can be written at ``path``, before anything is computed. Nothing is created."""
+    try:
+        if path.is_dir():
+            raise InputError(f"{option} {path}: it is a folder; name a file, e.g. {path / 'pairs.jsonl'}")
+        if path.exists() and not path.is_file():
+            raise InputError(f"{option} {path}: it is not a plain file; name another")
+        parent = path.absolute().parent
+        # the nearest folder that is there: the others will be made
+        while not os.path.lexists(parent):
+            parent = parent.parent
+        if not parent.is_dir():
+            raise InputError(f"{option} {path}: {parent} is a file and no folder; name another place")
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise InputError(f"{option} {path}: nothing can be written in {parent}; name another place")
+        # names that no disk takes show only when they are looked for
+        os.path.lexists(path) or path.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise from_os_error(error, f"{option} {path}") from error
+    except ValueError as error:
+        raise InputError(f"{option} {str(path)!r}: this cannot be the name of a file; name another") from error
 
 
 def sha256_file(path: Path) -> str:

@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from charforge.bagel.model import BagelModel
 from charforge.errors import InputError
-from charforge.files import write_atomic, write_atomic_with
+from charforge.files import write_atomic
+from charforge.tensor_files import read_tensors, write_tensors
 
 # PEFT files name parameters as seen from a PeftModel; stock peft strips this again
 PREFIX = "base_model.model."
@@ -93,7 +93,7 @@ def save_adapter(
 ) -> None:
     """Write ``adapter_model.safetensors`` and ``adapter_config.json`` as stock peft reads them."""
     state = {name: tensor.to(dtype) for name, tensor in adapter_state(model).items()}
-    write_atomic_with(folder / WEIGHTS, lambda path: save_file(state, path, {"format": "pt"}))
+    write_tensors(folder / WEIGHTS, state, {"format": "pt"})
     plain = {key: value for key, value in config.to_dict().items() if _is_plain(value)}
     plain["base_model_name_or_path"] = base_name
     write_atomic(folder / CONFIG, json.dumps(plain, indent=2, sort_keys=True, default=str))
@@ -111,7 +111,7 @@ def load_adapter(model: BagelModel, folder: Path) -> LoraConfig:
     raw = json.loads((folder / CONFIG).read_text("utf-8"))
     config = lora_config(int(raw["r"]), int(raw["lora_alpha"]))
     add_adapter(model, config, seed=0)
-    load_adapter_state(model, load_file(folder / WEIGHTS))
+    load_adapter_state(model, read_tensors(folder / WEIGHTS, "train it again, or ask for a fresh export")[0])
     model.requires_grad_(False)
     return config
 

@@ -31,10 +31,14 @@ def bench(
     import json
 
     from charforge.bench.run import run_bench
+    from charforge.character.outputs import check_over_inputs
     from charforge.chat.session import default_device
     from charforge.cli.output import counting, print_json, say
-    from charforge.files import write_atomic
+    from charforge.files import check_output, write_atomic
 
+    if out is not None:
+        check_output(out)
+        check_over_inputs(out, [Path(preset)] if preset and preset.endswith(".toml") else [])
     result = run_bench(base, precision, default_device(), counting, preset, quick)
     if out is not None:
         write_atomic(out, json.dumps(result, indent=2) + "\n")

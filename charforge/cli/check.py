@@ -25,11 +25,11 @@ def check(
       charforge check ./mychar --json
     """
     from charforge.character import check_character, read_character
+    from charforge.character.judge_captions import judge_captions
     from charforge.character.judge_dialogues import judge_dialogues
     from charforge.character.judge_pictures import judge_pictures
     from charforge.cli.output import print_cost, print_json, print_pictures, print_problems, say, waiting
     from charforge.errors import InputError, Problem
-    from charforge.estimate import cost_of
     from charforge.resources import preset_path
     from charforge.settings import read_settings
 
@@ -47,9 +47,11 @@ def check(
         character = read_character(folder)
         pictures, about_pictures = judge_pictures(character)
         dialogues, about_dialogues = judge_dialogues(character)
-        problems += [*about_pictures, *about_dialogues]
+        problems += [*about_pictures, *judge_captions(character), *about_dialogues]
         cost = None
         if with_cost:
+            from charforge.estimate import cost_of
+
             with waiting("counting what training would take"):
                 cost = cost_of(character, settings)
         found = {

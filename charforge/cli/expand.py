@@ -47,16 +47,20 @@ def expand(
 
     from charforge.bases.own_pictures import own_captions
     from charforge.character import read_character
+    from charforge.character.outputs import check_pairs_outputs
     from charforge.cli.output import counting, print_json, say
+    from charforge.expand import dropped_file, summary, write_expansion
     from charforge.expand import expand as expand_character
-    from charforge.expand import summary, write_expansion
     from charforge.expand.authors import endpoint_author, self_author
     from charforge.expand.endpoint import Endpoint, EndpointSettings
     from charforge.expand.page import write_page
+    from charforge.files import check_output
 
     began = time.monotonic()
     character = read_character(folder)
+    check_output(out)
     kept = out.with_name(f"{out.stem}.written.jsonl")
+    check_pairs_outputs(folder, out, [kept, dropped_file(out), *([out.with_suffix(".html")] if page else [])])
     with counting("writing") as on_done:
         author = None
         if writer is Writer.self:

@@ -24,8 +24,13 @@ def imagine(
       charforge imagine wren.charx "smiling, in a forest" --out wren.png
       charforge imagine wren.charx "in space, holding a telescope" -n 4 --seed 7 --out sheet.png
     """
-    from charforge.chat.session import open_character
+    from charforge.character.outputs import check_over_inputs
     from charforge.cli.output import say
+    from charforge.files import check_output
+
+    check_output(out)
+    check_over_inputs(out, [bundle])
+    from charforge.chat.session import open_character
 
     session = open_character(bundle, adapter=not bare)
     session.imagine_file(prompt, seed, count, out, exactly)

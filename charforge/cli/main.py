@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import sys
 
 import typer
 
 from charforge.cli import base, bench, chat, check, doctor, eval, expand, imagine, inspect, new, train
+from charforge.cli.failures import run
 
 app = typer.Typer(
     name="charforge",
@@ -32,21 +32,10 @@ app.add_typer(base.app, name="base")
 
 
 def main() -> None:
-    """Entry point: errors meant for people become sentences and exit codes."""
-    from charforge.errors import CharforgeError
-
+    """Entry point: whatever goes wrong becomes a sentence and an exit code."""
     # bitsandbytes reports every missing optional kernel at import: nothing a user can act on
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    try:
-        app()
-    except CharforgeError as error:
-        from charforge.cli.output import print_error
-
-        print_error(error)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; run the same command again to go on\n")
-        sys.exit(130)
+    run(app)
 
 
 if __name__ == "__main__":

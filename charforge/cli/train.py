@@ -46,8 +46,13 @@ def train(
         )
         if stage == "sft":
             settings = settings.model_copy(update={"grpo": settings.grpo.model_copy(update={"iterations": 0})})
+        character = read_character(folder)
+        if pairs is not None:
+            from charforge.train.run import given_pairs
+
+            given_pairs(pairs, character, settings)
         with waiting("counting what training would take"):
-            cost = cost_of(read_character(folder), settings)
+            cost = cost_of(character, settings)
         if as_json:
             print_json({"cost": vars(cost)})
         else:

@@ -119,6 +119,8 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
 def read_pairs(path: Path) -> list[Pair]:
     """Read pairs back; every bad line is a problem with its number (InputError). Empty lines are skipped."""
     try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is not a plain file: name a file that charforge expand wrote.")
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(

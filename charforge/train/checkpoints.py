@@ -8,13 +8,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from charforge.files import write_atomic_with
+from charforge.errors import InputError
+from charforge.tensor_files import read_tensors, write_tensors
 
 OPTIMIZER = "optimizer."
+TORN = "remove it and run the same command again; this stage then begins anew"
 
 
 def save_checkpoint(
@@ -33,7 +33,7 @@ def save_checkpoint(
             state[f"{OPTIMIZER}{part}.{name}"] = torch.as_tensor(value).detach().cpu().contiguous().clone()
     state |= {f"other.{name}": tensor.detach().cpu().contiguous() for name, tensor in others.items()}
     metadata = {"step": str(step), "notes": json.dumps(notes)}
-    write_atomic_with(path, lambda temporary: save_file(state, temporary, metadata))
+    write_tensors(path, state, metadata)
 
 
 def load_checkpoint(
@@ -42,23 +42,27 @@ def load_checkpoint(
     optimizer: torch.optim.Optimizer,
     others: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> tuple[int, dict[str, object]]:
-    """Fill parameters, optimiser and ``others`` from ``path``; returns the step to go on from and the notes."""
-    state = load_file(path)
-    with torch.no_grad():
-        for name, tensor in others.items():
-            tensor.copy_(state[f"other.{name}"])
-        for name, parameter in parameters.items():
-            parameter.copy_(state[f"parameter.{name}"])
-    load_optimizer(optimizer, parameters, state)
-    with safe_open(path, framework="pt") as opened:
-        metadata = opened.metadata()
-    return int(metadata["step"]), json.loads(metadata["notes"])
+    """Fill parameters, optimiser and ``others`` from ``path``; returns the step to go on from and the notes.
+
+    Raises InputError when the file is damaged or holds other tensors.
+    """
+    state, metadata = read_tensors(path, TORN)
+    try:
+        with torch.no_grad():
+            for name, tensor in others.items():
+                tensor.copy_(state[f"other.{name}"])
+            for name, parameter in parameters.items():
+                parameter.copy_(state[f"parameter.{name}"])
+        load_optimizer(optimizer, parameters, state)
+        return int(metadata["step"]), json.loads(metadata["notes"])
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path} is not the checkpoint of this run: {TORN}") from error
 
 
 def load_best(parameters: dict[str, nn.Parameter], file: Path) -> None:
     """Put the best adapter in place of the last; without one (nothing improved) the last stays."""
     if file.exists():
-        state = load_file(file)
+        state, _ = read_tensors(file, TORN)
         for name, parameter in parameters.items():
             parameter.data.copy_(state[f"parameter.{name}"])
 
