@@ -13,16 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bundle_parts import RANK, A, B, adapter_bytes, manifest, png, safetensors
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from tiny import CONFIG, tiny_model
 from typer.testing import CliRunner
 
 from charforge.adapter.lora import adapter_shapes as loaded_shapes
 from charforge.adapter.lora import add_adapter, lora_config
 from charforge.bases.where import base_config
-from charforge.bundle import BundleError, Manifest, read_bundle, write_bundle
+from charforge.bundle import BundleError, read_bundle, write_bundle
 from charforge.bundle.adapter import LAYERS, adapter_shapes
 from charforge.bundle.manifest import (
     ADAPTER,
@@ -30,58 +30,11 @@ from charforge.bundle.manifest import (
     AVATAR,
     CARD,
     MANIFEST,
-    AdapterInfo,
-    BaseInfo,
-    CharacterInfo,
-    ChatInfo,
-    TrainingInfo,
 )
 from charforge.character import Dialogue, Turn
 from charforge.character.cards import card_charx, card_json, card_png
 from charforge.cli.main import app
 from charforge.errors import InputError
-
-A = "base_model.model.language_model.model.layers.0.self_attn.q_proj.lora_A.weight"
-B = "base_model.model.language_model.model.layers.0.self_attn.q_proj.lora_B.weight"
-RANK = 2
-
-
-def safetensors(tensors: dict[str, np.ndarray], dtype: str = "F32", extra: bytes = b"") -> bytes:
-    header, body = {}, b""
-    for name, array in tensors.items():
-        raw = array.tobytes()
-        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [len(body), len(body) + len(raw)]}
-        body += raw
-    encoded = json.dumps(header).encode()
-    return struct.pack("<Q", len(encoded)) + encoded + body + extra
-
-
-def adapter_bytes(layer: int = 0) -> bytes:
-    a, b = (name.replace("layers.0", f"layers.{layer}") for name in (A, B))
-    return safetensors({a: np.ones((RANK, 8), "<f4"), b: np.ones((8, RANK), "<f4")})
-
-
-def png(size: tuple[int, int] = (8, 8)) -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", size, (200, 30, 30)).save(out, "PNG")
-    return out.getvalue()
-
-
-def manifest() -> Manifest:
-    return Manifest(
-        charforge_version="0.1.0",
-        created="2026-11-23",
-        base=BaseInfo(name="nobodys", content_hash="ab" * 32, precision="bfloat16"),
-        adapter=AdapterInfo(rank=RANK, alpha=4),
-        character=CharacterInfo(
-            name="Pip", class_noun="clay robot", persona="Kind.", voice="Beeps.", appearance="Round.", opening="Beep!",
-            author="me", license="CC0-1.0", facts=("Pip lives in a jar.",),
-        ),
-        chat=ChatInfo(temperature=0.7, top_p=0.9, max_tokens=50),
-        training=TrainingInfo(seed=1, steps=2, best_step=2, pairs={"vqa": 3}, settings={}),
-        evaluation={"perplexity": 3.5, "image_loss": None},
-    )  # fmt: skip
-
 
 DIALOGUES = (Dialogue((Turn("user", "Hi"), Turn("character", "Beep, friend.")), "dialogues.jsonl:1"),)
 
