@@ -214,14 +214,18 @@ def test_a_linked_images_folder_is_refused(folder: Path, tmp_path: Path) -> None
 # words
 
 
-def test_a_wrong_encoding_names_the_line_and_the_remedy(folder: Path) -> None:
+def test_another_encoding_is_recognised_and_told_with_the_line(folder: Path) -> None:
     (folder / "facts.md").write_bytes("- one\n- caf\xe9\n".encode("latin-1"))
-    assert only(folder, "facts.md:2") == Problem("facts.md:2", "error", "is not UTF-8 text", "save the file as UTF-8")
+    problem = only(folder, "facts.md:2")
+    assert problem.level == "warning" and problem.problem == "is not UTF-8 text: it was read as cp1252"
+    assert read_character(folder).facts == ("one", "caf\xe9")
 
 
-def test_utf16_is_a_wrong_encoding_too(folder: Path) -> None:
-    (folder / "facts.md").write_bytes("- one".encode("utf-16-le"))
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_utf16_is_read_with_and_without_its_mark(folder: Path, encoding: str) -> None:
+    (folder / "facts.md").write_bytes("- one\n- caf\xe9\n".encode(encoding))
     assert "UTF-8" in only(folder, "facts.md").problem
+    assert read_character(folder).facts == ("one", "caf\xe9")
 
 
 def test_a_byte_order_mark_and_windows_newlines_are_fine(folder: Path) -> None:

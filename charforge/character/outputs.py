@@ -6,11 +6,12 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from charforge.character.contents import CHATS
 from charforge.character.listing import normal
 from charforge.character.picture_folder import PLACES
 from charforge.errors import InputError
 
-READ_FOLDERS = (*PLACES, "chats")
+READ_FOLDERS = (*PLACES, *CHATS)
 READ_STEMS = ("character", "facts", "dialogues", "lorebook", "card", "annotation", "charforge", "metadata")
 """Names that the reader of a character folder looks for: a result called so would be read as the user's next time."""
 

@@ -49,7 +49,7 @@ def expand(
     from charforge.character import read_character
     from charforge.character.outputs import check_pairs_outputs
     from charforge.cli.output import counting, print_json, say
-    from charforge.expand import dropped_file, summary, write_expansion
+    from charforge.expand import dropped_file, ledger_file, summary, write_expansion
     from charforge.expand import expand as expand_character
     from charforge.expand.authors import endpoint_author, self_author
     from charforge.expand.endpoint import Endpoint, EndpointSettings
@@ -60,7 +60,8 @@ def expand(
     character = read_character(folder)
     check_output(out)
     kept = out.with_name(f"{out.stem}.written.jsonl")
-    check_pairs_outputs(folder, out, [kept, dropped_file(out), *([out.with_suffix(".html")] if page else [])])
+    beside = [kept, dropped_file(out), ledger_file(out), *([out.with_suffix(".html")] if page else [])]
+    check_pairs_outputs(folder, out, beside)
     with counting("writing") as on_done:
         author = None
         if writer is Writer.self:
@@ -73,7 +74,7 @@ def expand(
         expansion = expand_character(character, seed, author, own_captions(base))
     write_expansion(out, expansion)
     figures = summary(expansion, character.name)
-    told = {**figures, "seconds": round(time.monotonic() - began, 1), "out": str(out)}
+    told = {**figures, "ledger": str(ledger_file(out)), "seconds": round(time.monotonic() - began, 1), "out": str(out)}
     if page:
         told["page"] = str(out.with_suffix(".html"))
         write_page(out.with_suffix(".html"), character, expansion)
@@ -86,4 +87,5 @@ def expand(
         say("\n".join(f"{count:5d}  {task}" for task, count in figures["tasks"].items()))
         for why, count in figures["dropped"].items():
             say(f"{count:5d}  dropped: {why}")
+        say(f"{figures['passed_over']:5d}  of your words in no pair, each with its reason: {ledger_file(out)}")
         say(f"{len(expansion.pairs)} pairs in {out}" + (f", to look through: {told['page']}" if page else ""))
