@@ -19,14 +19,20 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from charforge.bundle.write import character_card
-from charforge.character import check_character, read_character
-from charforge.character.cards import card_charx, card_json, card_png, parse_card, parse_lorebook, read_card_bytes
+from charforge.character import Dialogue, check_character, read_character
+from charforge.character.cards import (
+    Card,
+    card_charx,
+    card_json,
+    card_png,
+    convert,
+    parse_card,
+    parse_lorebook,
+    read_card_bytes,
+)
 from charforge.character.cards.containers import PNG
-from charforge.character.cards import Card
-from charforge.character.cards import convert
 from charforge.character.cards.macros import resolved
 from charforge.character.cards.write import as_v2, as_v3
-from charforge.character import Dialogue
 from charforge.character.notes import Notes
 from charforge.character.profile import Profile
 from charforge.character.speakers import Names
