@@ -82,9 +82,11 @@ def _look_into(folder: Path, path: Path, found: Contents, notes: Notes) -> None:
     if name in PLACES or _REPEATS.match(path.name):
         return
     if name not in CHATS:
-        if any(True for _ in files_in(path, nested=True)):
-            remedy = "conversations go into chats/, pictures into images/"
-            found.unread.append((path, "is a folder that is not read", remedy))
+        files = [file.relative_to(path).as_posix() for file in files_in(path, nested=True)]
+        if files:
+            what, remedy = "is a folder that is not read", "conversations go into chats/, pictures into images/"
+            notes.warn(path.name, what, remedy)
+            notes.pass_over(path.name, "", "file", ", ".join(files), what, remedy)
         return
     if not path.resolve().is_relative_to(folder.resolve()):
         notes.refuse(shown(folder, path), "is a link that leads outside the character folder", "copy the logs in")

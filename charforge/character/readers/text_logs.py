@@ -273,7 +273,7 @@ def _lines(section: _Section, file: str, names: Names, notes: Notes) -> list[tup
             lines[-1] = (empty, replace(last, text=joined, image=image_there or last.image))
             continue
         if mark.voice is None:
-            _outside(mark.raw, mark.number, file, names, notes)
+            _outside("\n".join([mark.raw, *mark.texts[1:]]), mark.number, file, names, notes)
             continue
         if mark.mood:
             notes.change(file, str(mark.number), "turn", f"the mood behind the name was left out: ({mark.mood})")
