@@ -60,12 +60,13 @@ def lorebook(folder: Path, entries: int) -> Path:
     """Wren's folder with a lorebook of so many entries of three sentences."""
     shutil.copytree(WREN, folder)
     chooser = random.Random(0)
+    names = list(dict.fromkeys(" ".join(chooser.sample(WORDS, 2)).title() for _ in range(2 * entries)))
     rows = {
         str(number): {
-            "key": [f"Place{number}"],
-            "content": f"Place{number} is a {chooser.choice(WORDS)}. " + talk(chooser, 9) + " " + talk(chooser, 7),
+            "key": [name],
+            "content": f"{name} is a {chooser.choice(WORDS)}. " + talk(chooser, 9) + " " + talk(chooser, 7),
         }
-        for number in range(entries)
+        for number, name in enumerate(names[:entries])
     }
     (folder / "lorebook.json").write_text(json.dumps({"entries": rows}))
     return folder

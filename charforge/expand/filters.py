@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from charforge.character import Character
-from charforge.expand.near_sets import NearSets, frequencies
+from charforge.expand.near_sets import NearSets
 from charforge.expand.pairs import TALK, Pair, leaked, prompt_key
 from charforge.words import word_set
 
@@ -146,7 +146,9 @@ def invented_names(text: str, known: frozenset[str]) -> list[str]:
 def grams(text: str) -> frozenset[str]:
     """The four-letter runs of a text in lower case without marks."""
     plain = " ".join(re.findall(r"\w+", text.lower()))
-    return frozenset(plain[start : start + 4] for start in range(max(1, len(plain) - 3)))
+    if len(plain) < 4:
+        return frozenset([plain])
+    return frozenset(map("".join, zip(plain, plain[1:], plain[2:], plain[3:], strict=False)))
 
 
 def overlap(one: frozenset[str], other: frozenset[str]) -> float:
@@ -179,12 +181,12 @@ class _Seen:
         if pair.parts in self._exact:
             return "exact duplicate"
         group = self._groups[_group(pair)]
-        key, asked, learned = prompt_key(asked_of(pair), name), grams(asked_of(pair)), grams(learned_of(pair))
+        key, asked, learned = prompt_key(asked_of(pair), name), grams(asked_of(pair)), learned_of(pair)
         # the user's own dialogues stay, however alike: only what was made from them is measured against them
         for other in () if pair.origin in self._own else group.near(key, asked):
             same = key == other.key or overlap(asked, other.asked) >= SIMILAR
             # a caption is the question: what it names is the picture, the same for all of the group
-            if same and (pair.images("draw") or key == other.key or overlap(learned, other.learned) >= SIMILAR):
+            if same and (pair.images("draw") or key == other.key or _says_the_same(learned, other.learned)):
                 return "near duplicate"
         self._exact.add(pair.parts)
         group.add(_Compared(key, asked, learned))
@@ -193,11 +195,15 @@ class _Seen:
 
 @dataclass(frozen=True)
 class _Compared:
-    """What two pairs are compared by."""
+    """What two pairs are compared by: the question's key and runs of letters, and what is learned."""
 
     key: str
     asked: frozenset[str]
-    learned: frozenset[str]
+    learned: str
+
+
+def _says_the_same(one: str, other: str) -> bool:
+    return overlap(grams(one), grams(other)) >= SIMILAR
 
 
 class _Group:
@@ -220,10 +226,10 @@ class _Group:
 
 def _groups(pairs: Sequence[Pair], threshold: float) -> dict[object, _Group]:
     """An empty group for each kind of pair."""
-    asked: dict[object, list[frozenset[str]]] = {}
+    counts: dict[object, Counter[str]] = {}
     for pair in pairs:
-        asked.setdefault(_group(pair), []).append(grams(asked_of(pair)))
-    return {group: _Group(threshold, frequencies(sets)) for group, sets in asked.items()}
+        counts.setdefault(_group(pair), Counter()).update(grams(asked_of(pair)))
+    return {group: _Group(threshold, frequency) for group, frequency in counts.items()}
 
 
 def _group(pair: Pair) -> object:
@@ -245,7 +251,7 @@ def duplicate_figures(pairs: Sequence[Pair], name: str) -> tuple[int, float]:
         near += any(
             key == other.key or overlap(asked, other.asked) >= NEARLY_THE_SAME for other in group.near(key, asked)
         )
-        group.add(_Compared(key, asked, frozenset()))
+        group.add(_Compared(key, asked, ""))
     return exact, near / len(pairs) if pairs else 0.0
 
 
