@@ -92,7 +92,7 @@ def dialogue(lines: Sequence[Line], origin: str, notes: Notes, strict: bool) -> 
             _leave(line, f"its dialogue {reason}", notes, remedy)
         return None
     if sides[-1].role == "user":
-        if strict:
+        if strict and any(line.voice == "user" for line in sides[-1].lines):
             notes.warn(origin, "ends with the user: the last line is not used", "write the reply to it")
         for line in sides.pop().lines:
             _leave(line, "nobody answers it", notes, "write the reply to it")

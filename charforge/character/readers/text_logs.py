@@ -289,7 +289,8 @@ def _blocks(lines: Sequence[tuple[bool, Line]]) -> list[list[Line]]:
     """A new dialogue begins where the user speaks after an empty line and a reply."""
     blocks: list[list[Line]] = []
     for after_empty, line in lines:
-        if not blocks or (line.voice == "user" and after_empty and blocks[-1][-1].voice == "character"):
+        answered = bool(blocks) and blocks[-1][-1].voice != "user" and any(x.voice == "character" for x in blocks[-1])
+        if not blocks or (line.voice == "user" and after_empty and answered):
             blocks.append([])
         blocks[-1].append(line)
     return blocks
