@@ -316,3 +316,51 @@ def test_pairs_that_charforge_wrote_are_not_read_as_dialogues(tmp_path: Path) ->
     (folder / "pairs.jsonl").write_text(json.dumps({"id": "a", "task": "vqa", "parts": []}))
     reading = read_folder(folder)
     assert reading.errors == () and [p.problem for p in reading.problems] == ["holds pairs that charforge wrote"]
+
+
+# a file that is something else, and more ways to write a name
+
+
+def test_a_name_with_a_tagline_in_a_log_is_the_character() -> None:
+    assert Names.of("Pip").role_of("Pip | your robot") == "character"
+    assert Names.of("Captain Pip").role_of("Captain Mox") is None
+
+
+def test_a_speaker_of_a_data_set_who_is_nobody_known_is_context() -> None:
+    said, _ = read({"conversations": [
+        {"from": "human", "value": "Tea?"}, {"from": "Mox", "value": "Rum!"}, {"from": "Pip", "value": "Always, beep."},
+    ]})  # fmt: skip
+    assert said == [[("user", "Tea?\nMox: Rum!"), ("character", "Always, beep.")]]
+
+
+def test_a_log_that_does_not_mark_the_user_names_it_in_its_header(tmp_path: Path) -> None:
+    lines = [
+        {"user_name": "Ann", "character_name": "Pip"},
+        {"name": "Ann", "mes": "Tea?"},
+        {"name": "Pip", "mes": "Always."},
+    ]
+    notes = Notes()
+    found = document("\n".join(json.dumps(line) for line in lines), "a.jsonl")
+    assert turns(read_conversations(found, PIP, notes).dialogues) == [[("user", "Tea?"), ("character", "Always.")]]
+
+
+def test_a_lorebook_that_is_called_a_card_is_told_as_what_it_is(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "pip")
+    (folder / "card.json").write_text(json.dumps({"entries": {"0": {"content": "x"}}}))
+    (error,) = read_folder(folder).errors
+    assert error == Problem("card.json", "error", "is a lorebook and no character card", "call it lorebook.json")
+
+
+def test_json_lines_under_the_name_of_a_text_are_read(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "pip")
+    (folder / "dialogues.jsonl").rename(folder / "dialogues.txt")
+    reading = read_folder(folder)
+    assert reading.problems == () and reading.character is not None and len(reading.character.dialogues) == 12
+
+
+def test_character_md_may_hold_macros_and_comments(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "pip")
+    path = folder / "character.md"
+    path.write_text(path.read_text().replace("Pip collects", "<!-- note --> {{char}} collects"))
+    character = read_folder(folder).character
+    assert character is not None and "harbour. Pip collects lost buttons" in character.persona

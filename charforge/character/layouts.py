@@ -13,8 +13,10 @@ from charforge.character.cards.card import Card
 from charforge.character.cards.containers import read_card
 from charforge.character.cards.convert import card_dialogues, card_profile, one_line
 from charforge.character.cards.lorebook import Told, parse_lorebook, told_by
+from charforge.character.cards.macros import resolved
 from charforge.character.character import Dialogue, Lore
 from charforge.character.check_images import check_images
+from charforge.character.cleaning import cleaned
 from charforge.character.contents import Contents
 from charforge.character.listing import natural_key
 from charforge.character.notes import Notes
@@ -29,7 +31,7 @@ from charforge.character.profile import (
 )
 from charforge.character.readers.documents import document
 from charforge.character.readers.messages import Conversations, from_records
-from charforge.character.readers.table import read_conversations
+from charforge.character.readers.table import format_of, read_conversations
 from charforge.character.readers.text_logs import read_text_log
 from charforge.character.speakers import Names
 from charforge.character.text_files import outside, read_text, shown
@@ -78,7 +80,7 @@ def read_own(folder: Path, contents: Contents, notes: Notes) -> Found:
     if profile.breed:
         profile.facts.insert(0, f"Breed: {profile.breed}")
     for path in contents.facts:
-        profile.facts += _facts(folder, path, notes)
+        profile.facts += _facts(folder, path, names.name, notes)
     _add(_lorebooks(folder, contents, names, notes), found)
     images = read_pictures(folder, notes.problems)
     found.pictures, found.captions = images.pictures, images.captions
@@ -103,12 +105,27 @@ def read_own(folder: Path, contents: Contents, notes: Notes) -> Found:
 def _own_profile(text: str, file: str, notes: Notes) -> Profile:
     profile = parse_character_md(text, file, notes.problems)
     profile.name = one_line(profile.name)
+    unknown: set[str] = set()
+    for key in ("persona", "voice", "appearance", "opening"):
+        setattr(profile, key, _plain(getattr(profile, key), profile.name, file, key, unknown, notes))
+    profile.facts = [_plain(fact, profile.name, file, "facts", unknown, notes) for fact in profile.facts]
+    if unknown:
+        told = ", ".join(f"{{{{{word}}}}}" for word in sorted(unknown)[:5])
+        notes.warn(file, f"has macros that are not known: {told}", "they were left out")
     for line, words in profile.unread:
         notes.pass_over(file, str(line), "sentence", words, "is not read there", "see the README for the sections")
     prose = (profile.persona, profile.voice, profile.appearance)
     notes.take(file, "sentence", sum(len(sentences(part)) for part in prose))
     notes.take(file, "fact", len(profile.facts))
     return profile
+
+
+def _plain(text: str, name: str, file: str, place: str, unknown: set[str], notes: Notes) -> str:
+    """Prose of the user's own without markup and macros, on one line."""
+    clean = cleaned(text)
+    if clean.removed:
+        notes.change(file, place, "sentence", f"{', '.join(clean.removed)} removed")
+    return " ".join(resolved(clean.text, name, "you", unknown).split())
 
 
 def _names(profile: Profile, card: Card | None) -> Names:
@@ -158,10 +175,11 @@ def _without_overridden(document: dict[str, Any], profile: Profile) -> dict[str,
     return {**document, "data": data}
 
 
-def _facts(folder: Path, path: Path, notes: Notes) -> list[str]:
+def _facts(folder: Path, path: Path, name: str, notes: Notes) -> list[str]:
     text = read_text(folder, path, notes.problems)
     facts, rest = facts_and_rest(text or "")
     file = shown(folder, path)
+    facts = [_plain(fact, name, file, "", set(), notes) for fact in facts]
     notes.take(file, "fact", len(facts))
     for line, words, reason in rest:
         notes.pass_over(file, str(line), "fact", words, reason)
@@ -210,11 +228,11 @@ def _conversations(folder: Path, path: Path, contents: Contents, names: Names, n
     file = shown(folder, path)
     if text is None:
         return Conversations()
-    if path.suffix.lower() in _TEXTS:
+    found = document(text, file) if path.suffix.lower() not in _TEXTS or text.lstrip()[:1] in ("{", "[") else None
+    if found is None or (path.suffix.lower() in _TEXTS and format_of(found.values) is None):
         log = path in contents.logs
         dialogues = read_text_log(text, file, names, notes, log=log, lenient=log)
         return Conversations(tuple(dialogues), strict=not log)
-    found = document(text, file)
     if not found.records and not found.torn:
         notes.warn(file, "is empty", "write dialogues into it, or remove it")
     return read_conversations(found, names, notes)
@@ -278,7 +296,7 @@ def read_rolescape(folder: Path, notes: Notes) -> Found:
         record = _json_object(folder, path, notes)
         for item in record.get("t2i_instructions", []):
             if isinstance(item, dict) and isinstance(item.get("t2i_instruction"), str):
-                found.captions[str(item.get("image_id"))] = " ".join(item["t2i_instruction"].split())
+                found.captions[str(item.get("image_id"))] = _string(item, "t2i_instruction")
         notes.take(shown(folder, path), "caption", len(found.captions))
     annotation = _json_object(folder, folder / "annotation.json", notes)
     profile.persona = _string(annotation, "description")
@@ -355,4 +373,4 @@ def _json_object(folder: Path, path: Path, notes: Notes) -> dict[str, Any]:
 
 def _string(record: dict[str, Any], key: str) -> str:
     value = record.get(key)
-    return " ".join(value.split()) if isinstance(value, str) else ""
+    return " ".join(cleaned(value).text.split()) if isinstance(value, str) else ""

@@ -43,10 +43,15 @@ def names_of(name: str, also: Iterable[str] = ()) -> frozenset[str]:
         if not whole:
             continue
         names.add(whole)
-        before = folded(re.split(r"\s*[|(,\[{]|\s+[-–—/]\s+", known.strip(" *_"))[0])
+        before = _before_bar(known)
         first = folded(re.split(r"[\s_]", before)[0])
         names |= {part for part in (before, first) if part and part not in _TITLES and part not in USER_ROLES}
     return frozenset(names)
+
+
+def _before_bar(name: str) -> str:
+    """ "Wren | a tinkerer" and "Wren (tired)" -> "wren"."""
+    return folded(re.split(r"\s*[|(,\[{]|\s+[-–—/]\s+", name.strip(" *_"))[0])
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class Names:
         if said in CHARACTER_ROLES:
             return "character"
         known = folded(word)
-        if known in self.character:
+        if known in self.character or _before_bar(word) in self.character:
             return "character"
         return "user" if known in self.users else None
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from charforge.character.cards.lorebook import REMEDY, Entry, book_entries
+from charforge.character.cards.lorebook import REMEDY, Entry, book_entries, is_lorebook
 from charforge.character.cleaning import encodable
 from charforge.errors import InputError
 
@@ -209,6 +209,8 @@ def parse_card(document: object, where: str) -> Card:
     if not isinstance(document, dict):
         raise InputError(f"{where} is not a character card (not a JSON object): {REMEDY}")
     known = card_format(document)
+    if known is None and is_lorebook(document):
+        raise InputError(f"{where} is a lorebook and no character card: call it lorebook.json")
     if known is None:
         raise InputError(f"{where} is not a character card (no name, no description): {REMEDY}")
     data = known.data(document)

@@ -37,6 +37,7 @@ def read_chat_log(found: Document, names: Names, notes: Notes) -> Conversations:
         notes.warn(found.place(where), f"is torn ({torn.reason}): the rest of the log is read", "export the chat again")
         notes.pass_over(found.file, where, "turn", torn.text, "is not JSON")
     messages: list[tuple[str, dict[str, Any], str]] = []
+    users = {folded(str(v["user_name"])) for v in found.values if isinstance(v, dict) and v.get("user_name")}
     for where, record in found.records:
         if not isinstance(record, dict) or not ("mes" in record or _HEADER_KEYS & set(record)):
             remedy = "look whether words are lost, or export the chat again"
@@ -50,7 +51,7 @@ def read_chat_log(found: Document, names: Names, notes: Notes) -> Conversations:
                 notes.pass_over(found.file, where, "turn", text, "a note of the front end")
     lines = said_by(
         [
-            (found.place(where), _voice(record), _name(record), text, _image(record, found.place(where), notes))
+            (found.place(where), _voice(record, users), _name(record), text, _image(record, found.place(where), notes))
             for where, record, text in messages
         ],
         names,
@@ -150,10 +151,12 @@ def _is_note(record: dict[str, Any]) -> bool:
     return kind in _FRONT_END_NOTES or (bool(record.get("is_system")) and named)
 
 
-def _voice(record: dict[str, Any]) -> Voice:
+def _voice(record: dict[str, Any], users: set[str]) -> Voice:
     if _kind(record) in _NARRATORS:
         return "other"
-    return "user" if record.get("is_user") else "character"
+    # some programs leave the mark out: then the header says who the user is
+    said = record.get("is_user", folded(_name(record)) in users)
+    return "user" if said else "character"
 
 
 def _name(record: dict[str, Any]) -> str:

@@ -107,7 +107,7 @@ def from_records(
     told: list[tuple[str, str]] = []
     unknown: set[str] = set()
     for position, record in enumerate(records, start=1):
-        line = _line(record, f"turn {position}", place, names, notes, told)
+        line = _line(record, f"turn {position}", place, names, notes, told, strict)
         if line is None:
             continue
         if isinstance(line, _Refused):
@@ -129,7 +129,7 @@ class _Refused:
 
 
 def _line(
-    record: Any, where: str, place: str, names: Names, notes: Notes, told: list[tuple[str, str]]
+    record: Any, where: str, place: str, names: Names, notes: Notes, told: list[tuple[str, str]], strict: bool
 ) -> Line | _Refused | None:
     """The line of one record; None when it holds no words of a dialogue."""
 
@@ -148,6 +148,8 @@ def _line(
         notes.pass_over(*place_parts(place), "turn", text or _written(record), "a tool says it")
         return None
     role = names.role_of(record["role"])
+    if role is None and not strict and text:
+        return Line(place, "other", record["role"].strip(), text.strip(), image)
     if role is None:
         return refused(f"{where} has the role {record['role']!r}", 'use "user" or "character"')
     for key in _REASONING:
@@ -194,7 +196,10 @@ def _content(record: Mapping[str, Any], place: str, notes: Notes) -> tuple[str |
         if isinstance(url, str):
             image = _image(url, place, notes) or image
         elif not isinstance(part.get("text"), str):
-            notes.pass_over(*place_parts(place), "turn", _written(part), f"a part of the type {part.get('type')!r}")
+            # an embedded file would fill the ledger
+            notes.pass_over(
+                *place_parts(place), "turn", _written(part)[:200], f"a part of the type {part.get('type')!r}"
+            )
     return "\n".join(texts), image
 
 

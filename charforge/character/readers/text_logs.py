@@ -145,9 +145,9 @@ def _mark(line: str, number: int, names: Names, after_empty: bool, last: str) ->
             re.sub(r"^[*_]{1,3}(?=\s|$)|^[*_\]】」\"”]{1,3}\s*(?=\S)(?<![*_])", "", said) if rest[:1] in _WRAP else said
         )
         role, mood = names.role_of(label), ""
-        if role is None and (moody := _MOOD.match(rest[: colon.start()])):
-            role = names.role_of(moody[1].strip(_WRAP))
-            label, mood = (moody[1].strip(_WRAP), moody[2]) if role is not None else (label, "")
+        moody = _MOOD.match(rest[: colon.start()]) if folded(label) not in names.character else None
+        if moody and (called := names.role_of(moody[1].strip(_WRAP))) is not None:
+            role, label, mood = called, moody[1].strip(_WRAP), moody[2]
         if role is not None:
             return _Mark(number, label, role, [said.strip()], after_empty, follows, line, mood)
         if unknown is None and _looks_like_a_name(label, said, colon[0]):
