@@ -5,6 +5,7 @@ person. And what was left over: every sentence of the user is used in a question
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from charforge import grammar
 from charforge.character import Character
@@ -28,10 +29,10 @@ def about_others(character: Character, ask: Callable[[str, str, str], bool]) -> 
     """Ask about every subject as often as there are forms; sentences share an answer while it stays short."""
     for subject, known in _by_subject(character.lore).items():
         forms = iter(_FORMS)
-        for answer, origin in _answers(known):
+        for answer in _answers(known):
             # a question that was asked already has another answer: take the next form
             for form in forms:
-                if ask(form.format(subject), answer, origin):
+                if ask(form.format(subject), answer.text, f"lore:{answer.numbers[0]}"):
                     break
 
 
@@ -42,17 +43,26 @@ def _by_subject(lore: Sequence[Lore]) -> dict[str, list[tuple[int, Lore]]]:
     return grouped
 
 
-def _answers(known: Sequence[tuple[int, Lore]]) -> list[tuple[str, str]]:
-    """(answer, origin): sentences one after the other, as many as fit."""
-    answers: list[tuple[str, str]] = []
+@dataclass(frozen=True)
+class _Answer:
+    """Sentences in one answer, and their numbers in the character's lore, from 1."""
+
+    text: str
+    numbers: tuple[int, ...]
+
+
+def _answers(known: Sequence[tuple[int, Lore]]) -> list[_Answer]:
+    """Sentences one after the other, as many in an answer as fit."""
+    answers: list[_Answer] = []
     for number, item in known:
         words = len(item.text.split())
         if words > LONGEST_ANSWER:
             continue
-        if answers and len(answers[-1][0].split()) + words <= LONGEST_ANSWER:
-            answers[-1] = (f"{answers[-1][0]} {ended(item.text)}", answers[-1][1])
+        if answers and len(answers[-1].text.split()) + words <= LONGEST_ANSWER:
+            last = answers.pop()
+            answers.append(_Answer(f"{last.text} {ended(item.text)}", (*last.numbers, number)))
         else:
-            answers.append((ended(item.text), f"lore:{number}"))
+            answers.append(_Answer(ended(item.text), (number,)))
     return answers
 
 
@@ -69,8 +79,11 @@ def unused_sentences(character: Character, answers: Sequence[str]) -> list[Entry
     def leave(file: str, place: str, text: str, reason: str, remedy: str) -> None:
         left.append(passed_over(file, place, "sentence", text, reason, remedy))
 
-    for item in character.lore:
-        if ended(item.text) not in said:
+    whole = set(answers)
+    grouped = [answer for known in _by_subject(character.lore).values() for answer in _answers(known)]
+    used = {number for answer in grouped if answer.text in whole for number in answer.numbers}
+    for number, item in enumerate(character.lore, start=1):
+        if number not in used:
             file, _, place = item.place.rpartition(":")
             if len(item.text.split()) > LONGEST_ANSWER:
                 leave(file, place, item.text, f"is longer than {LONGEST_ANSWER} words", "cut it into shorter sentences")
