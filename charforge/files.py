@@ -20,13 +20,13 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 def write_atomic_with(path: Path, writer: Callable[[Path], object]) -> None:
     """Let ``writer`` fill a temporary file beside ``path``, then fsync and rename it into place.
 
-    The temporary file is removed when ``writer`` fails; an existing ``path`` is then untouched. Raises MachineError
-    for a full disk and InputError for a place that cannot be written to.
+    The temporary file is removed when ``writer`` fails; an existing ``path`` is then untouched. An OSError names
+    ``path``, not the temporary file.
     """
     try:
         _write_atomic_with(path, writer)
     except OSError as error:
-        raise from_os_error(error, path) from error
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
 def _write_atomic_with(path: Path, writer: Callable[[Path], object]) -> None:

@@ -16,7 +16,7 @@ _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def write_tensors(path: Path, state: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write ``state`` to ``path``. Raises MachineError for a full disk, InputError for a place that takes no file."""
+    """Write ``state`` to ``path`` atomically. Raises OSError, also where the library makes an error of its own of it."""
 
     def write(temporary: Path) -> None:
         try:

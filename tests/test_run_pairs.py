@@ -11,7 +11,8 @@ from charforge.character import Character, read_character
 from charforge.errors import InputError
 from charforge.expand import expand, read_pairs, write_pairs
 from charforge.settings import Settings
-from charforge.train.run import given_pairs, open_run, run_identity, run_pairs
+from charforge.train.given import given_pairs
+from charforge.train.run import run_identity, run_pairs
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +31,7 @@ def test_a_fresh_run_expands_and_writes_the_page_and_an_edited_file_is_used(pip:
 def test_given_pairs_take_the_place_of_the_expansion_and_make_another_run(pip: Character, tmp_path: Path) -> None:
     given = tmp_path / "mine.jsonl"
     write_pairs(given, expand(pip).pairs[:5])
-    handed_in = given_pairs(given, pip, Settings())
-    assert run_pairs(tmp_path / "run", pip, Settings(), handed_in) == handed_in == read_pairs(given)
+    assert run_pairs(tmp_path / "run", pip, Settings(), given) == read_pairs(given)
     first = run_identity(pip, Settings(), given)
     write_pairs(given, expand(pip).pairs[:4])
     assert len({first, run_identity(pip, Settings(), given), run_identity(pip, Settings())}) == 3
@@ -41,6 +41,8 @@ def test_a_pair_with_a_picture_that_nobody_sent_stops_the_run(pip: Character, tm
     given = tmp_path / "mine.jsonl"
     write_pairs(given, expand(pip).pairs)
     given.write_text(given.read_text().replace('"image": "03"', '"image": "33"'))
+    with pytest.raises(InputError, match="'33', which nobody sent"):
+        run_pairs(tmp_path / "run", pip, Settings(), given)
     with pytest.raises(InputError, match="'33', which nobody sent"):
         given_pairs(given, pip, Settings())
 
@@ -60,28 +62,3 @@ def test_pairs_that_cannot_be_read_are_refused(pip: Character, tmp_path: Path, c
     (tmp_path / "mine.jsonl").write_bytes(content)
     with pytest.raises(InputError, match=words):
         given_pairs(tmp_path / "mine.jsonl", pip, Settings())
-
-
-def test_a_run_that_trained_nothing_does_not_block_its_folder(tmp_path: Path) -> None:
-    run, steps = tmp_path / "run", Settings().model_copy(update={"seed": 5})
-    open_run(run, Settings(), "first")
-    (run / "pairs").mkdir()
-    (run / "pairs/pairs.jsonl").write_text("edited by hand")
-    open_run(run, steps, "second")
-    assert (run / "identity.txt").read_text() == "second" and "seed = 5" in (run / "config.toml").read_text()
-    assert (run / "pairs-before-1/pairs.jsonl").read_text() == "edited by hand" and not (run / "pairs").exists()
-    (run / "checkpoints").mkdir()
-    (run / "checkpoints/last.safetensors").write_bytes(b"trained")
-    with pytest.raises(InputError, match="other settings"):
-        open_run(run, Settings(), "third")
-
-
-def test_a_start_that_was_cut_off_is_made_whole(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    open_run(run, Settings(), "it")
-    (run / "config.toml").unlink()
-    open_run(run, Settings(), "it")
-    assert (run / "config.toml").exists()
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="it is a file"):
-        open_run(tmp_path / "file", Settings(), "it")

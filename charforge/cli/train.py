@@ -48,7 +48,7 @@ def train(
             settings = settings.model_copy(update={"grpo": settings.grpo.model_copy(update={"iterations": 0})})
         character = read_character(folder)
         if pairs is not None:
-            from charforge.train.run import given_pairs
+            from charforge.train.given import given_pairs
 
             given_pairs(pairs, character, settings)
         with waiting("counting what training would take"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,6 @@ from charforge.sample import Sample, render
 from charforge.settings import ChatSettings, Settings, read_settings
 from charforge.train.dataset import read_prepared
 from charforge.train.losses import text_loss
-from charforge.train.result import read_result
 from charforge.train.rewards.judges import Judges, load_judges
 from charforge.train.rewards.likeness import nearest_similarity
 from charforge.train.rewards.scene import keyed_probabilities, scene_reward
@@ -152,4 +152,4 @@ def measured(opened: OpenRun, drawn: Drawn) -> dict[str, dict[str, float]]:
 
 def result_line(run: Path, metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
     """One entry of ``runs``."""
-    return {"run": str(run), "metrics": metrics, "result": read_result(run / "result.json")}
+    return {"run": str(run), "metrics": metrics, "result": json.loads((run / "result.json").read_text("utf-8"))}

@@ -8,13 +8,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from charforge.errors import InputError
-from charforge.tensor_files import read_tensors, write_tensors
+from charforge.tensor_files import write_tensors
 
 OPTIMIZER = "optimizer."
-TORN = "remove it and run the same command again; this stage then begins anew"
 
 
 def save_checkpoint(
@@ -42,27 +42,23 @@ def load_checkpoint(
     optimizer: torch.optim.Optimizer,
     others: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> tuple[int, dict[str, object]]:
-    """Fill parameters, optimiser and ``others`` from ``path``; returns the step to go on from and the notes.
-
-    Raises InputError when the file is damaged or holds other tensors.
-    """
-    state, metadata = read_tensors(path, TORN)
-    try:
-        with torch.no_grad():
-            for name, tensor in others.items():
-                tensor.copy_(state[f"other.{name}"])
-            for name, parameter in parameters.items():
-                parameter.copy_(state[f"parameter.{name}"])
-        load_optimizer(optimizer, parameters, state)
-        return int(metadata["step"]), json.loads(metadata["notes"])
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path} is not the checkpoint of this run: {TORN}") from error
+    """Fill parameters, optimiser and ``others`` from ``path``; returns the step to go on from and the notes."""
+    state = load_file(path)
+    with torch.no_grad():
+        for name, tensor in others.items():
+            tensor.copy_(state[f"other.{name}"])
+        for name, parameter in parameters.items():
+            parameter.copy_(state[f"parameter.{name}"])
+    load_optimizer(optimizer, parameters, state)
+    with safe_open(path, framework="pt") as opened:
+        metadata = opened.metadata()
+    return int(metadata["step"]), json.loads(metadata["notes"])
 
 
 def load_best(parameters: dict[str, nn.Parameter], file: Path) -> None:
     """Put the best adapter in place of the last; without one (nothing improved) the last stays."""
     if file.exists():
-        state, _ = read_tensors(file, TORN)
+        state = load_file(file)
         for name, parameter in parameters.items():
             parameter.data.copy_(state[f"parameter.{name}"])
 

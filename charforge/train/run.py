@@ -34,10 +34,10 @@ from charforge.settings import Settings, read_settings, settings_toml
 from charforge.train.checkpoints import load_best
 from charforge.train.dataset import build_dataset, prepared_pictures, prepared_strangers
 from charforge.train.finish import evaluate, make_bundle
+from charforge.train.given import check_pictures_of, given_pairs
 from charforge.train.memory import Memory
 from charforge.train.progress import Progress, peak_memory_gib
 from charforge.train.report import write_report
-from charforge.train.result import read_result
 from charforge.train.second_stage import run_scenes, second_stage, trained_pictures
 from charforge.train.sft import train_sft
 
@@ -67,8 +67,10 @@ def train_character(
     settings = read_settings(
         preset_path(preset), folder / "charforge.toml", overrides, base=base, seed=seed, quantize=quantize
     )
+    # all that is read is right before anything is created
     find_base(settings.base)
-    given = given_pairs(pairs_file, character, settings) if pairs_file is not None else None
+    if pairs_file is not None:
+        given_pairs(pairs_file, character, settings)
     identity = run_identity(character, settings, pairs_file)
     run = out or find_run(character, identity)
     check_run_folder(folder, run)
@@ -81,14 +83,14 @@ def train_character(
         )
     open_run(run, settings, identity)
     if result_file.exists():
-        metrics = read_result(result_file)
+        metrics = json.loads(result_file.read_text("utf-8"))
         if metrics["stage"] == "grpo" or not both:
             return TrainResult(run, run / f"{slug}.charx", metrics)
 
     began = time.time()
     with Progress(run) as progress:
         progress.begin("expanding", settings.sft.steps)
-        pairs = run_pairs(run, character, settings, given)
+        pairs = run_pairs(run, character, settings, pairs_file)
         scenes = run_scenes(run, character, settings.seed)
         progress.begin(f"loading {settings.base}", settings.sft.steps)
         loaded = sized(load_base(settings.base, settings.quantize, default_device()), settings.pictures)
@@ -148,7 +150,7 @@ def find_run(character: Character, identity: str) -> Path:
     unfinished = [
         path.parent
         for path in runs.glob(f"{slug}-*/identity.txt")
-        if path.read_bytes() == identity.encode() and not (path.parent / "result.json").exists()
+        if path.read_text("utf-8") == identity and not (path.parent / "result.json").exists()
     ]
     if unfinished:
         return max(unfinished, key=lambda path: path.stat().st_mtime)
@@ -159,62 +161,21 @@ def find_run(character: Character, identity: str) -> Path:
 
 
 def open_run(run: Path, settings: Settings, identity: str) -> None:
-    """Begin or continue a run folder. Raises InputError when it belongs to another job that has trained something.
-
-    A run of another job that came to no checkpoint is begun anew: its pairs are kept under another name, perhaps
-    somebody has edited them.
-    """
-    known, config = run / "identity.txt", run / "config.toml"
-    if run.exists() and not run.is_dir():
-        raise InputError(f"--out {run}: it is a file; name a folder")
-    if not known.exists() and run.exists() and any(run.iterdir()):
-        raise InputError(f"{run} is not empty and is no run of charforge: choose a new --out")
-    if known.exists() and known.read_bytes() != identity.encode():
-        if (run / "result.json").exists() or any((run / "checkpoints").rglob("*.safetensors")):
+    """Begin or continue a run folder. Raises InputError when it belongs to another job."""
+    known = run / "identity.txt"
+    if known.exists():
+        if known.read_text("utf-8") != identity:
             raise InputError(
                 f"{run} holds a run with other settings or another character: choose a new --out, or remove it"
             )
-        _set_aside(run / "pairs")
-        config.unlink(missing_ok=True)
-        known.unlink()
-    # the identity first: a folder with it is known as ours, whatever comes next
-    if not known.exists():
-        write_atomic(known, identity)
-    if not config.exists():
-        write_atomic(config, settings_toml(settings))
+        return
+    if run.exists() and any(run.iterdir()):
+        raise InputError(f"{run} is not empty and is no run of charforge: choose a new --out")
+    write_atomic(run / "config.toml", settings_toml(settings))
+    write_atomic(known, identity)
 
 
-def _set_aside(folder: Path) -> None:
-    """Give a folder another name, the first that is free: ``pairs`` becomes ``pairs-before-1``."""
-    if folder.exists():
-        number = 1
-        while (aside := folder.with_name(f"{folder.name}-before-{number}")).exists():
-            number += 1
-        folder.rename(aside)
-
-
-def given_pairs(file: Path, character: Character, settings: Settings) -> list[Pair]:
-    """The pairs that a person hands in, checked: every picture in them is the character's, or the base's own.
-
-    Raises InputError with the line of what is wrong.
-    """
-    pairs = read_pairs(file)
-    if not pairs:
-        raise InputError(f"{file} holds no pairs: name a file that charforge expand wrote")
-    check_pictures_of(pairs, character, settings)
-    return pairs
-
-
-def check_pictures_of(pairs: list[Pair], character: Character, settings: Settings) -> None:
-    """Raises InputError for a picture that nobody sent."""
-    known = {picture.name for picture in character.pictures} | set(own_captions(settings.base))
-    for pair in pairs:
-        for name in (*pair.images("look"), *pair.images("draw")):
-            if name not in known:
-                raise InputError(f"pair {pair.id} names the picture {name!r}, which nobody sent: mend or remove it")
-
-
-def run_pairs(run: Path, character: Character, settings: Settings, given: list[Pair] | None) -> list[Pair]:
+def run_pairs(run: Path, character: Character, settings: Settings, given: Path | None) -> list[Pair]:
     """The run's pairs; an existing file, perhaps edited by hand before continuing, is used as it is.
 
     Otherwise the ``given`` ones, or those of the template writer. Raises InputError for a picture that nobody sent.
@@ -222,7 +183,7 @@ def run_pairs(run: Path, character: Character, settings: Settings, given: list[P
     file = run / "pairs" / "pairs.jsonl"
     if not file.exists():
         if given is not None:
-            write_pairs(file, given)
+            write_pairs(file, read_pairs(given))
         else:
             expansion = expand(character, settings.seed, strangers=own_captions(settings.base))
             write_page(file.with_suffix(".html"), character, expansion)
