@@ -16,7 +16,7 @@ _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def write_tensors(path: Path, state: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write ``state`` to ``path`` atomically. Raises OSError, also where the library makes an error of its own of it."""
+    """Write ``state`` to ``path`` atomically. Raises OSError, also where the library has an error of its own."""
 
     def write(temporary: Path) -> None:
         try:
