@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from folders import CAPTIONS, drawing, make_folder
+from folders import CAPTIONS, dialogue_line, drawing, make_folder
 from laid_out import WREN, lay_out
 from PIL import Image, ImageCms, PngImagePlugin
 
-from charforge.character import load_picture
+from charforge.character import load_picture, read_folder
 from charforge.character.listing import is_system_path
 from charforge.character.picture_folder import PictureFiles, read_pictures
 from charforge.character.picture_kinds import FORMATS, reads_heic, what_it_is
@@ -106,9 +106,27 @@ def test_a_heic_picture_under_another_name_is_told_with_the_remedy(tmp_path: Pat
         assert "charforge[heic]" in problem.remedy and problem.level == "error"
 
 
-def test_a_card_among_the_pictures_stays_a_picture(tmp_path: Path) -> None:
-    found, _ = read(lay_out("12h-png-card-in-images", tmp_path / "wren"))
-    assert list(found.pictures) == [*NUMBERED, "11"]
+def test_a_card_among_the_pictures_that_shows_one_of_them_is_used_once(tmp_path: Path) -> None:
+    folder = lay_out("12h-png-card-in-images", tmp_path / "wren")
+    reading = read_folder(folder)
+    assert reading.character is not None and not reading.errors
+    assert [picture.name for picture in reading.character.pictures] == NUMBERED
+    (entry,) = [entry for entry in reading.ledger.passed_over if entry.kind == "picture"]
+    assert (entry.file, entry.reason) == ("images/11.png", "is the character card, and the same picture as 01.png")
+    with (folder / "dialogues.jsonl").open("a") as file:
+        file.write(dialogue_line("Your card?", "By my left spanner, here.", "11") + "\n")
+    # a picture that was sent is wanted under its name
+    assert any("same picture as 01.png" in problem.problem for problem in read_folder(folder).errors)
+
+
+def test_what_a_phone_does_to_all_its_pictures_is_told_once(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "pip")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for number in range(1, 11):
+        drawing(number).save(folder / f"images/{number:02d}.png", exif=exif)
+    (problem,) = read_folder(folder).problems
+    assert problem.problem == "is turned by its EXIF tag and is used upright (and 9 more like it)"
 
 
 # what is no picture is named

@@ -6,7 +6,6 @@ operating system are never listed.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from charforge.character.cards.card import looks_like_card
 from charforge.character.cards.containers import carries_card
 from charforge.character.cards.lorebook import is_lorebook
+from charforge.character.json_text import parse_json
 from charforge.character.listing import files_in, is_system_name, natural_key
 from charforge.character.notes import Notes
 from charforge.character.picture_folder import PLACES
@@ -148,7 +148,7 @@ def _sort_json(folder: Path, path: Path, found: Contents, notes: Notes) -> None:
         return
     found.texts[path] = text
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except (ValueError, RecursionError):
         if format_of(document(text, path.name).values) is not None:
             # JSON Lines under another name

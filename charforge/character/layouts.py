@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from charforge.character.character import Dialogue, Lore
 from charforge.character.check_images import check_images
 from charforge.character.cleaning import cleaned
 from charforge.character.contents import Contents
+from charforge.character.json_text import parse_json
 from charforge.character.listing import natural_key
 from charforge.character.notes import Notes
 from charforge.character.picture_folder import find_pictures, read_pictures
@@ -194,7 +194,7 @@ def _lorebooks(folder: Path, contents: Contents, names: Names, notes: Notes) -> 
         if text is None:
             continue
         try:
-            value = json.loads(text)
+            value = parse_json(text)
         except (ValueError, RecursionError):
             notes.refuse(file, "is not JSON", "export it again from the program it comes from")
             notes.pass_over(file, "", "file", path.name, "is not JSON")
@@ -288,7 +288,6 @@ def read_rolescape(folder: Path, notes: Notes) -> Found:
         profile.name = fallback.name.split("-")[-1]
     pictures = find_pictures(folder, folder, notes.problems)
     found.pictures = {name: path for name, path in pictures.items() if name.isdigit()}
-    notes.take("images", "picture", len(found.pictures))
     for name, path in pictures.items():
         if name not in found.pictures:
             notes.pass_over(shown(folder, path), "", "picture", path.name, "pictures of this layout are numbered")
@@ -360,7 +359,7 @@ def _json_object(folder: Path, path: Path, notes: Notes) -> dict[str, Any]:
     if text is None:
         return {}
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except (ValueError, RecursionError) as error:
         where = f"{shown(folder, path)}:{getattr(error, 'lineno', 1)}"
         notes.refuse(where, "is not JSON", "use the file as released")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from charforge.character.character import Voice
 from charforge.character.ledger import Entry, Kind, changed, passed_over, taken
+from charforge.character.picture_kinds import SUFFIXES
 from charforge.errors import Problem
 
 MOST_ALIKE = 5
@@ -49,9 +51,8 @@ def gathered(problems: Iterable[Problem]) -> list[Problem]:
     """Problems with no flood: what stands on more than five lines of a file is one line with a count."""
     groups: dict[tuple[str, str, str, str], list[Problem]] = {}
     for problem in problems:
-        file = re.sub(r":(?:(?:line|entry|item|scene|message) )?\d+$", "", problem.file)
-        alike = re.sub(r"\d+|'[^']*'", "#", problem.problem)
-        groups.setdefault((file, problem.level, alike, re.sub(r"\d+|'[^']*'", "#", problem.remedy)), []).append(problem)
+        key = (_source(problem.file), problem.level, _alike(problem.problem), _alike(problem.remedy))
+        groups.setdefault(key, []).append(problem)
     out: list[Problem] = []
     for group in groups.values():
         if len(group) <= MOST_ALIKE:
@@ -62,3 +63,14 @@ def gathered(problems: Iterable[Problem]) -> list[Problem]:
             Problem(first.file, first.level, f"{first.problem} (and {len(group) - 1} more like it)", first.remedy)
         )
     return out
+
+
+def _source(place: str) -> str:
+    """The file of a line, and the folder of a picture: ten pictures of one phone have the same to tell."""
+    file = re.sub(r":(?:(?:line|entry|item|scene|message) )?\d+$", "", place)
+    return str(PurePosixPath(file).parent) if PurePosixPath(file).suffix.lower() in SUFFIXES else file
+
+
+def _alike(text: str) -> str:
+    """The text without what differs from line to line: numbers, names in quotes, names of files."""
+    return re.sub(r"\S+\.\w{2,4}\b|\d+|'[^']*'", "#", text)

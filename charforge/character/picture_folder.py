@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from charforge.character.cards.containers import png_carries_card
+from charforge.character.json_text import parse_json
 from charforge.character.ledger import Entry, passed_over, taken
 from charforge.character.listing import files_in, is_system_name, is_utf8, natural_key, normal
 from charforge.character.picture_kinds import FORMATS, SUFFIXES, UNREAD_SUFFIXES, readable_suffixes, what_it_is
@@ -62,7 +62,6 @@ def read_pictures(folder: Path, problems: list[Problem]) -> PictureFiles:
     tables = [path for path in (_table(folder), *map(_table, {p.parent for p in listed})) if path is not None]
     for table in dict.fromkeys(tables):
         _read_table(folder, table, found, problems)
-    found.entries.append(taken("images" if place is None else place.name, "picture", len(found.pictures)))
     found.entries.append(taken("images" if place is None else place.name, "caption", len(found.captions)))
     return found
 
@@ -268,7 +267,7 @@ def _rows(table: Path, text: str) -> Iterable[tuple[int, dict[str, Any] | None]]
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                row = json.loads(line)
+                row = parse_json(line)
             except (ValueError, RecursionError):
                 row = None
             yield number, row if isinstance(row, dict) else None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from charforge.character.ledger import Entry, changed
+from charforge.character.ledger import Entry, changed, passed_over
 from charforge.character.picture_kinds import FORMATS, what_it_is
 from charforge.character.text_files import shown
 from charforge.errors import InputError, Problem
@@ -58,29 +58,40 @@ def load_picture(path: Path) -> Image:
         raise InputError(f"{path.name} {problem.problem}: {problem.remedy}.", [problem]) from refused
 
 
-def check_pictures(folder: Path, paths: Iterable[Path]) -> tuple[list[Problem], list[Entry]]:
+def check_pictures(
+    folder: Path, paths: Iterable[Path], cards: Collection[Path] = ()
+) -> tuple[list[Problem], list[Entry]]:
     """Look at every picture once, pixels included: problems, and what is changed before a picture is used.
 
-    Errors stop a training; warnings say what will be done.
+    Errors stop a training; warnings say what will be done. Where one of ``cards`` shows the same as another picture,
+    it is passed over as a picture.
     """
     problems: list[Problem] = []
     entries: list[Entry] = []
     seen: dict[str, Path] = {}
-    for path in paths:
+    for path in sorted(paths, key=lambda path: path in cards):
         name = shown(folder, path)
         try:
             prepared = _prepare(path)
         except _Refused as refused:
             problems.append(Problem(name, "error", str(refused), refused.remedy))
             continue
-        problems += _judged(name, path, prepared, seen)
+        key = hashlib.sha256(f"{prepared.image.size}".encode() + prepared.image.tobytes()).hexdigest()
+        if key in seen and path in cards:
+            reason = f"is the character card, and the same picture as {seen[key].name}"
+            entries.append(passed_over(name, "", "picture", path.name, reason))
+            continue
+        if key in seen:
+            problems.append(Problem(name, "error", f"is the same picture as {seen[key].name}", "remove one of the two"))
+        seen.setdefault(key, path)
+        problems += _judged(name, path, prepared)
         for change in prepared.changes:
             problems.append(Problem(name, "warning", change, "nothing to do; the file stays as it is"))
             entries.append(changed(name, "", "picture", change))
     return problems, entries
 
 
-def _judged(name: str, path: Path, prepared: Prepared, seen: dict[str, Path]) -> list[Problem]:
+def _judged(name: str, path: Path, prepared: Prepared) -> list[Problem]:
     problems: list[Problem] = []
     image, suffixes = prepared.image, FORMATS[prepared.format]
     if path.suffix.lower() not in suffixes:
@@ -89,10 +100,6 @@ def _judged(name: str, path: Path, prepared: Prepared, seen: dict[str, Path]) ->
     if min(image.size) < MIN_SIDE:
         told = f"is tiny ({image.width} x {image.height} pixels)"
         problems.append(Problem(name, "error", told, f"use a picture of at least {MIN_SIDE} x {MIN_SIDE} pixels"))
-    key = hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
-    if key in seen:
-        problems.append(Problem(name, "error", f"is the same picture as {seen[key].name}", "remove one of the two"))
-    seen.setdefault(key, path)
     return problems
 
 

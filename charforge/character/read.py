@@ -13,6 +13,7 @@ from charforge.character.ledger import Ledger
 from charforge.character.notes import Notes, gathered
 from charforge.character.pictures import check_pictures
 from charforge.character.speakers import CHARACTER_ROLES, USER_ROLES, cast_of
+from charforge.character.text_files import shown
 from charforge.errors import InputError, Problem
 
 FEWEST_PICTURES = 4
@@ -96,9 +97,14 @@ def _read(folder: Path, notes: Notes) -> Character | None:
             notes.warn(path.name, reason, remedy)
             notes.pass_over(path.name, "", "file", path.name, reason, remedy)
         return None
-    about_pictures, changes = check_pictures(folder, found.pictures.values())
+    sent = {turn.image for dialogue in found.dialogues for turn in dialogue.turns}
+    spare = [path for name, path in found.pictures.items() if path in contents.cards and name not in sent]
+    about_pictures, entries = check_pictures(folder, found.pictures.values(), spare)
     own.problems += about_pictures
-    own.entries += changes
+    own.entries += entries
+    unused = {entry.file for entry in entries if not entry.taken}
+    found.pictures = {name: path for name, path in found.pictures.items() if shown(folder, path) not in unused}
+    own.take("images", "picture", len(found.pictures))
     _check_whole(found, found.dialogues, own)
     notes.problems += own.problems
     profile = found.profile

@@ -12,13 +12,13 @@ zip behind a picture, Agnai or Pygmalion, neither keeps what it does not know, a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from charforge.character.cards.lorebook import REMEDY, Entry, book_entries, is_lorebook
 from charforge.character.cleaning import encodable
+from charforge.character.json_text import parse_json
 from charforge.errors import InputError
 
 V1_FIELDS = ("name", "description", "personality", "scenario", "first_mes", "mes_example")
@@ -176,7 +176,7 @@ def unwrapped(document: object) -> tuple[object, tuple[str, ...]]:
     for _ in range(3):
         if isinstance(document, str) and document.lstrip().startswith("{"):
             try:
-                document = json.loads(document)
+                document = parse_json(document)
             except (ValueError, RecursionError):
                 return document, remarks
             remarks = (*remarks, "is a card written as a string inside JSON")
@@ -184,7 +184,7 @@ def unwrapped(document: object) -> tuple[object, tuple[str, ...]]:
             return document, remarks
         if isinstance(document.get("data"), str) and document["data"].lstrip().startswith("{"):
             try:
-                document = {**document, "data": json.loads(document["data"])}
+                document = {**document, "data": parse_json(document["data"])}
             except (ValueError, RecursionError):
                 return document, remarks
             remarks = (*remarks, 'has its "data" as a string of JSON')

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import json
 import stat
 import struct
 import zipfile
@@ -18,6 +17,7 @@ from typing import Any
 from charforge.character.cards.card import Card, parse_card
 from charforge.character.cards.lorebook import REMEDY
 from charforge.character.cleaning import decoded
+from charforge.character.json_text import parse_json
 from charforge.character.listing import is_system_path
 from charforge.errors import InputError
 
@@ -266,7 +266,7 @@ def _json(data: bytes, where: str) -> tuple[Any, tuple[str, ...]]:
     if text is None:
         raise InputError(f"{where} holds a card that is not UTF-8 text: {REMEDY}")
     try:
-        document = json.loads(text.text)
+        document = parse_json(text.text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where} holds a card that is not JSON: {REMEDY}") from error
     return document, (f"is not UTF-8 text: it was read as {text.encoding}",) if text.encoding != "utf-8" else ()

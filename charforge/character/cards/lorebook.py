@@ -7,7 +7,6 @@ They differ in what they call things; entries are read by whatever name is there
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 from charforge.character.cards.macros import resolved
 from charforge.character.character import Lore
 from charforge.character.cleaning import cleaned, tidied
+from charforge.character.json_text import parse_json
 from charforge.character.notes import Notes
 from charforge.character.profile import key_values, sentences
 from charforge.character.speakers import Names, folded
@@ -245,7 +245,7 @@ def _object(text: str) -> dict[str, Any] | None:
     if not text.lstrip().startswith("{"):
         return None
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

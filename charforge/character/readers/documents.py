@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from charforge.character.json_text import parse_json
 from charforge.character.notes import Notes
 
 
@@ -55,7 +56,7 @@ def document(text: str, file: str) -> Document:
         if not line.strip():
             continue
         try:
-            found.records.append((str(number), json.loads(line)))
+            found.records.append((str(number), parse_json(line)))
         except (ValueError, RecursionError) as error:
             found.torn.append(Torn(number, getattr(error, "msg", "nested too deeply"), line))
     whole = _whole(text) if found.torn or _is_one_list(found) else None
@@ -68,7 +69,7 @@ def _is_one_list(found: Document) -> bool:
 
 def _whole(text: str) -> list[tuple[str, Any]] | None:
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except (ValueError, RecursionError):
         return None
     if isinstance(value, list):
