@@ -17,8 +17,10 @@ from bundle_parts import RANK, A, B, adapter_bytes, manifest, png, safetensors
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny import CONFIG, tiny_model
+from tiny_base import tiny_base
 from typer.testing import CliRunner
 
+from charforge import grammar
 from charforge.adapter.lora import adapter_shapes as loaded_shapes
 from charforge.adapter.lora import add_adapter, lora_config
 from charforge.bases.where import base_config
@@ -33,6 +35,7 @@ from charforge.bundle.manifest import (
 )
 from charforge.character import Dialogue, Turn
 from charforge.character.cards import card_charx, card_json, card_png
+from charforge.chat.session import open_character
 from charforge.cli.main import app
 from charforge.errors import InputError
 
@@ -343,6 +346,25 @@ def test_an_ordinary_card_is_named_as_one(tmp_path: Path, kind: str) -> None:
     assert f"charforge chat {path} --bare" in problem["remedy"] and "charforge train" in problem["remedy"]
     with pytest.raises(InputError, match="ordinary character card"):
         read_bundle(path)
+
+
+def test_a_card_speaks_through_the_bare_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("charforge.chat.session.load_base", lambda name, *_: asked.append(name) or tiny_base())
+    for kind in ("json", "png", "charx"):
+        (tmp_path / f"pip.{kind}").write_bytes(ordinary_card(kind))
+        session = open_character(tmp_path / f"pip.{kind}", adapter=False, device="cpu")
+        assert grammar.system_prompt(session.character).startswith("You are Pip")
+        assert "A robot." in session.character.persona
+    assert asked == ["mini"] * 3
+    with pytest.raises(InputError, match="ordinary character card"):
+        open_character(tmp_path / "pip.json", adapter=True, device="cpu")
+
+
+def test_a_card_without_a_name_speaks_for_nobody(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps({"spec": "chara_card_v2", "data": {"name": " ", "description": "x"}}))
+    with pytest.raises(InputError, match="has no name"):
+        open_character(tmp_path / "x.json", adapter=False, device="cpu")
 
 
 def test_a_bundle_that_lost_its_manifest_is_no_ordinary_card(good: Path, tmp_path: Path) -> None:

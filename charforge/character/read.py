@@ -71,8 +71,11 @@ def check_character(folder: Path | str) -> list[Problem]:
 
 def _read(folder: Path, notes: Notes) -> Character | None:
     if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
-        notes.refuse(str(folder), what, "name the folder of a character (see: charforge new)")
+        if folder.exists():
+            remedy = "put it into a folder with about 10 pictures in images/, and name that folder"
+            notes.refuse(str(folder), "is a file and no folder", remedy)
+        else:
+            notes.refuse(str(folder), "does not exist", "name the folder of a character (see: charforge new)")
         return None
     if not os.access(folder, os.R_OK | os.X_OK):
         notes.refuse(str(folder), "cannot be read", "make the folder readable for you")

@@ -9,11 +9,13 @@ import typer
 
 
 def chat(
-    bundle: Annotated[Path, typer.Argument(help="the character's .charx bundle")],
+    bundle: Annotated[Path, typer.Argument(help="the character's .charx bundle; with --bare also a character card")],
     say: Annotated[str | None, typer.Option(help="one turn: say this, print the reply, leave")] = None,
     seed: Annotated[int, typer.Option(help="same seed, same reply and picture")] = 0,
     pictures: Annotated[Path, typer.Option(help="folder for the pictures it sends")] = Path("pictures"),
-    bare: Annotated[bool, typer.Option("--bare", help="the base without the adapter, for comparison")] = False,
+    bare: Annotated[
+        bool, typer.Option("--bare", help="the base without the adapter; takes any character card too")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="with --say: the reply as JSON on stdout")] = False,
 ) -> None:
     """Talk to a character. It answers in text, and in pictures when it wants to show something.

@@ -37,7 +37,7 @@ def inspect(
     problems = []
     if known_config(base.name) is None:
         told = f"was made for the base {base.name}, which is not known here: its adapter was held against itself only"
-        remedy = f"register the base with `charforge base add FOLDER --name {base.name}`"
+        remedy = "to use it, have that base here under the same name or path"
         problems.append({"file": str(bundle), "level": "warning", "problem": told, "remedy": remedy})
     if as_json:
         print_json({"ok": True, "problems": problems, **manifest.model_dump()})
