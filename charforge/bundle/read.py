@@ -148,7 +148,7 @@ def _read_members(path: Path) -> dict[str, bytes]:
 
 def _is_folder(info: zipfile.ZipInfo) -> bool:
     """Whether a member is the entry of a folder, as programs write them that zip a bundle anew."""
-    return info.is_dir() and not info.file_size
+    return info.filename.endswith("/") and not info.file_size
 
 
 def _named(infos: list[zipfile.ZipInfo]) -> list[tuple[str, zipfile.ZipInfo]]:

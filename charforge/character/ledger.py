@@ -18,6 +18,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from charforge.character.cleaning import encodable
+
 Kind = Literal["turn", "fact", "sentence", "picture", "caption", "field", "file"]
 """``field`` is a part of a card, such as its description; ``sentence`` a sentence of prose or of a lorebook entry."""
 
@@ -92,12 +94,12 @@ def taken(file: str, kind: Kind, count: int = 1) -> Entry:
 
 def changed(file: str, place: str, kind: Kind, how: str, count: int = 1) -> Entry:
     """Of what was taken (and is counted by ``taken``), ``count`` things were changed: ``how`` says in what way."""
-    return Entry(file, place, kind, True, reason=how, count=count)
+    return Entry(file, encodable(place), kind, True, reason=encodable(how), count=count)
 
 
 def passed_over(file: str, place: str, kind: Kind, text: str, reason: str, remedy: str = "") -> Entry:
     """One thing that is not in the character: its words or name, why not, and what to do about it."""
-    return Entry(file, place, kind, False, text, reason, remedy)
+    return Entry(file, encodable(place), kind, False, encodable(text), encodable(reason), encodable(remedy))
 
 
 def joined(ledgers: Iterable[Ledger]) -> Ledger:

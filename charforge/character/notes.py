@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from charforge.character.character import Voice
+from charforge.character.cleaning import encodable
 from charforge.character.ledger import Entry, Kind, changed, passed_over, taken
 from charforge.character.picture_kinds import SUFFIXES
 from charforge.errors import Problem
@@ -50,7 +51,7 @@ class Notes:
 def gathered(problems: Iterable[Problem]) -> list[Problem]:
     """Problems with no flood: what stands on more than five lines of a file is one line with a count."""
     groups: dict[tuple[str, str, str, str], list[Problem]] = {}
-    for problem in problems:
+    for problem in map(_in_one_line, problems):
         key = (_source(problem.file), problem.level, _alike(problem.problem), _alike(problem.remedy))
         groups.setdefault(key, []).append(problem)
     out: list[Problem] = []
@@ -63,6 +64,12 @@ def gathered(problems: Iterable[Problem]) -> list[Problem]:
             Problem(first.file, first.level, f"{first.problem} (and {len(group) - 1} more like it)", first.remedy)
         )
     return out
+
+
+def _in_one_line(problem: Problem) -> Problem:
+    """The problem in words that every file and terminal can hold, whatever was quoted in it."""
+    words = (" ".join(encodable(text).split()) for text in (problem.problem, problem.remedy))
+    return Problem(problem.file, problem.level, *words)
 
 
 def _source(place: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from charforge.character.cards.containers import png_carries_card
+from charforge.character.cleaning import tidied
 from charforge.character.json_text import parse_json
 from charforge.character.ledger import Entry, passed_over, taken
 from charforge.character.listing import files_in, is_system_name, is_utf8, natural_key, normal
@@ -214,7 +215,7 @@ def _read_captions(folder: Path, captions: list[Path], found: PictureFiles, prob
             used.add(path)
             text = read_text(folder, path, problems)
             if text is not None and text.strip():
-                found.captions[name] = " ".join(text.split())
+                found.captions[name] = " ".join(tidied(text).split())
             elif text is not None:
                 problems.append(Problem(shown(folder, path), "warning", "is empty", "write what varies in the picture"))
             break
@@ -275,4 +276,4 @@ def _rows(table: Path, text: str) -> Iterable[tuple[int, dict[str, Any] | None]]
 
 def _first_text(row: dict[str, Any] | None) -> str:
     values = (row.get(key) for key in _TEXT_KEYS) if row else ()
-    return next((" ".join(value.split()) for value in values if isinstance(value, str) and value.strip()), "")
+    return next((" ".join(tidied(value).split()) for value in values if isinstance(value, str) and value.strip()), "")

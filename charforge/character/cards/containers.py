@@ -227,7 +227,7 @@ def _card_member(members: list[zipfile.ZipInfo], where: str) -> zipfile.ZipInfo:
     own = [
         member
         for member in members
-        if not member.is_dir() and not is_system_path(member.filename) and _stays_inside(member.filename)
+        if not member.filename.endswith("/") and not is_system_path(member.filename) and _stays_inside(member.filename)
     ]
     at_root = [member for member in own if member.filename == "card.json"]
     named = at_root or [member for member in own if PurePosixPath(member.filename).name.lower() == "card.json"]
