@@ -128,12 +128,12 @@ def changed_json(content: bytes, rng: random.Random, others: Sequence[bytes]) ->
     lines = content.split(b"\n")
     try:
         return _dumped(_changed(json.loads(content), rng))
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     at = rng.randrange(len(lines))
     try:
         lines[at] = _dumped(_changed(json.loads(lines[at]), rng))
-    except ValueError:
+    except (ValueError, RecursionError):
         return with_text(content, rng, others)
     return b"\n".join(lines)
 
@@ -245,7 +245,7 @@ def rehashed(members: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
                 manifest = json.loads(data)
                 manifest["members"] = {n: hashlib.sha256(d).hexdigest() for n, d in members if n != name}
                 data = json.dumps(manifest).encode()
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, RecursionError):
                 pass
         out.append((name, data))
     return out

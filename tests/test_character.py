@@ -107,7 +107,7 @@ def save_cut(path: Path) -> None:
     [
         (lambda p: p.write_bytes(b"no picture at all"), "error", "is not a PNG, JPEG or WebP"),
         (lambda p: p.write_bytes(b""), "error", "is empty (0 bytes)"),
-        (save_cut, "error", "cannot be decoded"),
+        (save_cut, "error", "is cut off"),
         (save_bomb, "error", "promises more than 64 million pixels"),
         (save_gif, "error", "is animated"),
         (save_animated_webp, "error", "is animated"),

@@ -86,6 +86,20 @@ def test_half_characters_get_neither_into_captions_nor_into_the_ledger(tmp_path:
         f"{problem.problem}{problem.remedy}".encode()
 
 
+def test_half_characters_get_neither_into_places_nor_before_the_words_of_others(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "pip")
+    entry = {"uid": 0, "key": ["Gull"], "content": "The gull is loud.", "disable": False, "comment": "Gull"}
+    (folder / "lorebook.json").write_text(json.dumps({"entries": {"\ud800": entry}}))
+    messages = [
+        {"name": "Pip", "is_user": False, "mes": "Beep."}, {"name": "You", "is_user": True, "mes": "Tea?"},
+        {"name": "\ud800 Gull", "is_user": False, "mes": "Kraa."}, {"name": "Pip", "is_user": False, "mes": "Soon."},
+    ]  # fmt: skip
+    (folder / "Pip - 2024.jsonl").write_text("\n".join(map(json.dumps, messages)))
+    character = read_folder(folder).character
+    assert character is not None and character.lore
+    assert "Kraa" in written(character)
+
+
 def test_half_characters_do_not_get_into_what_a_card_is_written_back_as(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "pip")
     document = {**CARD, "data": {**CARD["data"], "creator_notes": "x\ud800", "extensions": {"a\ud800": ["\udfff"]}}}

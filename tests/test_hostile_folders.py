@@ -135,7 +135,7 @@ CASES: dict[str, tuple[Change, str, str, str, bool]] = {
     "a pipe": (many(remove("images/01.png"), lambda f: os.mkfifo(f / "images/01.png")), "images/01.png", "not a plain file", "replace it", True),
     "garbage": (replace("images/01.png", b"\0" * 900), "images/01.png", "is not a PNG", "replace or remove", True),
     "zero bytes": (replace("images/01.png", b""), "images/01.png", "is empty", "replace or remove", True),
-    "torn": (replace("images/01.png", encoded(fine(1), "PNG")[:2000]), "images/01.png", "cannot be decoded", "replace or remove", True),
+    "torn": (replace("images/01.png", encoded(fine(1), "PNG")[:2000]), "images/01.png", "is cut off", "copy it again", True),
     "bomb": (replace("images/01.png", bomb()), "images/01.png", "million pixels", "replace or remove", True),
     "gif named png": (replace("images/01.png", encoded(drawing(1), "GIF")), "images/01.png", "is a GIF", "01.gif", False),
     "animated": (

@@ -56,25 +56,28 @@ def judge_captions(character: Character) -> list[Problem]:
     """Warnings about the captions as a whole, with what to do. Nothing for fewer than ``FEWEST`` captions."""
     captions = [picture.caption for picture in character.pictures if picture.caption]
     names = [picture.name for picture in character.pictures if picture.caption]
-    if len(captions) < FEWEST:
+    of = len(captions)
+    if of < FEWEST:
         return []
     problems: list[Problem] = []
 
     def warn(problem: str, remedy: str) -> None:
         problems.append(Problem("captions", "warning", problem, remedy))
 
-    of = len(captions)
     foreign = foreign_words(captions, character.name)
+    shared = shared_phrases([_without_foreign(text) for text in captions], character.name, character.class_noun)
+    left = without_phrases(captions[0], [*foreign, *shared])
+    example = f'; the caption of {names[0]} would then be "{left}"' if left else ""
     if foreign:
         told = f"have words that other trainers ask for: {_listed(foreign)}"
-        warn(told, "remove them: charforge puts name and class in front, and its base knows no such words")
-    shared = shared_phrases([_without_foreign(text) for text in captions], character.name, character.class_noun)
+        remedy = "remove them: charforge puts name and class in front, and its base knows no such words"
+        warn(told, remedy + ("" if shared else example))
     if shared:
         least = min(shared.values())
         how_many = f"all {of}" if least == of else f"{least} or more of {of}"
         told = f"the same words stand in {how_many} captions: {_listed(shared)}"
         remedy = f"leave them out of all captions: what never varies is then learned with the name {character.name}"
-        warn(told, f"{remedy}, and comes without being asked for")
+        warn(told, f"{remedy}, and comes without being asked for{example}")
     traits = [trait for trait in lasting_traits(captions, character.appearance) if trait not in " ".join(shared)]
     if traits:
         told = f"say how {character.name} always looks: {_listed(traits)}"
@@ -102,6 +105,18 @@ def foreign_words(captions: Sequence[str], name: str) -> list[str]:
 
 def _without_foreign(caption: str) -> str:
     return _TRIGGERS.sub(" ", caption)
+
+
+def without_phrases(caption: str, phrases: Sequence[str]) -> str:
+    """The caption without the parts between commas that say nothing beside ``phrases``, and without trigger words."""
+    kept = []
+    for part in _without_foreign(caption).split(","):
+        rest = " ".join(_words(part))
+        for phrase in sorted(phrases, key=len, reverse=True):
+            rest = re.sub(rf"(?<!\w){re.escape(' '.join(_words(phrase)))}(?!\w)", " ", rest)
+        if set(rest.split()) - _SMALL:
+            kept.append(" ".join(part.split()))
+    return ", ".join(kept)
 
 
 def shared_phrases(captions: Sequence[str], name: str, noun: str) -> dict[str, int]:

@@ -147,6 +147,8 @@ def _decoded(file: io.BufferedReader, plugin: str) -> Prepared:
         raise _Refused("does not fit into memory", "save it smaller: 4096 pixels a side are plenty") from error
     except Exception as error:
         # decoders of damaged files raise whatever their parsers meet (struct.error, KeyError, SyntaxError, ...)
+        if "truncated" in str(error):
+            raise _Refused("is cut off: the end of the file is missing", "copy it again, or remove it") from error
         raise _Refused(_why(error, plugin)) from error
 
 

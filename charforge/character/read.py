@@ -72,7 +72,7 @@ def check_character(folder: Path | str) -> list[Problem]:
 def _read(folder: Path, notes: Notes) -> Character | None:
     if not folder.is_dir():
         if folder.exists():
-            remedy = "put it into a folder with about 10 pictures in images/, and name that folder"
+            remedy = "put it into a folder with about 10 pictures in images/, and name that (see: charforge new)"
             notes.refuse(str(folder), "is a file and no folder", remedy)
         else:
             notes.refuse(str(folder), "does not exist", "name the folder of a character (see: charforge new)")

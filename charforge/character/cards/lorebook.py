@@ -91,7 +91,7 @@ def parse_entries(rows: list[tuple[str, Any]]) -> tuple[Entry, ...]:
         content = _content(row)
         if content is None:
             continue
-        entries.append(Entry(without_decorators(content), _keys(row), _enabled(row), _title(row), place))
+        entries.append(Entry(without_decorators(content), _keys(row), _enabled(row), _title(row), tidied(place)))
     return tuple(entries)
 
 
