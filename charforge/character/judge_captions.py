@@ -1,7 +1,7 @@
 """Captions judged before training: they should say what varies in a picture, and nothing else.
 
 What stands in every caption is learned with those words and not with the name: asked for by name alone, the character
-comes without it. docs/captions.md says what was tried, and how often this is right.
+comes without it. docs/log.md ("Caption lint") says how often this is right.
 """
 
 from __future__ import annotations
