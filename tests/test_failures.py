@@ -13,6 +13,7 @@ import torch
 from folders import make_folder
 from typer.testing import CliRunner
 
+from charforge.character import check_character
 from charforge.cli import failures
 from charforge.cli.main import app
 from charforge.errors import InputError, MachineError, from_os_error
@@ -68,6 +69,19 @@ def test_earlier_pairs_are_replaced_also_inside_the_folder(tmp_path: Path) -> No
         result = CliRunner().invoke(app, ["expand", str(folder), "--out", str(folder / "pairs.jsonl"), "--no-page"])
         assert result.exit_code == 0, result.exception
     assert len(read_pairs(folder / "pairs.jsonl")) > 100
+    # what lies beside them is not taken for the character's
+    (folder / "pairs.html").write_text("the page")
+    run = folder / "runs" / "pip-1"
+    run.mkdir(parents=True)
+    (run / "config.toml").write_text("")
+    (run / "identity.json").write_text("{}")
+    told = [problem.file for problem in check_character(folder)]
+    assert told == ["pairs.jsonl"]
+
+
+def test_pairs_are_not_written_where_their_page_goes(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "pip")
+    assert "ends in .jsonl" in refusal("expand", str(folder), "--out", str(tmp_path / "pairs.html"))
 
 
 def test_a_run_is_not_put_among_the_pictures(tmp_path: Path) -> None:

@@ -236,6 +236,17 @@ def test_pictures_beside_the_folder_of_the_pictures_are_told(tmp_path: Path) -> 
     assert told(problems, "Best.png") == ["lies beside the folder of the pictures and is not read"]
 
 
+@pytest.mark.parametrize("name", ["photos", "5_pip hat"])
+def test_a_second_folder_of_pictures_is_told(tmp_path: Path, name: str) -> None:
+    folder = make_folder(tmp_path / "pip")
+    (folder / name).mkdir()
+    assert told(read(folder)[1], name) == []
+    drawing(44).save(folder / name / "01.png")
+    found, problems = read(folder)
+    assert told(problems, name) == ["is a second folder of pictures and is not read"]
+    assert [entry.file for entry in found.entries if not entry.taken] == [name]
+
+
 def test_a_second_caption_is_passed_over_with_its_words(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "pip")
     (folder / "images/01.caption").write_text("other words")

@@ -21,6 +21,7 @@ from charforge.character.picture_folder import PLACES
 from charforge.character.picture_kinds import SUFFIXES
 from charforge.character.readers.documents import document
 from charforge.character.readers.table import format_of
+from charforge.character.results import is_result
 from charforge.character.text_files import read_text, shown
 
 CHATS = ("chats", "chat", "logs")
@@ -62,7 +63,7 @@ def contents_of(folder: Path, notes: Notes) -> Contents:
     found.dialogues = [path for name in _OWN for path in by_name.get(name, ())]
     known = {found.character, *found.facts, *found.dialogues}
     for path in listed:
-        if path in known or _NO_CONTENT.match(path.name):
+        if path in known or _NO_CONTENT.match(path.name) or is_result(path):
             continue
         if path.is_dir():
             _look_into(folder, path, found, notes)

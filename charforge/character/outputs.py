@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from charforge.character.contents import CHATS
 from charforge.character.listing import normal
 from charforge.character.picture_folder import PLACES
+from charforge.character.results import holds_pairs
 from charforge.errors import InputError
 
 READ_FOLDERS = (*PLACES, *CHATS)
@@ -21,7 +21,9 @@ def check_pairs_outputs(folder: Path, out: Path, others: Sequence[Path]) -> None
 
     Pairs that an earlier run wrote may be replaced, also inside the folder. Raises InputError.
     """
-    again = _holds_pairs(out)
+    if out in others:
+        raise InputError(f"--out {out}: the page to look through would have this name; name a file that ends in .jsonl")
+    again = holds_pairs(out)
     inputs = [path for path in folder.rglob("*") if path.is_file()]
     for path in (out, *others):
         over = _same_file(path, inputs)
@@ -79,15 +81,3 @@ def _inside(folder: Path, path: Path) -> Path | None:
     """``path`` relative to ``folder``, links followed; None when it lies elsewhere."""
     real, root = path.resolve(), folder.resolve()
     return real.relative_to(root) if real.is_relative_to(root) else None
-
-
-def _holds_pairs(path: Path) -> bool:
-    """Whether a file begins with one of our pairs."""
-    if not path.is_file():
-        return False
-    try:
-        with path.open("rb") as file:
-            row = json.loads(file.readline(1 << 20).decode("utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(row, dict) and {"id", "task", "parts"} <= set(row)

@@ -60,6 +60,10 @@ def read_pictures(folder: Path, problems: list[Problem]) -> PictureFiles:
     for path in at_top:
         told = "lies beside the folder of the pictures and is not read"
         _pass_over(found, problems, folder, path, told, f"move it into {places[0].name}/, or remove it")
+    for other in (path for path in _folders(folder) if path not in places and _may_hold_pictures(path)):
+        if _listed(folder, other, True, problems):
+            told = "is a second folder of pictures and is not read"
+            _pass_over(found, problems, folder, other, told, f"move what is in it into {places[0].name}/")
     tables = [path for path in (_table(folder), *map(_table, {p.parent for p in listed})) if path is not None]
     for table in dict.fromkeys(tables):
         _read_table(folder, table, found, problems)
@@ -77,6 +81,10 @@ def find_pictures(folder: Path, directory: Path, problems: list[Problem]) -> dic
 def _place(folder: Path) -> Path | None:
     by_name = {path.name.casefold(): path for path in sorted(_folders(folder), reverse=True)}
     return next((by_name[name] for name in PLACES if name in by_name), None)
+
+
+def _may_hold_pictures(path: Path) -> bool:
+    return path.name.casefold() in PLACES or _REPEATS.match(path.name) is not None
 
 
 def _folders(folder: Path) -> list[Path]:
