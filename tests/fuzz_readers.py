@@ -45,6 +45,21 @@ from charforge.settings import read_settings
 SECONDS_A_CASE = 8
 SECONDS_WITHOUT_A_WORD = 40
 MEMORY = 4 << 30
+ODD_NAMES = (
+    "a\nb",
+    "\udcff",
+    "e\u0301",
+    "[red]x[",
+    " ",
+    "x" * 200,
+    "-rf",
+    "..x",
+    "\u202ex",
+    "card",
+    "01",
+    "1" * 60,
+    "%s",
+)
 
 
 class Hang(BaseException):
@@ -109,15 +124,15 @@ TARGETS: dict[str, Callable[[Path, int], object]] = {
 # one case
 
 
-def lay(seed: Seed, content: bytes, scratch: Path) -> Path:
-    """The input on disk: a folder with one file of it changed, or the file alone."""
+def lay(seed: Seed, content: bytes, scratch: Path, name: str = "") -> Path:
+    """The input on disk: a folder with one file of it changed, perhaps under another ``name``, or the file alone."""
     if seed.target != "folder":
         path = scratch / seed.file
         path.write_bytes(content)
         return path
     folder = scratch / "pip"
     base_folder(folder, seed.without)
-    path = folder / seed.file
+    path = folder / (Path(seed.file).parent / name if name else seed.file)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return folder
@@ -128,8 +143,10 @@ def run_case(number: int, seed_value: int, keep: Path | None = None) -> tuple[Se
     rng = random.Random(f"{seed_value}:{number}")
     seed = rng.choice(SEEDS)
     content = mutated(seed.content, rng, [other.content for other in SEEDS if other.target == seed.target])
+    suffix = Path(seed.file).suffix
+    name = f"{rng.choice(ODD_NAMES)}{rng.choice((suffix, suffix, suffix.upper(), ''))}" if rng.random() < 0.05 else ""
     with tempfile.TemporaryDirectory() as scratch:
-        path = lay(seed, content, Path(scratch))
+        path = lay(seed, content, Path(scratch), name)
         outcome = attempt(lambda: TARGETS[seed.target](path, number))
     if keep is not None and outcome.kind not in ("read", "refused"):
         keep.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from charforge.character import check_character
 from charforge.cli import failures
 from charforge.cli.main import app
-from charforge.errors import InputError, MachineError, from_os_error
+from charforge.cli.output import print_error
+from charforge.errors import InputError, MachineError, Problem, from_os_error
 from charforge.expand import read_pairs
 from charforge.files import check_output, write_atomic
 from charforge.tensor_files import read_tensors, write_tensors
@@ -77,6 +78,16 @@ def test_earlier_pairs_are_replaced_also_inside_the_folder(tmp_path: Path) -> No
     (run / "identity.json").write_text("{}")
     told = [problem.file for problem in check_character(folder)]
     assert told == ["pairs.jsonl"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names that are no text are a matter of Linux")
+def test_a_log_with_a_name_of_any_bytes_gives_pairs_that_can_be_written(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "pip")
+    (folder / "chats").mkdir()
+    (folder / "dialogues.jsonl").rename(folder / "chats" / os.fsdecode(b"caf\xe9.jsonl"))
+    result = CliRunner().invoke(app, ["expand", str(folder), "--out", str(tmp_path / "pairs.jsonl"), "--no-page"])
+    assert result.exit_code == 0, result.exception
+    assert any("caf\\xe9.jsonl" in pair.origin for pair in read_pairs(tmp_path / "pairs.jsonl"))
 
 
 def test_pairs_are_not_written_where_their_page_goes(tmp_path: Path) -> None:
@@ -232,6 +243,13 @@ def test_json_is_json_in_every_encoding(tmp_path: Path, encoding: str) -> None:
     done = charforge("check", "--no-cost", "--json", "pip", cwd=tmp_path, PYTHONIOENCODING=encoding)
     told = json.loads(done.stdout.decode(encoding))
     assert any(problem["file"] == "images/\u96fb.psd" for problem in told["problems"])
+
+
+def test_the_same_problem_on_many_lines_is_one_row(capsys: pytest.CaptureFixture[str]) -> None:
+    problems = [Problem(f"pairs.jsonl:{number}", "error", "parts: Field required", "mend it") for number in range(500)]
+    print_error(InputError("pairs.jsonl has 500 bad entries.", problems))
+    said = capsys.readouterr().err
+    assert said.count("Field required") == 1 and "499 more like it" in " ".join(said.replace("│", " ").split())
 
 
 # the last resort

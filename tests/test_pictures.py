@@ -262,6 +262,7 @@ def test_a_name_of_bytes_that_are_no_text_is_told(tmp_path: Path) -> None:
     (tmp_path / "images" / os.fsdecode(b"caf\xe9.png")).write_bytes(png())
     _, problems = read(tmp_path)
     assert [problem.problem for problem in problems] == ["has a name that is not UTF-8"]
+    assert problems[0].file == "images/caf\\xe9.png"
 
 
 def test_links_and_folders_inside_are_told_and_not_followed(tmp_path: Path) -> None:

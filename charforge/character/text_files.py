@@ -11,8 +11,9 @@ MAX_TEXT_BYTES = 8 * 1024 * 1024
 
 
 def shown(folder: Path, path: Path) -> str:
-    """The path as the table shows it: relative to the character folder."""
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
+    """The path as the table shows it: relative to the character folder. Bytes that are no text stand as ``\\xe9``."""
+    name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def outside(folder: Path, path: Path) -> Problem | None:

@@ -25,6 +25,9 @@ def chat(
       charforge chat runs/wren-20261123-1/wren.charx
       charforge chat wren.charx --say "What are you building today?" --seed 1 --json
     """
+    from charforge.files import check_output
+
+    check_output(pictures / "picture.png", "--pictures")
     from charforge.chat.session import open_character
     from charforge.chat.terminal import one_turn, talk
 

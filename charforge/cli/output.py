@@ -144,10 +144,12 @@ def waiting(what: str) -> Iterator[None]:
 
 
 def print_error(error: CharforgeError) -> None:
-    """One line, and the table when there is one."""
+    """One line, and the table when there is one; the same problem on many lines is one row with a count."""
     problems = getattr(error, "problems", None)
     if problems:
-        print_problems(problems)
+        from charforge.character.notes import gathered
+
+        print_problems(gathered(problems))
     say(f"charforge: {error}")
 
 
