@@ -40,6 +40,13 @@ class MachineError(CharforgeError):
     exit_code = 3
 
 
+class Interrupted(BaseException):
+    """A signal asked to stop, and what was computed is saved (exit code 130). No Exception: nothing may catch it on the
+    way but what cleans up."""
+
+    exit_code = 130
+
+
 _MACHINE = {
     errno.ENOSPC: ("the disk is full", "free some space, then run the same command again"),
     errno.EDQUOT: ("your share of the disk is full", "free some space, then run the same command again"),

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import secrets
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from charforge.errors import InputError, from_os_error
+
+SYSTEM = os.name
+REPLACE_TRIES, REPLACE_WAIT = 20, 0.05
+"""On Windows a file that another program has open for a moment (a virus scanner, an indexer) cannot be replaced."""
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -31,26 +37,44 @@ def write_atomic_with(path: Path, writer: Callable[[Path], object]) -> None:
 
 def _write_atomic_with(path: Path, writer: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    # made here, so that a name that cannot be written fails before the work of the writer, and one that is there at all
+    temporary.touch(exist_ok=False)
     try:
         writer(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        # mkstemp makes private files; a finished file gets the permissions any other program would give it
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        replace_file(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    directory = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def replace_file(temporary: Path, path: Path) -> None:
+    """Rename over ``path``; on Windows with patience. Raises OSError when it stays refused."""
+    for tries_left in reversed(range(REPLACE_TRIES if SYSTEM == "nt" else 1)):
+        try:
+            temporary.replace(path)
+            return
+        except PermissionError:
+            if not tries_left:
+                raise
+            time.sleep(REPLACE_WAIT)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` outlast a power cut, where a system opens folders at all (Windows does not)."""
     try:
-        os.fsync(directory)
+        opened = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        # some network file systems have no such thing
+        with suppress(OSError):
+            os.fsync(opened)
     finally:
-        os.close(directory)
+        os.close(opened)
 
 
 def check_output(path: Path, option: str = "--out") -> None:

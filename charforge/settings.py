@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
+import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from charforge.errors import InputError
 
 Checked = TypeVar("Checked", bound=BaseModel)
+Item = TypeVar("Item")
 OptimizerKind = Literal["adamw", "adamw8bit", "paged_adamw8bit"]
+
+NEUTRAL = "where, how fast and how visibly, not what"
+Neutral = Annotated[Item, NEUTRAL]
+"""A setting that does not decide the result: a run goes on when it was changed. It changes nothing at all, or, where
+products are computed in other batches or on another device, the last bits that rounding leaves open anyway."""
 
 
 class _Strict(BaseModel):
@@ -21,10 +27,11 @@ class _Strict(BaseModel):
 
 
 class AdapterSettings(_Strict):
-    """Size of the LoRA adapter."""
+    """Size and place of the LoRA adapter; layers of the understanding expert below ``first_layer`` carry none."""
 
     rank: int = Field(16, ge=1, le=512)
     alpha: int = Field(32, ge=1)
+    first_layer: int = Field(0, ge=0)
 
 
 class SftSettings(_Strict):
@@ -55,8 +62,8 @@ class SftSettings(_Strict):
     clip: float = Field(1.0, gt=0)
     context_gradients: bool = True
     evaluate_every: int = Field(50, ge=1)
-    preview_every: int = Field(100, ge=1)
-    checkpoint_every: int = Field(25, ge=1)
+    preview_every: Neutral[int] = Field(100, ge=1)
+    checkpoint_every: Neutral[int] = Field(25, ge=1)
 
 
 class GrpoSettings(_Strict):
@@ -77,17 +84,18 @@ class GrpoSettings(_Strict):
     learning_rate: float = Field(3e-4, gt=0)
     warmup: int = Field(6, ge=0)
     clip_range: float = Field(1e-4, gt=0)
+    importance_cap: float = Field(0.0, ge=0)
     advantage_clip: float = Field(5.0, gt=0)
     gradient_clip: float = Field(1.0, gt=0)
-    micro_batch: int = Field(24, ge=1)
+    micro_batch: Neutral[int] = Field(24, ge=1)
     anchor: float = Field(0.2, ge=0)
     anchor_pictures: int = Field(8, ge=0)
     guard: float = Field(0.1, gt=0)
     evaluate_every: int = Field(10, ge=1)
     held_out_pictures: int = Field(12, ge=1)
     patience: int = Field(2, ge=1)
-    preview_every: int = Field(10, ge=1)
-    checkpoint_every: int = Field(5, ge=1)
+    preview_every: Neutral[int] = Field(10, ge=1)
+    checkpoint_every: Neutral[int] = Field(5, ge=1)
     nft_beta: float = Field(1.0, gt=0)
     nft_times: int = Field(2, ge=1)
     nft_decay: float = Field(0.5, ge=0, lt=1)
@@ -107,7 +115,7 @@ class RewardSettings(_Strict):
     clip: str = ""
     scene: float = Field(0.75, ge=0)
     clip_text: float = Field(0.0, ge=0)
-    on_cpu: bool = False
+    on_cpu: Neutral[bool] = False
     identity: float = Field(0.15, ge=0)
     copying: float = Field(0.15, ge=0)
     variety: float = Field(0.10, ge=0)
@@ -125,10 +133,10 @@ class PictureSettings(_Strict):
 class MemorySettings(_Strict):
     """What is traded for memory; ``presets/bagel-24gb.toml`` says what each value does."""
 
-    micro_batch: int = Field(64, ge=1)
-    checkpoint_layers: bool = False
-    logits_chunk: int = Field(1024, ge=1)
-    park_encoders: bool = False
+    micro_batch: Neutral[int] = Field(64, ge=1)
+    checkpoint_layers: Neutral[bool] = False
+    logits_chunk: Neutral[int] = Field(1024, ge=1)
+    park_encoders: Neutral[bool] = False
     optimizer: OptimizerKind = "adamw"
 
 
@@ -162,11 +170,30 @@ def read_settings(preset: Path, folder_overrides: Path | None, assignments: list
     Raises InputError naming the file or the assignment that is wrong.
     """
     data = _read_toml(preset)
+    _merge(data, given_settings(folder_overrides, assignments, **explicit))
+    return checked(Settings, data, f"See {preset.name} for the settings there are.")
+
+
+def given_settings(folder_overrides: Path | None, assignments: list[str], **explicit: object) -> dict[str, Any]:
+    """What the user gave beside the preset, in the order of :func:`read_settings`, not yet checked."""
+    data: dict[str, Any] = {}
     if folder_overrides is not None and os.path.lexists(folder_overrides):
         _merge(data, _read_toml(folder_overrides))
     _merge(data, read_assignments(assignments))
     _merge(data, {key: value for key, value in explicit.items() if value is not None})
-    return checked(Settings, data, f"See {preset.name} for the settings there are.")
+    return data
+
+
+def deciding(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
+    """The settings that decide the result, by their dotted names: all but those marked :data:`Neutral`."""
+    values: dict[str, Any] = {}
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            values |= deciding(value, f"{prefix}{name}.")
+        elif NEUTRAL not in field.metadata:
+            values[prefix + name] = value
+    return values
 
 
 def read_assignments(assignments: list[str]) -> dict[str, Any]:
@@ -189,15 +216,8 @@ def checked(model: type[Checked], data: dict[str, Any], remedy: str) -> Checked:
 
 def settings_toml(settings: Settings) -> str:
     """The resolved settings as TOML."""
-    lines: list[str] = []
-    data = settings.model_dump()
-    for key, value in data.items():
-        if not isinstance(value, dict) and value is not None:
-            lines.append(f"{key} = {json.dumps(value)}")
-    for key, value in data.items():
-        if isinstance(value, dict):
-            lines += ["", f"[{key}]", *(f"{n} = {json.dumps(v)}" for n, v in value.items() if v is not None)]
-    return "\n".join(lines) + "\n"
+    # TOML has no null: what is left out is read as its default, and that is None wherever None is allowed
+    return tomli_w.dumps(settings.model_dump(exclude_none=True))
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -24,8 +24,9 @@ from charforge.character import read_character
 from charforge.expand.scenes import write_new_scenes
 from charforge.resources import preset_path
 from charforge.settings import read_settings
-from charforge.train.grpo import learn_from, policy_gradient, read_prompts
+from charforge.train.grpo import learn_from, read_prompts
 from charforge.train.losses import select_rows
+from charforge.train.policy_gradient import policy_gradient
 from charforge.train.rollout import roll_out
 
 WREN = Path(__file__).parent / "wren"

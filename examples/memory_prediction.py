@@ -20,10 +20,10 @@ from charforge.bagel.checkpoint import build_empty, set_tensor
 from charforge.bagel.config import AutoencoderConfig, BagelConfig, ExpertConfig, SpecialTokens, VisionConfig
 from charforge.estimate.cost import predict, step_samples
 from charforge.estimate.workload import Workload
+from charforge.machine import peak_memory_gib
 from charforge.settings import AdapterSettings, GrpoSettings, MemorySettings, PictureSettings, Settings, SftSettings
 from charforge.train.losses import Weights, unified_gradient
 from charforge.train.optimizers import make_optimizer
-from charforge.train.progress import peak_memory_gib
 
 SHAPES = {
     # hidden, layers, latent tokens, words a reply, samples at a time, layers computed twice

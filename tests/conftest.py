@@ -7,6 +7,15 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import pytest
 import torch
 
+from charforge.progress import terminal
+
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def new_terminal() -> None:
+    """The one console of a command looks at its surroundings once: every test has its own."""
+    terminal.cache_clear()

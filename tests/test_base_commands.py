@@ -17,11 +17,11 @@ from charforge.bases import hashes
 from charforge.bases.base import content_hash, load_base
 from charforge.bases.cache import base_folder, cache_folder
 from charforge.bases.listing import precisions
-from charforge.bases.progress import byte_progress
 from charforge.bases.where import register, registered
 from charforge.cli.main import app
 from charforge.errors import CharforgeError, InputError, MachineError
 from charforge.files import sha256_file
+from charforge.progress import byte_progress
 
 
 @pytest.fixture(autouse=True)

@@ -249,7 +249,8 @@ def test_the_command_as_programs_meet_it(tmp_path: Path):
     ]  # fmt: skip
     assert all(row["steps"] == 14 for row in told["rollout"])
     assert [row["steps_run"] for row in told["rollout"]] == [2, 2, 2, 2, 14]
-    assert told["update"]["first_ratio_deviation"] == 0.0
+    # both go in the same batches here; on some processors the products still depend on what is beside them
+    assert 0 <= told["update"]["sampling_gap_mean"] <= told["update"]["sampling_gap_max"] < 1e-2
     assert told["update"]["images_per_s"] == pytest.approx(4 / told["update_step_s"])
 
 
@@ -258,7 +259,7 @@ def test_quantised_shapes_run_through_both_stages(precision: str, capsys: pytest
     result = run_bench("small", precision, "cpu", silent, quick=True)
     assert result["precision"] == precision
     assert all(math.isfinite(result[key]) and result[key] > 0 for key in HEADLINE)
-    assert math.isfinite(result["update"]["first_ratio_deviation"])
+    assert math.isfinite(result["update"]["sampling_gap_max"])
     # the tables are for people: stdout stays empty
     print_result(result | {"sft": [*result["sft"], asdict(measure.SftRow(8192, 16, 1, 1024, "out of memory"))]})
     told = capsys.readouterr()

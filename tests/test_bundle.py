@@ -21,8 +21,7 @@ from tiny_base import tiny_base
 from typer.testing import CliRunner
 
 from charforge import grammar
-from charforge.adapter.lora import adapter_shapes as loaded_shapes
-from charforge.adapter.lora import add_adapter, lora_config
+from charforge.adapter.lora import adapter_state, add_adapter, lora_config
 from charforge.bases.where import base_config
 from charforge.bundle import BundleError, read_bundle, write_bundle
 from charforge.bundle.adapter import LAYERS, adapter_shapes
@@ -273,10 +272,30 @@ def for_mini(tensors: dict[str, np.ndarray]) -> Callable[[dict[str, bytes]], Non
     return change
 
 
-def test_the_set_of_tensors_is_that_of_the_model(good: Path) -> None:
+@pytest.mark.parametrize("first_layer", [0, 2])
+def test_the_set_of_tensors_is_that_of_the_model(first_layer: int) -> None:
     model = tiny_model()
-    add_adapter(model, lora_config(RANK, 4), seed=0)
-    assert adapter_shapes(CONFIG, RANK) == loaded_shapes(model)
+    add_adapter(model, lora_config(RANK, 4, first_layer=first_layer), seed=0)
+    made = {name: tuple(tensor.shape) for name, tensor in adapter_state(model).items()}
+    assert adapter_shapes(CONFIG, RANK, first_layer) == made
+
+
+def test_an_adapter_that_begins_at_an_upper_layer_says_so(good: Path, tmp_path: Path) -> None:
+    upper = adapter_shapes(base_config("mini"), RANK, 15)
+    tensors = {name: np.full(shape, 0.5, "<f2") for name, shape in upper.items()}
+
+    def change(members: dict[str, bytes], first_layer: int) -> None:
+        for_mini(tensors)(members)
+        raw = json.loads(members[MANIFEST])
+        raw["adapter"]["first_layer"] = first_layer
+        members[MANIFEST] = json.dumps(raw).encode()
+
+    path = tmp_path / "upper.charx"
+    path.write_bytes(rebuilt(good, lambda members: change(members, 15)))
+    assert read_bundle(path).manifest.adapter.first_layer == 15
+    path.write_bytes(rebuilt(good, lambda members: change(members, 0)))
+    with pytest.raises(InputError, match=r"lacks \d+ of \d+ tensors"):
+        read_bundle(path)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ GOOD = Facts(
     memory_gib=31.0,
     torch=Torch("2.13.0", "13.2", True, CARD),
     quantised=(Quantised("int8", 0.01), Quantised("nf4", 0.09)),
-    libraries=(Library("peft", ">=0.21,<0.22", "0.21.2", True), Library("diffusers", ">=0.42", "0.42.1", True)),
+    libraries=(Library("peft", ">=0.21,<0.22", "0.21.2", True), Library("transformers", ">=5.17", "5.17.0", True)),
     torchvision=OptionalLibrary("healthy", "0.28.0"),
     open_clip=OptionalLibrary("healthy", "3.3.0"),
     cache=Cache("/cache", 100.0, True),
@@ -59,7 +59,9 @@ def test_a_good_machine_has_nothing_to_mend():
     made = checks(GOOD)
     assert can_train(made)
     assert all(check.status == "ok" and check.found and not check.remedy for check in made)
-    assert "bagel-24gb" in named("presets", GOOD).found.split("best here: ")[1]
+    assert named("presets", GOOD).found.startswith(
+        "mini, bagel-16gb, bagel-24gb; charforge train DIR takes mini: bagel"
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,6 +77,8 @@ def test_a_good_machine_has_nothing_to_mend():
         ("GPU", "warning", {"torch": Torch("2.13.0", "13.2", True)}),
         ("bf16", "warning", {"torch": Torch("2.13.0+cpu", None, False)}),
         ("bf16", "warning", {"torch": Torch("2.13.0", "13.2", True, replace(CARD, bf16=False))}),
+        ("threads", "warning", {"torch": Torch(None, error="OSError")}),
+        ("threads", "warning", {"waiting": (("OMP_WAIT_POLICY", "active"),)}),
         ("bitsandbytes int8", "warning", {"quantised": (Quantised("int8", None, "no kernel"),)}),
         ("bitsandbytes int8", "warning", {"quantised": (Quantised("int8", 0.3),)}),
         ("bitsandbytes nf4", "warning", {"quantised": (Quantised("nf4", math.nan),)}),
@@ -105,6 +109,12 @@ def test_what_is_wrong_has_a_remedy_and_only_what_mini_needs_stops_it(name: str,
 def test_absent_is_fine_where_broken_is_not():
     facts = replace(GOOD, torchvision=OptionalLibrary("absent"), open_clip=OptionalLibrary("absent"))
     assert named("torchvision", facts).status == named("open_clip", facts).status == "ok"
+
+
+def test_threads_and_how_they_wait_are_told():
+    torch = replace(GOOD.torch, threads=6)
+    found = named("threads", replace(GOOD, torch=torch, waiting=(("OMP_WAIT_POLICY", "PASSIVE"),))).found
+    assert found.startswith("6 of 8") and found.endswith("OMP_WAIT_POLICY=PASSIVE")
 
 
 def test_presets_by_the_memory_of_the_card():

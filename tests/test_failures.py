@@ -17,7 +17,7 @@ from charforge.character import check_character
 from charforge.cli import failures
 from charforge.cli.main import app
 from charforge.cli.output import print_error
-from charforge.errors import InputError, MachineError, Problem, from_os_error
+from charforge.errors import InputError, Interrupted, MachineError, Problem, from_os_error
 from charforge.expand import read_pairs
 from charforge.files import check_output, write_atomic
 from charforge.tensor_files import read_tensors, write_tensors
@@ -267,8 +267,9 @@ def raising(error: BaseException) -> object:
     [
         (InputError("mend it"), 1, "charforge: mend it"),
         (MachineError("no room"), 3, "charforge: no room"),
-        (KeyboardInterrupt(), 130, "interrupted; run the same command again"),
-        (SystemExit(130), 130, "interrupted; run the same command again"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (SystemExit(130), 130, "interrupted"),
+        (Interrupted("stopped and saved"), 130, "charforge: stopped and saved"),
         (SystemExit(2), 2, ""),
         (BrokenPipeError(), 1, ""),
         (PermissionError(13, "Permission denied", "x.md"), 1, "x.md: permission is denied"),
@@ -276,7 +277,7 @@ def raising(error: BaseException) -> object:
         (MemoryError(), 3, "not enough memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 3, "not enough memory"),
         (KeyError("a\nb"), 70, "this is a fault of charforge"),
-        (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates"), 70, "CHARFORGE_DEBUG=1"),
+        (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates"), 70, "--verbose"),
     ],
 )
 def test_every_exception_has_its_exit_code_and_its_sentence(

@@ -14,7 +14,8 @@ from charforge.bagel import images
 from charforge.bagel.autoencoder import Autoencoder
 from charforge.bagel.checkpoint import load_official
 from charforge.bagel.config import SamplingConfig, SpecialTokens
-from charforge.bagel.context import Context, empty_context, extend_context, generate_text, repeat_context
+from charforge.bagel.context import Context, empty_context, extend_context, repeat_context
+from charforge.bagel.decode import generate_text
 from charforge.bagel.layers import grid_position_ids, rotary_tables, sincos_table, timestep_sinusoid
 from charforge.bagel.model import BagelModel
 from charforge.bagel.packing import Pack, pack, with_noise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from test_golden import GOLDEN
 from tiny import CONFIG, tiny_data, tiny_model
 
-from charforge.adapter.lora import adapter_acts, adapter_off, add_adapter, lora_config
+from charforge.adapter.lora import add_adapter, lora_config
+from charforge.adapter.low_rank import adapter_acts, adapter_off
 from charforge.bagel.checkpoint import (
     add_low_rank,
     build_empty,
@@ -82,7 +82,7 @@ def test_guidance_leads_away_from_the_bare_base_at_first():
     guidance, noise = Guidance(full, empty_context(1), full), torch.randn(1, 4, 16, generator=generator)
     settings = CONFIG.sampling.model_copy(update={"steps": 4, "cfg_text_scale": 3.0, "cfg_interval": (0.0, 1.0)})
     seen = []
-    draw(model, guidance, noise, ids, settings, lambda *step: seen.append(step), partial(adapter_off, model))
+    draw(model, guidance, noise, ids, settings, lambda *step: seen.append(step))
     for (index, x, drawn), now in zip(seen, timestep_schedule(4, settings.timestep_shift), strict=False):
         time = now[None]
         cond = velocity(model, prepare_canvas(model, full, ids), x, time)
@@ -90,7 +90,8 @@ def test_guidance_leads_away_from_the_bare_base_at_first():
         with adapter_off(model):
             bare = velocity(model, prepare_canvas(model, empty_context(1), ids), x, time)
         text, other = (bare, own) if now > 0.75 else (own, bare)
-        torch.testing.assert_close(drawn, guided(cond, text, None, settings), atol=1e-5, rtol=1e-4)
+        # ten times less than what the wrong one is off, ten times more than what a processor rounds otherwise
+        torch.testing.assert_close(drawn, guided(cond, text, None, settings), atol=1e-4, rtol=1e-3)
         assert (drawn - guided(cond, other, None, settings)).abs().max() > 1e-3, index
     assert [float(now) > 0.75 for now in timestep_schedule(4, settings.timestep_shift)[:3]] == [True, True, False]
 

@@ -29,3 +29,13 @@ def test_top_p_keeps_the_smallest_set_that_holds_the_mass():
     drawn = {int(nucleus(logits, 1.0, 0.85, generator)) for _ in range(200)}
     assert drawn == {0, 1}
     assert int(nucleus(logits, 1.0, 0.5, generator)) == 0
+
+
+def test_the_nucleus_is_that_of_a_whole_sort():
+    generator, again = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
+    logits = 3 * torch.randn(4, 5000, generator=torch.Generator().manual_seed(1))
+    for top_p in (0.01, 0.3, 0.9, 1.0):
+        ordered, ids = (logits / 0.7).softmax(-1).sort(dim=-1, descending=True, stable=True)
+        ordered = ordered * (ordered.cumsum(-1) - ordered < top_p)
+        picked = torch.multinomial(ordered, 1, generator=again)
+        assert torch.equal(nucleus(logits, 0.7, top_p, generator), ids.gather(-1, picked).squeeze(-1))

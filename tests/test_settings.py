@@ -6,6 +6,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from charforge.errors import InputError
 from charforge.resources import preset_path, resource_folder
@@ -25,6 +27,13 @@ def test_folder_then_assignments_then_options_win(tmp_path: Path):
 
 def test_the_resolved_copy_reads_back_the_same(tmp_path: Path):
     settings = read_settings(preset_path("mini"), None, ["adapter.rank=8"], quantize="int8")
+    assert Settings.model_validate(tomllib.loads(settings_toml(settings))) == settings
+
+
+@given(base=st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
+@example(base='/data/größe 🐕/the "best"\\base\n')
+def test_any_path_survives_the_resolved_copy(base: str):
+    settings = Settings(base=base)
     assert Settings.model_validate(tomllib.loads(settings_toml(settings))) == settings
 
 

@@ -10,11 +10,14 @@ import torch
 from safetensors.torch import load_file
 from tiny import CONFIG, tiny_data, tiny_model, tiny_settings
 
-from charforge.adapter.lora import adapter_off, adapter_state, add_adapter, load_adapter, lora_config, save_adapter
+from charforge.adapter.lora import adapter_state, add_adapter, lora_config, save_adapter
+from charforge.adapter.low_rank import adapted_layers, adapter_off, addition_of, load_adapter
 from charforge.bagel.packing import pack
 from charforge.bagel.quantize import quantize_decoder
 from charforge.errors import InputError
 from charforge.sample import without_text
+from charforge.train.checkpoints import load_best
+from charforge.train.interrupt import Interruption
 from charforge.train.losses import Noise, Weights, draw_noise, picture_loss, text_loss, unified_gradient
 from charforge.train.memory import Memory
 from charforge.train.optimizers import rate_factor
@@ -216,6 +219,63 @@ def test_a_run_interrupted_at_any_step_ends_in_the_same_bits(tmp_path: Path, sto
     assert all(torch.equal(best[name], again[name]) for name in best)
 
 
+def test_how_often_it_previews_and_saves_changes_no_bit(tmp_path: Path):
+    trained = []
+    for every in (1, 2, 100):
+        model = tiny_model()
+        parameters = add_adapter(model, LORA, seed=0)
+        settings = tiny_settings(preview_every=every, checkpoint_every=every)
+        train_sft(model, parameters, tiny_data(), settings, 7, tmp_path / str(every), quiet())
+        trained.append(load_file(tmp_path / str(every) / "best.safetensors"))
+    assert all(torch.equal(trained[0][name], other[name]) for other in trained[1:] for name in trained[0])
+
+
+def test_a_run_interrupted_while_it_previews_or_measures_does_that_again_and_ends_in_the_same_bits(tmp_path: Path):
+    def run(folder: Path, stop_at: int | None) -> tuple[dict[str, torch.Tensor], list[int], list[int]]:
+        model, previews, judged = tiny_model(), [], []
+        parameters = add_adapter(model, LORA, seed=0)
+        stop = Interruption()
+
+        def on_preview(step: int) -> None:
+            previews.append(step)
+            if step == stop_at:
+                # as the second thread does where a preview takes too long
+                stop._save()
+                raise Stop
+
+        hooks = Hooks(lambda log: None, lambda result, best: judged.append(result.step), on_preview)
+        settings = tiny_settings(preview_every=2, evaluate_every=2, checkpoint_every=100)
+        train_sft(model, parameters, tiny_data(), settings, 7, folder, hooks, stop=stop)
+        return load_file(folder / "best.safetensors"), previews, judged
+
+    whole, _, _ = run(tmp_path / "whole", None)
+    with pytest.raises(Stop):
+        run(tmp_path / "cut", 4)
+    continued, previews, judged = run(tmp_path / "cut", None)
+    assert previews == judged == [4, 6]
+    assert all(torch.equal(whole[name], continued[name]) for name in whole)
+
+
+def test_a_best_adapter_of_a_start_that_came_to_no_checkpoint_is_not_kept(tmp_path: Path):
+    (tmp_path / "best.safetensors").write_bytes(b"of another start")
+    model = tiny_model()
+    parameters = add_adapter(model, LORA, seed=0)
+    train_sft(model, parameters, tiny_data(), tiny_settings(steps=1, evaluate_every=1), 0, tmp_path, quiet())
+    load_best(parameters, tmp_path / "best.safetensors")
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x00" * 40, b"half"])
+def test_a_damaged_checkpoint_is_one_sentence_with_its_name(tmp_path: Path, damage: bytes):
+    model = tiny_model()
+    parameters = add_adapter(model, LORA, seed=0)
+    for name in ("last", "best"):
+        (tmp_path / f"{name}.safetensors").write_bytes(damage)
+    with pytest.raises(InputError, match=r"last\.safetensors is damaged .*--restart"):
+        train_sft(model, parameters, tiny_data(), tiny_settings(), 0, tmp_path, quiet())
+    with pytest.raises(InputError, match=r"best\.safetensors is damaged"):
+        load_best(parameters, tmp_path / "best.safetensors")
+
+
 def test_adapter_files_round_trip_to_the_bit_and_have_peft_names(tmp_path: Path):
     model = tiny_model()
     parameters = add_adapter(model, LORA, seed=0)
@@ -223,10 +283,14 @@ def test_adapter_files_round_trip_to_the_bit_and_have_peft_names(tmp_path: Path)
         parameter.data.normal_(generator=torch.Generator().manual_seed(parameter.numel()))
     save_adapter(model, LORA, tmp_path, "tiny")
     other = tiny_model()
-    load_adapter(other, tmp_path)
-    ours, theirs = adapter_state(model), adapter_state(other)
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    load_adapter(other, tmp_path, torch.float32)
+    ours = adapter_state(model)
+    for one, same in zip(adapted_layers(model), adapted_layers(other), strict=True):
+        (a, b, strength), (other_a, other_b, other_strength) = addition_of(one), addition_of(same)
+        assert torch.equal(a, other_a) and torch.equal(b, other_b) and strength == other_strength
+    batch = pack([list(sample) for sample in tiny_data().dialogues], CONFIG)
+    assert torch.equal(model(batch).logits, other(batch).logits)
+    assert not torch.equal(tiny_model()(batch).logits, other(batch).logits)
     assert all(name.startswith("base_model.model.language_model.model.layers.") for name in ours)
     # seven linears of the understanding expert on four layers, of the generation expert on two
     assert len(ours) == 2 * 7 * (4 + 2)
@@ -252,7 +316,7 @@ def test_an_adapter_of_another_shape_is_refused(tmp_path: Path):
     config = (tmp_path / "adapter_config.json").read_text().replace('"r": 4', '"r": 8')
     (tmp_path / "adapter_config.json").write_text(config)
     with pytest.raises(InputError, match="does not fit this base"):
-        load_adapter(tiny_model(), tmp_path)
+        load_adapter(tiny_model(), tmp_path, torch.float32)
 
 
 def test_an_int8_base_computes_nearly_the_same():

@@ -6,32 +6,30 @@ fp32 is not a luxury: bf16 masters lose updates of 1e-4 to rounding (ecosystem r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
-from peft.tuners.lora import LoraLayer
+from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 from torch import Tensor, nn
 
+from charforge.adapter.low_rank import CONFIG, PREFIX, WEIGHTS, adapted_layers
 from charforge.bagel.model import BagelModel
-from charforge.errors import InputError
 from charforge.files import write_atomic
-from charforge.tensor_files import read_tensors, write_tensors
-
-# PEFT files name parameters as seen from a PeftModel; stock peft strips this again
-PREFIX = "base_model.model."
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+from charforge.tensor_files import write_tensors
 
 
-def lora_config(rank: int, alpha: int, generation: bool = True) -> LoraConfig:
-    """All seven linears of the understanding expert and, unless ``generation`` is false, of the generation expert."""
-    expert = "(_moe_gen)?" if generation else ""
-    pattern = (
-        rf"language_model\.model\.layers\.\d+\."
-        rf"(self_attn\.(q|k|v|o)_proj{expert}|mlp{expert}\.(gate|up|down)_proj)"
-    )
+def lora_config(rank: int, alpha: int, generation: bool = True, first_layer: int = 0) -> LoraConfig:
+    """All seven linears of the understanding expert from ``first_layer`` on and, unless ``generation`` is false, of
+    the generation expert in all layers.
+    """
+    linears = r"(self_attn\.(q|k|v|o)_proj{0}|mlp{0}\.(gate|up|down)_proj)"
+    # layer numbers that are at least first_layer, as a look-ahead: peft takes one pattern
+    below = "|".join(str(layer) for layer in range(first_layer))
+    layers = rf"(?!(?:{below})\.)\d+" if first_layer else r"\d+"
+    pattern = rf"language_model\.model\.layers\.({layers}\.{linears.format('')}"
+    pattern += rf"|\d+\.{linears.format('_moe_gen')})" if generation else ")"
     return LoraConfig(r=rank, lora_alpha=alpha, target_modules=pattern, bias="none")
 
 
@@ -46,34 +44,27 @@ def add_adapter(model: BagelModel, config: LoraConfig, seed: int) -> dict[str, n
     for parameter in parameters.values():
         parameter.data = parameter.data.float()
         parameter.requires_grad_(True)
-    for layer in lora_layers(model):
+    for layer in adapted_layers(model):
         # autocast rounds the fp32 copy that peft would make right back to bf16: same bits, and every linear would keep
         # a copy of its own of what its neighbours share
         layer.cast_input_dtype_enabled = False  # type: ignore[assignment]
     return parameters
 
 
-def lora_layers(model: nn.Module) -> list[LoraLayer]:
-    """All layers that carry an adapter."""
-    return [module for module in model.modules() if isinstance(module, LoraLayer)]
-
-
 @contextmanager
-def adapter_off(model: nn.Module) -> Iterator[None]:
-    """The bare base inside the block; blocks may stand in each other. Trainability of parameters is untouched."""
-    layers = [layer for layer in lora_layers(model) if not layer._disable_adapters]
-    for layer in layers:
-        layer._disable_adapters = True
+def with_values(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> Iterator[None]:
+    """The adapter with other ``values`` inside the block."""
+    current = {name: parameter.data for name, parameter in parameters.items()}
+    # autocast keeps bf16 copies of parameters by their identity: they would outlive the exchange
+    torch.clear_autocast_cache()
+    for name, parameter in parameters.items():
+        parameter.data = values[name]
     try:
         yield
     finally:
-        for layer in layers:
-            layer._disable_adapters = False
-
-
-def adapter_acts(model: nn.Module) -> bool:
-    """Whether the model differs from the bare base: it has an adapter, and that is on."""
-    return any(not layer._disable_adapters for layer in lora_layers(model))
+        for name, parameter in parameters.items():
+            parameter.data = current[name]
+        torch.clear_autocast_cache()
 
 
 def adapter_state(model: BagelModel) -> dict[str, Tensor]:
@@ -82,10 +73,9 @@ def adapter_state(model: BagelModel) -> dict[str, Tensor]:
     return {PREFIX + name: tensor.detach().float().cpu().contiguous() for name, tensor in state.items()}
 
 
-def round_to_bf16(parameters: dict[str, nn.Parameter]) -> None:
-    """Round the finished adapter to what bf16 holds: a file of half the size is then exactly what was measured."""
-    for parameter in parameters.values():
-        parameter.data.copy_(parameter.data.bfloat16())
+def rounded_to_bf16(parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """The adapter's values as bf16 holds them: measured with these, a file of half the size is what was measured."""
+    return {name: parameter.detach().bfloat16().to(parameter.dtype) for name, parameter in parameters.items()}
 
 
 def save_adapter(
@@ -101,31 +91,3 @@ def save_adapter(
 
 def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, str | int | float | bool | list | dict)
-
-
-def load_adapter(model: BagelModel, folder: Path) -> LoraConfig:
-    """Insert the adapter of ``folder`` into a bare model, for use, not for training.
-
-    Raises InputError when tensors are missing, unexpected or misshapen for this base.
-    """
-    raw = json.loads((folder / CONFIG).read_text("utf-8"))
-    config = lora_config(int(raw["r"]), int(raw["lora_alpha"]))
-    add_adapter(model, config, seed=0)
-    load_adapter_state(model, read_tensors(folder / WEIGHTS, "train it again, or ask for a fresh export")[0])
-    model.requires_grad_(False)
-    return config
-
-
-def load_adapter_state(model: BagelModel, state: dict[str, Tensor]) -> None:
-    """Fill the inserted adapter; every tensor must be expected and every expected one present."""
-    expected = adapter_shapes(model)
-    wrong = sorted(set(expected) ^ set(state))
-    wrong += [name for name in set(expected) & set(state) if tuple(state[name].shape) != expected[name]]
-    if wrong:
-        raise InputError(f"the adapter does not fit this base ({len(wrong)} tensors differ, first: {wrong[0]})")
-    set_peft_model_state_dict(model, {name.removeprefix(PREFIX): tensor for name, tensor in state.items()})
-
-
-def adapter_shapes(model: BagelModel) -> dict[str, tuple[int, ...]]:
-    """Names and shapes that an adapter file for ``model`` (adapter inserted) has to hold."""
-    return {PREFIX + name: tuple(tensor.shape) for name, tensor in get_peft_model_state_dict(model).items()}

@@ -38,7 +38,7 @@ class VisionConfig(_Strict):
 
 
 class AutoencoderConfig(_Strict):
-    """The image autoencoder, a diffusers ``AutoencoderKL``.
+    """The image autoencoder (charforge/bagel/autoencoder.py).
 
     ``pixel_unshuffle`` folds n x n pixels into channels in front of the first convolution: far less work at the same
     total downsampling, for CPUs. ``latent_mean`` and ``latent_std`` (per channel) or the scalar

@@ -1,8 +1,8 @@
-"""Inference: a context that grows by text and pictures, text decoding, and one denoising velocity (bagel.md 5)."""
+"""A context that grows by text and pictures, and one denoising velocity after it (bagel.md 5)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from charforge.bagel.config import BagelConfig
-from charforge.bagel.decoder import Grid, KeyValue, Layout
+from charforge.bagel.decoder import KeyValue
 from charforge.bagel.model import BagelModel
-from charforge.bagel.packing import FORBIDDEN, Pack, pack, with_noise
+from charforge.bagel.packing import Pack, pack, with_noise
 from charforge.bagel.splits import LatentSplit, Split, TextSplit
 
 
@@ -123,76 +123,6 @@ def extend_context(model: BagelModel, context: Context, splits: Sequence[Split])
     fresh = model(batch, context.cache).cache
     positions = tuple(p + _advance(split) for p, split in zip(context.positions, splits, strict=True))
     return _grow(context, batch, fresh, positions)
-
-
-def _one_token(model: BagelModel, context: Context, tokens: Sequence[int]) -> Pack:
-    """A pack of one bare text token per row."""
-    rows = context.rows
-    empty = torch.zeros(0, dtype=torch.long)
-
-    def grid(valid: Tensor) -> Grid:
-        visible = torch.cat([valid, torch.ones(rows, 1, dtype=torch.bool)], dim=1)[:, None, :]
-        bias = torch.zeros(visible.shape).masked_fill_(~visible, FORBIDDEN)
-        return Grid(rows, 1, torch.arange(rows), empty, bias)
-
-    layout = Layout(torch.tensor(context.positions), empty, grid(context.valid), grid(context.understanding_valid))
-    batch = Pack(
-        text_ids=torch.tensor(tokens),
-        text_rows=torch.arange(rows),
-        patches=torch.zeros(0, 1),
-        patch_position_ids=empty,
-        patch_lengths=[],
-        patch_rows=empty,
-        latents=torch.zeros(0, model.config.latent_token_size),
-        latent_position_ids=empty,
-        timesteps=torch.zeros(0),
-        noised_rows=empty,
-        loss_rows=torch.arange(rows),
-        labels=empty,
-        layout=layout,
-    )
-    return batch.to(model.device)
-
-
-def generate_text(
-    model: BagelModel,
-    context: Context,
-    choose: Callable[[Tensor], Tensor],
-    max_tokens: int,
-    prefix: Sequence[int] = (),
-    stop: int | None = None,
-) -> tuple[list[list[int]], list[Tensor]]:
-    """Decode after ``context``: bos (and ``prefix``) are fed first, then one token at a time.
-
-    ``choose`` maps logits (rows, vocabulary) to token ids (rows,). Returns the generated ids of each row up to, not
-    including, the end token (``stop``, by default eos), and the logits of every step.
-    """
-    tokens = model.config.special_tokens
-    end = tokens.eos if stop is None else stop
-    rows = context.rows
-    fed: list[list[int]] = [[] for _ in range(rows)]
-    history: list[Tensor] = []
-    done = [False] * rows
-    for token in (tokens.bos, *prefix):
-        logits, context = _step(model, context, [token] * rows)
-    for _ in range(max_tokens):
-        history.append(logits)
-        chosen = choose(logits).tolist()
-        for row, token in enumerate(chosen):
-            done[row] = done[row] or token == end
-            if not done[row]:
-                fed[row].append(token)
-        if all(done):
-            break
-        logits, context = _step(model, context, chosen)
-    return fed, history
-
-
-def _step(model: BagelModel, context: Context, token_ids: Sequence[int]) -> tuple[Tensor, Context]:
-    batch = _one_token(model, context, token_ids)
-    output = model(batch, context.cache)
-    positions = tuple(p + 1 for p in context.positions)
-    return output.logits, _grow(context, batch, output.cache, positions)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from charforge.bagel.config import BagelConfig, ExpertConfig
-from charforge.bagel.layers import RMSNorm, attend, rotary_tables, rotate
+from charforge.bagel.layers import RMSNorm, attend, rotary_tables, rotate, unset_embedding
 
 Tables = tuple[Tensor, Tensor]
 KeyValue = tuple[Tensor, Tensor]
@@ -153,7 +153,7 @@ class Decoder(nn.Module):
         self.config = config
         # training on little memory: keep each layer's input only and compute the layer again in the backward pass
         self.checkpoint_layers = False
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.understanding.hidden_size)
+        self.embed_tokens = unset_embedding(config.vocab_size, config.understanding.hidden_size)
         self.layers = nn.ModuleList(
             DecoderLayer(config, config.has_generation(index)) for index in range(config.layers)
         )
@@ -161,19 +161,26 @@ class Decoder(nn.Module):
         self.norm_moe_gen = RMSNorm(config.generation.hidden_size, config.rms_norm_eps)
 
     def forward(
-        self, und: Tensor, gen: Tensor, layout: Layout, cache: list[KeyValue] | None = None
+        self, und: Tensor, gen: Tensor, layout: Layout, cache: list[KeyValue] | None = None, first_layer: int = 0
     ) -> tuple[Tensor, Tensor, list[KeyValue]]:
-        """Run both streams through all layers.
+        """Run both streams through all layers from ``first_layer`` on.
 
         und (tokens, H_u), gen (tokens, H_g) packed; ``cache`` holds one (keys, values) per layer to look back on.
         Returns both streams after their final norm, and the new keys and values per layer.
         """
+        und, gen, fresh = self.run(und, gen, layout, cache, range(first_layer, len(self.layers)))
+        return self.norm(und), self.norm_moe_gen(gen), fresh
+
+    def run(
+        self, und: Tensor, gen: Tensor, layout: Layout, cache: list[KeyValue] | None, indices: range
+    ) -> tuple[Tensor, Tensor, list[KeyValue]]:
+        """Both streams through the layers of ``indices``, without the final norm; arguments as for the whole."""
         head_dim, theta = self.config.head_dim, self.config.rope_theta
         und_tables = rotary_tables(layout.understanding_positions, head_dim, theta)
         gen_tables = rotary_tables(layout.generation_positions, head_dim, theta)
         fresh: list[KeyValue] = []
-        for index, layer in enumerate(self.layers):
-            grid = layout.joint
+        for index in indices:
+            layer, grid = self.layers[index], layout.joint
             if not self.config.has_generation(index):
                 assert layout.understanding_only is not None
                 grid = layout.understanding_only
@@ -184,7 +191,7 @@ class Decoder(nn.Module):
             else:
                 und, gen, key_value = layer(*arguments)
             fresh.append(key_value)
-        return self.norm(und), self.norm_moe_gen(gen), fresh
+        return und, gen, fresh
 
 
 class LanguageModel(nn.Module):
@@ -196,8 +203,11 @@ class LanguageModel(nn.Module):
         if not config.tie_word_embeddings:
             self.lm_head = nn.Linear(config.understanding.hidden_size, config.vocab_size, bias=False)
 
+    @property
+    def head_weight(self) -> Tensor:
+        """(vocabulary, H_u): the output head's, or the embedding table where the two are tied."""
+        return self.lm_head.weight if hasattr(self, "lm_head") else self.model.embed_tokens.weight
+
     def logits(self, hidden: Tensor) -> Tensor:
         """(n, H_u) -> (n, vocabulary). Call it on supervised positions only: the full table is large."""
-        if hasattr(self, "lm_head"):
-            return self.lm_head(hidden)
-        return F.linear(hidden, self.model.embed_tokens.weight)
+        return F.linear(hidden, self.head_weight)

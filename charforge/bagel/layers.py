@@ -121,12 +121,21 @@ def timestep_sinusoid(t: Tensor, size: int) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
+def unset_embedding(count: int, size: int) -> nn.Embedding:
+    """A table (count, size) that a file will fill. Without this PyTorch would draw its values, and to do so on the meta
+    device, where models begin, it imports its whole compiler: two seconds."""
+    return nn.Embedding.from_pretrained(torch.empty(count, size), freeze=False)
+
+
 class PositionTable(nn.Module):
-    """A fixed sin-cos table that is nevertheless stored: the published one is BF16-rounded (bagel.md section 8.1)."""
+    """A fixed sin-cos table that is nevertheless stored: the published one is BF16-rounded (bagel.md section 8.1).
+
+    Its values come from the base's files, or from :func:`sincos_table` where a base is made.
+    """
 
     def __init__(self, side: int, hidden_size: int) -> None:
         super().__init__()
-        self.pos_embed = nn.Parameter(sincos_table(side, hidden_size), requires_grad=False)
+        self.pos_embed = nn.Parameter(torch.empty(side * side, hidden_size), requires_grad=False)
 
     def forward(self, position_ids: Tensor) -> Tensor:
         """(n,) row indices -> (n, hidden_size)."""

@@ -11,6 +11,7 @@ from charforge.bagel.config import BagelConfig
 from charforge.bagel.decoder import KeyValue, LanguageModel
 from charforge.bagel.layers import PositionTable, TimestepEmbedder
 from charforge.bagel.packing import Pack
+from charforge.bagel.products import PackedWeight
 from charforge.bagel.vision import Connector, VisionTower
 
 
@@ -37,6 +38,8 @@ class BagelModel(nn.Module):
     def __init__(self, config: BagelConfig) -> None:
         super().__init__()
         self.config = config
+        # second copies of the decoder's weights for fast inference, where charforge.bagel.blocks.pack_decoder made them
+        self.packed: dict[str, PackedWeight] = {}
         hidden, generation = config.understanding.hidden_size, config.generation.hidden_size
         self.language_model = LanguageModel(config)
         self.vit_model = VisionTower(config.vision)
@@ -51,10 +54,16 @@ class BagelModel(nn.Module):
     def device(self) -> torch.device:
         return self.vae2llm.weight.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the frozen base is held in, quantised matrices aside."""
+        return self.vae2llm.weight.dtype
+
     def forward(self, batch: Pack, cache: list[KeyValue] | None = None, head: bool = True) -> Output:
         """One pass over ``batch``; with ``cache`` its tokens also look back at the cached keys and values."""
+        und = self.embed_understanding(batch) if batch.trunk is None else batch.trunk
         und, gen, fresh = self.language_model.model(
-            self.embed_understanding(batch), self.embed_latents(batch), batch.layout, cache
+            und, self.embed_latents(batch), batch.layout, cache, batch.first_layer
         )
         supervised = und[batch.loss_rows]
         logits = self.language_model.logits(supervised) if head else supervised

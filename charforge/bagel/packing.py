@@ -22,7 +22,8 @@ class Pack:
     """One forward pass worth of samples. Understanding tokens are numbered in order of appearance.
 
     ``*_rows`` index the packed understanding stream; ``loss_rows``/``labels`` are the supervised text positions,
-    ``noised_rows`` index the generation stream. ``features`` stands in for the patches when all pictures have theirs.
+    ``noised_rows`` index the generation stream. ``features`` stands in for the patches when all pictures have theirs,
+    ``trunk`` (understanding tokens, H_u) for everything below ``first_layer`` when all splits have theirs.
     """
 
     text_ids: Tensor
@@ -39,6 +40,8 @@ class Pack:
     labels: Tensor
     layout: Layout
     features: Tensor | None = None
+    trunk: Tensor | None = None
+    first_layer: int = 0
 
     def to(self, device: torch.device | str) -> Pack:
         """The same pack with all tensors on ``device``."""
@@ -172,6 +175,7 @@ def pack(
                 und_count += count + 2
                 looks.append(split)
         rows.append(row)
+    trunk, first_layer = _trunk([node.split for nodes in forest for node in nodes])
     vision_values = config.vision.patch_size**2 * 3
     return Pack(
         text_ids=torch.tensor(text_ids),
@@ -188,6 +192,8 @@ def pack(
         labels=torch.tensor(labels, dtype=torch.long),
         layout=_layout(rows, config, past),
         features=_features(looks),
+        trunk=trunk,
+        first_layer=first_layer,
     )
 
 
@@ -199,6 +205,14 @@ def with_noise(batch: Pack, tokens: Tensor, timesteps: Tensor) -> Pack:
 def _features(looks: list[LookSplit]) -> Tensor | None:
     known = [look.features for look in looks if look.features is not None]
     return torch.cat(known) if known and len(known) == len(looks) else None
+
+
+def _trunk(splits: list[Split]) -> tuple[Tensor | None, int]:
+    """The hidden states from which the pass goes on, and at which layer; (None, 0) unless all splits have them."""
+    known = [split.trunk for split in splits if not isinstance(split, LatentSplit) and split.trunk is not None]
+    if len(known) < len(splits) or len({trunk.layers for trunk in known}) != 1:
+        return None, 0
+    return torch.cat([trunk.hidden for trunk in known]), known[0].layers
 
 
 def _cat(parts: list[Tensor], width: int | None = None) -> Tensor:

@@ -47,7 +47,7 @@ def shared_rows(samples: Sequence[Sequence[Split]], hidden_size: int) -> list[li
     trees: list[_Tree] = []
     latest: dict[Hashable, _Tree] = {}
     for sample in samples:
-        first = _key(sample[0])
+        first = split_key(sample[0])
         tree = latest.get(first) if first is not None else None
         if tree is None or not _pays(tree, sample, hidden_size):
             tree = _Tree()
@@ -82,7 +82,7 @@ def ancestry(nodes: Sequence[Node]) -> Tensor:
     return above
 
 
-def _key(split: Split) -> Hashable:
+def split_key(split: Split) -> Hashable:
     """Equal for splits that compute the same; None for what must stay apart: supervised text and noised pictures."""
     if isinstance(split, TextSplit):
         return None if split.loss else split.ids
@@ -95,7 +95,7 @@ def _matched(tree: _Tree, sample: Sequence[Split]) -> tuple[int, int]:
     """How many splits of ``sample`` the tree has already, and the node of the last of them."""
     at = -1
     for number, split in enumerate(sample):
-        key = _key(split)
+        key = split_key(split)
         found = tree.known.get((at, key)) if key is not None else None
         if found is None:
             return number, at
@@ -120,7 +120,7 @@ def _insert(tree: _Tree, sample: Sequence[Split]) -> None:
     for split in sample[count:]:
         tree.nodes.append(Node(split, at))
         parent, at = at, len(tree.nodes) - 1
-        key = _key(split)
+        key = split_key(split)
         if key is not None:
             tree.known[parent, key] = at
         tree.tokens += split.length

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from charforge.bagel.blocks import read_decoder
 from charforge.bagel.config import SamplingConfig
-from charforge.bagel.context import Canvas, Context, join_contexts, prepare_canvas, velocity
+from charforge.bagel.context import Context, join_contexts
+from charforge.bagel.denoise import Denoiser
 from charforge.bagel.model import BagelModel
 from charforge.flow import ode_step
 
-Bare = Callable[[], AbstractContextManager[None]]
 JOINED_TOKENS = 1024
 """Up to so many latent tokens go through the model once for both velocities of text guidance: with few tokens the time
 goes into reading the weights. With many it would only take twice the memory."""
@@ -69,21 +69,20 @@ def draw(
     position_ids: Tensor,
     settings: SamplingConfig,
     on_step: Callable[[int, Tensor, Tensor], None] | None = None,
-    bare: Bare | None = None,
 ) -> Tensor:
     """Latent tokens (rows, n, values) from ``noise`` of the same shape, kept in fp32 throughout.
 
-    ``bare()`` is a block in which the model is without its adapter: above ``settings.cfg_bare_above`` guidance leads
-    away from what the *base* draws without text. With its adapter it draws the character there as well, and guidance
-    would lead away from the character (Phunyaphibarn et al. 2025, "Unconditional Priors Matter!"). At lower times,
-    where the look is settled, the adapter's own serves the details better (docs/log.md, 2026-11-26, night).
+    The adapter in the model acts if it is on. Above ``settings.cfg_bare_above`` guidance leads away from what the
+    *base* draws without text all the same: with its adapter it draws the character there as well, and guidance would
+    lead away from the character (Phunyaphibarn et al. 2025, "Unconditional Priors Matter!"). At lower times, where the
+    look is settled, the adapter's own serves the details better (docs/log.md, 2026-11-26, night).
     ``on_step(index, x_t, velocity)`` sees every step (progress bars, tests).
     """
-    canvases = _canvases(model, guidance, position_ids)
+    velocities = _Velocities(model, guidance, position_ids, settings)
     times = timestep_schedule(settings.steps, settings.timestep_shift)
     x = noise.float()
     for index, (now, after) in enumerate(pairwise(times)):
-        step_velocity = _velocity_at(model, canvases, x, float(now), settings, bare)
+        step_velocity = velocities.at(x, float(now))
         if on_step is not None:
             on_step(index, x, step_velocity)
         # one number each, but on the device of x: a GPU's and a CPU's tensor do not multiply
@@ -91,43 +90,39 @@ def draw(
     return x
 
 
-@dataclass(frozen=True)
-class _Canvases:
-    """One for each context of guidance; ``both`` has the rows of ``full`` and then of ``without_text``."""
+class _Velocities:
+    """The guided velocity at each time. Where the pictures are small both of text guidance are one pass: the rows
+    with the text, then those without."""
 
-    full: Canvas
-    without_text: Canvas
-    without_images: Canvas
-    both: Canvas | None
+    def __init__(self, model: BagelModel, guidance: Guidance, position_ids: Tensor, settings: SamplingConfig) -> None:
+        decoder = read_decoder(model)
+        self._settings = settings
+        self._guides = settings.cfg_text_scale > 1.0
+        joined = self._guides and guidance.full.rows * position_ids.shape[0] <= JOINED_TOKENS
 
+        def denoiser(context: Context) -> Denoiser:
+            return Denoiser(model, decoder, context, position_ids)
 
-def _canvases(model: BagelModel, guidance: Guidance, position_ids: Tensor) -> _Canvases:
-    full, without_text, without_images = (
-        prepare_canvas(model, context, position_ids)
-        for context in (guidance.full, guidance.without_text, guidance.without_images)
-    )
-    both = None
-    if guidance.full.rows * position_ids.shape[0] <= JOINED_TOKENS:
-        both = prepare_canvas(model, join_contexts(guidance.full, guidance.without_text), position_ids)
-    return _Canvases(full, without_text, without_images, both)
+        self._both = denoiser(join_contexts(guidance.full, guidance.without_text)) if joined else None
+        self._full = denoiser(guidance.full)
+        self._without_text = denoiser(guidance.without_text) if self._guides and not joined else None
+        with_images = self._guides and settings.cfg_img_scale > 1.0
+        self._without_images = denoiser(guidance.without_images) if with_images else None
 
-
-def _velocity_at(
-    model: BagelModel, canvases: _Canvases, x: Tensor, now: float, settings: SamplingConfig, bare: Bare | None
-) -> Tensor:
-    t = torch.full((x.shape[0],), now, device=x.device)
-    low, high = settings.cfg_interval
-    if not (low < now <= high and settings.cfg_text_scale > 1.0):
-        return velocity(model, canvases.full, x, t).float()
-    if bare is not None and now > settings.cfg_bare_above:
-        cond = velocity(model, canvases.full, x, t).float()
-        with bare():
-            text = velocity(model, canvases.without_text, x, t).float()
-    elif canvases.both is not None:
-        cond, text = velocity(model, canvases.both, x.repeat(2, 1, 1), t.repeat(2)).float().chunk(2)
-    else:
-        cond = velocity(model, canvases.full, x, t).float()
-        text = velocity(model, canvases.without_text, x, t).float()
-    with_images = settings.cfg_img_scale > 1.0
-    images = velocity(model, canvases.without_images, x, t).float() if with_images else None
-    return guided(cond, text, images, settings)
+    def at(self, x: Tensor, now: float) -> Tensor:
+        """(rows, n, values) in fp32."""
+        rows = x.shape[0]
+        t = torch.full((rows,), now, device=x.device)
+        low, high = self._settings.cfg_interval
+        if not (self._guides and low < now <= high):
+            return self._full.velocity(x, t, rows).float()
+        bare = now > self._settings.cfg_bare_above
+        if self._both is not None:
+            both = self._both.velocity(x.repeat(2, 1, 1), t.repeat(2), rows if bare else 2 * rows).float()
+            cond, text = both.chunk(2)
+        else:
+            assert self._without_text is not None
+            cond = self._full.velocity(x, t, rows).float()
+            text = self._without_text.velocity(x, t, 0 if bare else rows).float()
+        images = self._without_images.velocity(x, t, rows).float() if self._without_images is not None else None
+        return guided(cond, text, images, self._settings)

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """What the first ``layers`` layers of the understanding expert make of one split at its place in a sample.
+
+    ``hidden`` (tokens of the split with its markers, H_u). Where no adapter touches these layers it never changes.
+    """
+
+    layers: int
+    hidden: Tensor
 
 
 @dataclass(frozen=True)
@@ -19,6 +30,7 @@ class TextSplit:
     ids: tuple[int, ...]
     loss: bool = False
     after_eos: int | None = None
+    trunk: Trunk | None = field(default=None, compare=False)
 
     @property
     def length(self) -> int:
@@ -36,6 +48,7 @@ class LookSplit:
     patches: Tensor
     position_ids: Tensor
     features: Tensor | None = None
+    trunk: Trunk | None = field(default=None, compare=False)
 
     @property
     def length(self) -> int:

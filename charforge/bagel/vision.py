@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from charforge.bagel.config import VisionConfig
+from charforge.bagel.layers import unset_embedding
 
 
 def patchify(image: Tensor, patch_size: int) -> Tensor:
@@ -75,7 +76,7 @@ class VisionEmbeddings(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.patch_embedding = nn.Linear(config.patch_size**2 * 3, config.hidden_size)
-        self.position_embedding = nn.Embedding(config.patches_per_side**2, config.hidden_size)
+        self.position_embedding = unset_embedding(config.patches_per_side**2, config.hidden_size)
 
     def forward(self, patches: Tensor, position_ids: Tensor) -> Tensor:
         return self.patch_embedding(patches) + self.position_embedding(position_ids)

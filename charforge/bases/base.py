@@ -18,9 +18,10 @@ from charforge.bagel.stream import Addition, load_tensors
 from charforge.bagel.tokenizer import Tokenizer
 from charforge.bases.hashes import file_hash
 from charforge.bases.language import ensure_language_weights
-from charforge.bases.progress import byte_progress
 from charforge.bases.where import MINI as MINI
 from charforge.bases.where import find_base
+from charforge.device import multiplies_bf16
+from charforge.progress import byte_progress
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,21 @@ class Base:
         return self.model.config
 
 
-def load_base(name: str, quantize: str | None = None, device: str = "cpu", int8_threshold: float = 0.0) -> Base:
+def load_base(
+    name: str,
+    quantize: str | None = None,
+    device: str = "cpu",
+    int8_threshold: float = 0.0,
+    dtype: torch.dtype | None = None,
+) -> Base:
     """Load ``mini``, ``bagel``, a registered base or a folder in the official layout, frozen, in evaluation mode.
 
-    Weights stream from disk to ``device`` one tensor at a time, quantised on the way when ``quantize`` is int8 or nf4
-    (``int8_threshold``: see charforge/bagel/quantize.py). The peak of host memory is what stays there, plus the largest
-    decoder matrix twice. Raises InputError for an unknown or malformed base, MachineError when weights cannot be had.
+    Weights stream from disk to ``device`` one tensor at a time, in ``dtype`` (by default what suits the device),
+    quantised on the way when ``quantize`` is int8 or nf4 (``int8_threshold``: see charforge/bagel/quantize.py). The
+    peak of host memory is what stays there, plus the largest decoder matrix twice. Raises InputError for an unknown or
+    malformed base, MachineError when weights cannot be had.
     """
-    dtype = compute_dtype(device)
+    dtype = dtype or compute_dtype(device)
     if name == "mini":
         ensure_language_weights()
     files = find_base(name)
@@ -70,15 +78,13 @@ def load_base(name: str, quantize: str | None = None, device: str = "cpu", int8_
 
 
 def compute_dtype(device: str) -> torch.dtype:
-    """bf16 where the machine multiplies it natively, fp32 elsewhere (never fp16: unusable on CPUs)."""
-    if device == "cpu" and not torch.cpu._is_avx512_bf16_supported():
-        return torch.float32
-    return torch.bfloat16
+    """bf16 where the device multiplies it natively, fp32 elsewhere (never fp16: unusable on CPUs)."""
+    return torch.bfloat16 if multiplies_bf16(device) else torch.float32
 
 
 def native_autocast(device: str) -> torch.autocast:
     """bf16 autocast where :func:`compute_dtype` is bf16; elsewhere it would take up to seventy times as long."""
-    return torch.autocast(device, torch.bfloat16, enabled=compute_dtype(device) == torch.bfloat16)
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=compute_dtype(device) == torch.bfloat16)
 
 
 def content_hash(files: list[Path], report: Callable[[int, int], None] | None = None) -> str:

@@ -16,14 +16,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from charforge.bases.cache import base_folder
 from charforge.bases.hashes import file_hash, hash_blocks, remember_hash
-from charforge.bases.progress import byte_progress
 from charforge.bases.where import SOURCE, changed_files, read_source
 from charforge.errors import InputError, MachineError
-from charforge.files import write_atomic
+from charforge.files import replace_file, write_atomic
+from charforge.progress import Report, byte_progress, counting
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 # beyond the files themselves: room for the cache's own small files and for the rest of the machine
 SPARE_BYTES = 2**30
@@ -196,7 +199,7 @@ def _fetch(published: Published, commit: str, offer: Offer, folder: Path, endpoi
     url = hf_hub_url(published.repository, offer.name, revision=commit, endpoint=endpoint)
     # a compressed answer could not be continued by byte range
     headers = build_hf_headers() | {"Accept-Encoding": "identity"}
-    with partial.open("ab") as out:
+    with partial.open("ab") as out, counting(f"fetching {offer.name}", "bytes") as report:
         http_get(
             url,
             out,
@@ -204,15 +207,32 @@ def _fetch(published: Published, commit: str, offer: Offer, folder: Path, endpoi
             headers=headers,
             expected_size=offer.bytes,
             displayed_filename=offer.name,
+            tqdm_class=_reporting_bar(report, offer.bytes),
         )
     if not _has_hash(partial, offer):
         partial.unlink()
         raise MachineError(
             f"{offer.name} arrived with another hash than the hub promised: deleted; run the same command again"
         )
-    partial.replace(folder / offer.name)
+    replace_file(partial, folder / offer.name)
     if offer.sha256:
         remember_hash(folder / offer.name, offer.sha256)
+
+
+def _reporting_bar(report: Report, total: int) -> type[tqdm]:
+    """A bar as the hub's client wants one, that draws nothing itself and tells ``report``."""
+    from tqdm import tqdm
+
+    class ReportingBar(tqdm):
+        def __init__(self, *arguments: Any, **keywords: Any) -> None:
+            self.fetched = int(keywords.get("initial", 0))
+            super().__init__(*arguments, **{**keywords, "disable": True})
+
+        def update(self, n: float | None = 1) -> None:
+            self.fetched += int(n or 0)
+            report(self.fetched, total)
+
+    return ReportingBar
 
 
 def _is_right(file: Path, offer: Offer) -> bool:

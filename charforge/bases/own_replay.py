@@ -13,16 +13,17 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from charforge.bagel.context import empty_context, extend_context, generate_text
+from charforge.bagel.context import empty_context, extend_context
+from charforge.bagel.decode import generate_text
 from charforge.bagel.layers import grid_position_ids
 from charforge.bagel.model import computes_in_bf16
 from charforge.bases.base import Base
 from charforge.bases.cache import cache_folder
 from charforge.bases.own_pictures import own_captions, own_pictures_file
 from charforge.bases.prepare import draw_target
-from charforge.bases.progress import counted
 from charforge.bases.where import MINI
 from charforge.files import write_atomic
+from charforge.progress import counting
 from charforge.sample import Sample, Target
 from charforge.tensor_files import read_tensors, write_tensors
 
@@ -104,7 +105,7 @@ def _drawn(base: Base) -> Path:
     if file.exists():
         return file
     wanted, targets = prompts(), []
-    with counted(f"first character on {base.name}: it draws pictures of its own for replay") as report:
+    with counting(f"first character on {base.name}: it draws pictures of its own for replay") as report:
         for index, prompt in enumerate(wanted):
             targets.append(draw_target(base, prompt, SEED + index))
             report(index + 1, len(wanted))
@@ -120,7 +121,7 @@ def _answered(base: Base) -> Path:
         return file
     model, tokenizer, lines = base.model, base.tokenizer, []
     with (
-        counted(f"first character on {base.name}: it answers questions for replay") as report,
+        counting(f"first character on {base.name}: it answers questions for replay") as report,
         torch.autocast(model.device.type, torch.bfloat16, enabled=computes_in_bf16(model)),
     ):
         for index, question in enumerate(QUESTIONS):

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from charforge.adapter.lora import adapter_acts, adapter_off
 from charforge.bagel import images
 from charforge.bagel.config import BagelConfig
 from charforge.bagel.context import Context, empty_context, extend_context, repeat_context
@@ -144,9 +142,7 @@ def _draw(base: Base, context: Context, seeds: list[int]) -> list[Image.Image]:
 def _draw_latents(base: Base, context: Context, seeds: list[int]) -> Tensor:
     noise = torch.cat([initial_noise(base, 1, seed) for seed in seeds]).to(base.model.device)
     guidance = Guidance(full=context, without_text=empty_context(len(seeds)), without_images=context)
-    model = base.model
-    bare = partial(adapter_off, model) if adapter_acts(model) else None
-    return draw(model, guidance, noise, drawing_positions(base), base.config.sampling, bare=bare)
+    return draw(base.model, guidance, noise, drawing_positions(base), base.config.sampling)
 
 
 @torch.no_grad()

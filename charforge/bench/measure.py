@@ -75,8 +75,8 @@ class RolloutRow:
 class UpdateRow:
     """One optimiser step of Character-GRPO on ``images`` pictures, the anchor left out.
 
-    ``micro_batch`` is what fitted in the end. ``first_ratio_deviation`` is how far sampling and training disagreed
-    before anything was learned: 0 when they compute the same.
+    ``micro_batch`` is what fitted in the end. The sampling gap is the absolute difference between the log-probabilities
+    of sampling's pass and the update's, before anything was learned: 0 where both compute the same bits.
     """
 
     images: int
@@ -87,7 +87,8 @@ class UpdateRow:
     images_per_s: float | None = None
     peak_memory_gib: float | None = None
     micro_batch: int | None = None
-    first_ratio_deviation: float | None = None
+    sampling_gap_mean: float | None = None
+    sampling_gap_max: float | None = None
     repeats: int = 0
 
 
@@ -291,7 +292,8 @@ def measure_update(bench: Bench, rollout: Rollout | None) -> UpdateRow:
             images_per_s=described[0] / reading.seconds,
             peak_memory_gib=reading.peak_gib,
             micro_batch=min(memory.micro_batch, described[0]),
-            first_ratio_deviation=told[0].ratio_deviation,
+            sampling_gap_mean=told[0].gaps.abs().mean().item(),
+            sampling_gap_max=told[0].gaps.abs().max().item(),
             repeats=reading.repeats,
         )
 

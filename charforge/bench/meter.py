@@ -13,8 +13,7 @@ from pathlib import Path
 
 import torch
 
-from charforge.machine import GIB
-from charforge.train.progress import peak_memory_gib
+from charforge.machine import GIB, peak_memory_gib
 
 _CLEAR_PEAK, _WAITING = Path("/proc/self/clear_refs"), Path("/proc/self/schedstat")
 
@@ -29,30 +28,32 @@ class Reading:
 
 
 class Meter:
-    """Measures on one device. On GPUs memory is what PyTorch allocated at most, everything included.
+    """Measures on one device. On CUDA cards memory is what PyTorch allocated at most, everything included.
 
-    On a CPU it is the process's highest resident memory less what it held when the meter was made. Linux lets a
-    process forget its peak, so each piece of work gets its own there (``own_peaks``); elsewhere it is the peak so far.
+    On a CPU, and on Apple's GPU, which shares the host's memory, it is the process's highest resident memory less what
+    it held when the meter was made. Linux lets a process forget its peak, so each piece of work gets its own there
+    (``own_peaks``); elsewhere it is the peak so far.
     """
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self.own_peaks = _forget_host_peak() or device != "cpu"
+        self.on_card = device.startswith("cuda")
+        self.own_peaks = _forget_host_peak() or self.on_card
         self._resting = peak_memory_gib()
 
     def reset(self) -> None:
         """Forget the peak and give unused memory back."""
         gc.collect()
-        if self.device == "cpu":
-            _return_free_memory()
-            _forget_host_peak()
-        else:
+        if self.on_card:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
+        else:
+            _return_free_memory()
+            _forget_host_peak()
 
     def peak_gib(self) -> float:
         """The highest memory since the last reset."""
-        return self.host_peak_gib() if self.device == "cpu" else torch.cuda.max_memory_allocated() / GIB
+        return torch.cuda.max_memory_allocated() / GIB if self.on_card else self.host_peak_gib()
 
     def host_peak_gib(self) -> float:
         """The highest memory of this process on the host, less what it held at the start."""
@@ -61,7 +62,7 @@ class Meter:
     def wait(self) -> None:
         """Return when the device has done all that was asked of it."""
         if self.device != "cpu":
-            torch.cuda.synchronize()
+            torch.accelerator.synchronize()
 
     def measure(self, work: Callable[[], object], repeats: int) -> Reading:
         """Run ``work`` once to warm up, then ``repeats`` times."""

@@ -147,8 +147,8 @@ def _build(
 
 def _check_room(name: str, precision: str, device: str, needed_gib: float) -> None:
     """Refuse before the system begins to swap or to end processes: a CPU raises nothing that could be caught."""
-    room = available_host_gib() if device == "cpu" else torch.cuda.mem_get_info()[0] / GIB
-    if room is not None and needed_gib > room:
+    room = torch.cuda.mem_get_info()[0] / GIB if device.startswith("cuda") else available_host_gib()
+    if needed_gib > room:
         smaller = "--precision nf4, or " if precision != "nf4" else ""
         raise MachineError(
             f"the weights of {name} in {precision} take {needed_gib:.1f} GiB and {room:.1f} GiB are free on "
@@ -158,7 +158,7 @@ def _check_room(name: str, precision: str, device: str, needed_gib: float) -> No
 
 def machine_peak(device: str) -> tuple[float, str]:
     """bf16 FLOP/s of this machine, and where the figure is from."""
-    listed = listed_peak(torch.cuda.get_device_name()) if device != "cpu" else None
+    listed = listed_peak(torch.cuda.get_device_name()) if device.startswith("cuda") else None
     if listed is not None:
         return listed, "data sheet, dense bf16"
     dtype = compute_dtype(device)
@@ -167,8 +167,10 @@ def machine_peak(device: str) -> tuple[float, str]:
 
 def device_name(device: str) -> str:
     """The card, or the processor and how many threads it was given."""
-    if device != "cpu":
+    if device.startswith("cuda"):
         return torch.cuda.get_device_name()
+    if device == "mps":
+        return f"GPU of {cpu_name()}"
     return f"{cpu_name()}, {torch.get_num_threads()} of {os.cpu_count()} threads"
 
 

@@ -63,16 +63,17 @@ def check_adapter(data: bytes, rank: int) -> dict[str, Shape]:
     return shapes
 
 
-def check_tensor_set(shapes: Mapping[str, Shape], base_name: str, rank: int) -> None:
+def check_tensor_set(shapes: Mapping[str, Shape], base_name: str, rank: int, first_layer: int = 0) -> None:
     """Raise Refusal unless the tensors are all those that an adapter for the base has, in the right shapes.
 
-    For a base that is not known here they are held against each other: both halves of every pair, no layer left out.
+    Layers of the understanding expert below ``first_layer`` have none. For a base that is not known here they are held
+    against each other: both halves of every pair, no layer left out.
     """
     config = known_config(base_name)
     if config is None:
-        _check_among_themselves(shapes)
+        _check_among_themselves(shapes, first_layer)
         return
-    expected = adapter_shapes(config, rank)
+    expected = adapter_shapes(config, rank, first_layer)
     missing, more = sorted(set(expected) - set(shapes)), sorted(set(shapes) - set(expected))
     if missing:
         raise Refusal(f"its adapter lacks {len(missing)} of {len(expected)} tensors, first {missing[0]}")
@@ -93,12 +94,12 @@ def known_config(base_name: str) -> BagelConfig | None:
         return None
 
 
-def adapter_shapes(config: BagelConfig, rank: int) -> dict[str, Shape]:
-    """Shape by name of every tensor of an adapter for a base of these shapes."""
+def adapter_shapes(config: BagelConfig, rank: int, first_layer: int = 0) -> dict[str, Shape]:
+    """Shape by name of every tensor of an adapter for a base of these shapes; see ``check_tensor_set``."""
     shapes: dict[str, Shape] = {}
     queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
     for layer in range(config.layers):
-        experts = [("", config.understanding)]
+        experts = [("", config.understanding)] if layer >= first_layer else []
         if config.has_generation(layer):
             experts.append(("_moe_gen", config.generation))
         for suffix, expert in experts:
@@ -118,7 +119,7 @@ def adapter_shapes(config: BagelConfig, rank: int) -> dict[str, Shape]:
     return shapes
 
 
-def _check_among_themselves(shapes: Mapping[str, Shape]) -> None:
+def _check_among_themselves(shapes: Mapping[str, Shape], first_layer: int) -> None:
     layers: set[int] = set()
     for name in shapes:
         other = name.replace(".lora_A.", ".lora_B.") if ".lora_A." in name else name.replace(".lora_B.", ".lora_A.")
@@ -127,7 +128,7 @@ def _check_among_themselves(shapes: Mapping[str, Shape]) -> None:
         named = TENSOR_NAME.fullmatch(name)
         assert named is not None
         layers.add(int(named["layer"]))
-    gaps = sorted(set(range(max(layers) + 1)) - layers)
+    gaps = sorted(set(range(first_layer, max(layers) + 1)) - layers)
     if gaps:
         raise Refusal(f"its adapter has no tensors for layer {gaps[0]}")
 

@@ -33,10 +33,12 @@ class BaseInfo(_Strict):
 
 
 class AdapterInfo(_Strict):
-    """Size of the LoRA adapter."""
+    """Size of the LoRA adapter, and the lowest layer of the understanding expert that carries it."""
 
     rank: int = Field(ge=1, le=4096)
     alpha: int = Field(ge=1)
+    # bundles that are older than the setting have it in all layers
+    first_layer: int = Field(0, ge=0, le=4096)
 
 
 class CharacterInfo(_Strict):

@@ -86,7 +86,7 @@ def read_bundle(path: Path) -> Bundle:
         _check_hashes(contents, manifest)
         _check_adapter_config(contents[ADAPTER_CONFIG], manifest)
         shapes = check_adapter(contents[ADAPTER], manifest.adapter.rank)
-        check_tensor_set(shapes, manifest.base.name, manifest.adapter.rank)
+        check_tensor_set(shapes, manifest.base.name, manifest.adapter.rank, manifest.adapter.first_layer)
         _check_picture(contents[AVATAR])
         card = _object(contents[CARD], CARD)
     except PermissionError as error:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from charforge.bagel.context import empty_context, extend_context, generate_text
+from charforge.bagel.context import empty_context, extend_context
+from charforge.bagel.decode import rows_of, stream_text
 from charforge.bagel.model import computes_in_bf16
 from charforge.bagel.splits import TextSplit
 from charforge.bases.base import Base
@@ -38,7 +39,6 @@ def sample_replies(
         context = empty_context(len(conversations))
         for turns in zip(*conversations, strict=True):
             context = extend_context(base.model, context, turns)
-        ids, _ = generate_text(
-            base.model, context, choose, settings.max_tokens, base.tokenizer.role_prefix("assistant")
-        )
+        prefix = base.tokenizer.role_prefix("assistant")
+        ids = rows_of(stream_text(base.model, context, choose, settings.max_tokens, prefix), context.rows)
     return [base.tokenizer.decode(row).strip() for row in ids]

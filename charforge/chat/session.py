@@ -6,11 +6,11 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from charforge import grammar
-from charforge.adapter.lora import load_adapter
+from charforge.adapter.low_rank import load_adapter
+from charforge.bagel.blocks import pack_decoder
 from charforge.bases.base import Base, load_base
 from charforge.bases.prepare import contact_sheet, draw_many, draw_prompts, sized
 from charforge.bundle import read_bundle
@@ -18,6 +18,7 @@ from charforge.bundle.read import plain_card
 from charforge.character import Character
 from charforge.character.from_card import card_character
 from charforge.chat.replies import sample_replies
+from charforge.device import default_device
 from charforge.errors import InputError
 from charforge.files import write_atomic_with
 from charforge.settings import ChatSettings
@@ -91,10 +92,6 @@ def open_character(bundle: Path, adapter: bool = True, device: str | None = None
     if adapter:
         with tempfile.TemporaryDirectory() as scratch:
             opened.extract_adapter(Path(scratch))
-            load_adapter(base.model, Path(scratch))
+            load_adapter(base.model, Path(scratch), base.model.dtype)
+    base.model.packed = pack_decoder(base.model)
     return Session(base, manifest.to_character(), ChatSettings(**manifest.chat.model_dump()))
-
-
-def default_device() -> str:
-    """The first GPU, or the CPU."""
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -9,11 +9,13 @@ from PIL import Image
 from charforge.chat.session import Session
 from charforge.cli.output import print_json, say
 from charforge.files import write_atomic_with
+from charforge.progress import waiting
 
 
 def one_turn(session: Session, text: str, seed: int, pictures: Path, as_json: bool) -> None:
     """Say one thing, print the reply, leave."""
-    reply = session.say(text, seed)
+    with waiting(f"{session.character.name} is answering"):
+        reply = session.say(text, seed)
     file = _save(reply.image, pictures, session.character.name, seed) if reply.image else None
     if as_json:
         print_json({"reply": reply.text, "image": str(file) if file else None})
@@ -39,7 +41,8 @@ def talk(session: Session, seed: int, pictures: Path) -> None:
             return
         turn += 1
         if text.startswith("/draw"):
-            image = session.imagine(text.removeprefix("/draw").strip(), seed + turn)[0]
+            with waiting("drawing"):
+                image = session.imagine(text.removeprefix("/draw").strip(), seed + turn)[0]
             say(f"[picture: {_save(image, pictures, name, seed + turn)}]")
             continue
         if text == "/again":
@@ -48,7 +51,8 @@ def talk(session: Session, seed: int, pictures: Path) -> None:
                 continue
             text = session.history[-2][1]
             del session.history[-2:]
-        reply = session.say(text, seed + turn)
+        with waiting(f"{name} is answering"):
+            reply = session.say(text, seed + turn)
         print(f"{name}: {reply.text}")
         if reply.image:
             say(f"[picture: {_save(reply.image, pictures, name, seed + turn)}]")

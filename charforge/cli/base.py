@@ -7,15 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from charforge.cli.options import speaking
+
 if TYPE_CHECKING:
     from charforge.bases.listing import Listed
 
-app = typer.Typer(no_args_is_help=True, help="The models that characters are trained on.", rich_markup_mode=None)
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="The models that characters are trained on.\n\n"
+    "\b\nExamples:\n  charforge base list\n  charforge base pull bagel",
+)
 
 Json = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
 
 
 @app.command("list")
+@speaking
 def list_bases(as_json: Json = False) -> None:
     """Which bases are here, where, how big, and what they can run in.
 
@@ -35,6 +43,7 @@ def list_bases(as_json: Json = False) -> None:
 
 
 @app.command("pull")
+@speaking
 def pull(
     name: Annotated[str, typer.Argument(help="mini or bagel")] = "mini",
     revision: Annotated[
@@ -71,6 +80,7 @@ def pull(
 
 
 @app.command("add")
+@speaking
 def add(
     folder: Annotated[Path, typer.Argument(help="a checkpoint in the official layout, one file or shards")],
     name: Annotated[str | None, typer.Option(help="how to call it; the folder's name unless given")] = None,
@@ -103,9 +113,10 @@ def _print_ready(one: Listed, as_json: bool) -> None:
 
 
 def _print_table(found: list[Listed]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from charforge.cli.output import say, show
 
     table = Table(show_lines=False)
     for column in ("base", "status", "parameters", "on disk", "stored as", "runs in"):
@@ -116,7 +127,6 @@ def _print_table(found: list[Listed]) -> None:
         # names and paths are the user's: never markup
         cells = (parameters, size, ", ".join(one.stored), ", ".join(one.precisions))
         table.add_row(Text(one.name), one.status, *cells)
-    console = Console(stderr=True)
-    console.print(table)
+    show(table)
     for one in found:
-        console.print(Text(f"{one.name}: {one.missing or one.path}"), soft_wrap=True)
+        say(f"{one.name}: {one.missing or one.path}")

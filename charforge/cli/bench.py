@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from charforge.cli.options import Device, Threads
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -18,6 +20,8 @@ def bench(
     precision: Annotated[str, typer.Option(help="bf16, int8 or nf4")] = "bf16",
     preset: Annotated[str | None, typer.Option(help="take batch sizes and memory settings from this preset")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="one small size of everything, once")] = False,
+    device: Device = None,
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
     out: Annotated[Path | None, typer.Option(help="also write the JSON to this file")] = None,
 ) -> None:
@@ -28,18 +32,24 @@ def bench(
       charforge bench --base small --quick
       charforge bench --base bagel --precision int8 --json --out bagel-int8.json
     """
+    from charforge.machine import set_threads
+
+    set_threads(threads)
     import json
 
-    from charforge.bench.run import run_bench
     from charforge.character.outputs import check_over_inputs
-    from charforge.chat.session import default_device
-    from charforge.cli.output import counting, print_json, say
+    from charforge.cli.output import print_json, say
     from charforge.files import check_output, write_atomic
+    from charforge.progress import counting, waiting
 
     if out is not None:
         check_output(out)
         check_over_inputs(out, [Path(preset)] if preset and preset.endswith(".toml") else [])
-    result = run_bench(base, precision, default_device(), counting, preset, quick)
+    with waiting("loading PyTorch"):
+        from charforge.bench.run import run_bench
+        from charforge.device import chosen_device
+
+    result = run_bench(base, precision, chosen_device(device), counting, preset, quick)
     if out is not None:
         write_atomic(out, json.dumps(result, indent=2) + "\n")
     if as_json:
@@ -52,18 +62,15 @@ def bench(
 
 def print_result(result: dict[str, Any]) -> None:
     """Three tables and a line for a person."""
-    from rich.console import Console
+    from charforge.cli.output import say, show
 
-    from charforge.cli.output import say
-
-    console = Console(stderr=True)
     sft, rollout = result["sft"], result["rollout"]
     steps: list[tuple[object, ...]] = []
     for row in sft:
         samples = f"{row['dialogues']} + {row['pictures']} x {row['picture_side']}²"
         steps.append((row["tokens"], samples, *_figures(row, "step_s", "tokens_per_s", "peak_memory_gib", "mfu")))
     columns: tuple[str, ...] = ("tokens", "dialogues + pictures", "seconds", "tokens/s", "peak GiB", "MFU")
-    console.print(_table("one step of the first stage", columns, steps))
+    show(_table("one step of the first stage", columns, steps))
     drawings: list[tuple[object, ...]] = []
     for row in rollout:
         batch = f"group of {row['batch']}" if row["code"] == "roll_out" else row["batch"]
@@ -72,14 +79,14 @@ def print_result(result: dict[str, Any]) -> None:
         drawings.append((batch, guidance, row["steps_run"], *figures))
     columns = ("pictures at a time", "guidance", "steps timed", "pictures/s", "peak GiB", "MFU")
     title = f"drawing at {rollout[0]['picture_side']}², {rollout[0]['steps']} steps"
-    console.print(_table(title, columns, drawings))
+    show(_table(title, columns, drawings))
     update, decode = result["update"], result["decode"]
     others: list[tuple[object, ...]] = [
         (f"update, {update['images']} pictures", *_figures(update, "step_s", "images_per_s", "peak_memory_gib")),
         ("decode one picture", *_figures(decode, "image_s", "", "peak_memory_gib")),
     ]
     columns = ("what", "seconds", "pictures/s", "peak GiB")
-    console.print(_table("one step of the second stage, and the autoencoder", columns, others))
+    show(_table("one step of the second stage, and the autoencoder", columns, others))
     say(f"{result['base']} in {result['precision']} on {result['device']}")
     say(f"built in {result['load_s']:.1f} s; host peak {result['host_peak_gib']:.2f} GiB")
     waited = result["processor_wait_share"]

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from charforge.cli.options import Device, Threads
+
 
 def chat(
     bundle: Annotated[Path, typer.Argument(help="the character's .charx bundle; with --bare also a character card")],
@@ -16,6 +18,8 @@ def chat(
     bare: Annotated[
         bool, typer.Option("--bare", help="the base without the adapter; takes any character card too")
     ] = False,
+    device: Device = None,
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="with --say: the reply as JSON on stdout")] = False,
 ) -> None:
     """Talk to a character. It answers in text, and in pictures when it wants to show something.
@@ -26,12 +30,19 @@ def chat(
       charforge chat wren.charx --say "What are you building today?" --seed 1 --json
     """
     from charforge.files import check_output
+    from charforge.machine import set_threads
 
     check_output(pictures / "picture.png", "--pictures")
-    from charforge.chat.session import open_character
-    from charforge.chat.terminal import one_turn, talk
 
-    session = open_character(bundle, adapter=not bare)
+    set_threads(threads)
+    from charforge.progress import waiting
+
+    with waiting(f"opening {bundle.name}"):
+        from charforge.chat.session import open_character
+        from charforge.chat.terminal import one_turn, talk
+        from charforge.device import chosen_device
+
+        session = open_character(bundle, adapter=not bare, device=chosen_device(device))
     if say is not None:
         one_turn(session, say, seed, pictures, as_json)
     else:

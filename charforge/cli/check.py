@@ -10,10 +10,11 @@ import typer
 
 def check(
     folder: Annotated[Path, typer.Argument(help="the character's folder")],
-    preset: Annotated[str, typer.Option(help="a preset's name, or the path of a .toml file")] = "mini",
+    preset: Annotated[
+        str, typer.Option(help="auto: the best that this machine can do; a preset's name, or the path of a .toml file")
+    ] = "auto",
     base: Annotated[str | None, typer.Option(help="mini, or a folder in the official BAGEL layout")] = None,
     with_cost: Annotated[bool, typer.Option("--cost/--no-cost", help="leave the cost out: some seconds faster")] = True,
-    verbose: Annotated[bool, typer.Option("--verbose", help="name everything that was passed over, and why")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
 ) -> None:
     """Read a character folder and say what it holds, what is wrong and how to mend it, and what training would cost.
@@ -26,6 +27,7 @@ def check(
       charforge check ./mychar --verbose
       charforge check ./mychar --json
     """
+    from charforge.auto import AUTO, resolve_preset
     from charforge.character import read_folder
     from charforge.character.judge_captions import judge_captions
     from charforge.character.judge_dialogues import judge_dialogues
@@ -38,25 +40,28 @@ def check(
         print_pictures,
         print_problems,
         say,
-        waiting,
     )
     from charforge.errors import InputError, Problem
+    from charforge.mini.can_draw import what_mini_draws
+    from charforge.progress import verbosity, waiting
     from charforge.resources import preset_path
     from charforge.settings import read_settings
 
-    preset_file = preset_path(preset)
+    if preset != AUTO:
+        preset_path(preset)
     reading = read_folder(folder)
     problems = list(reading.problems)
-    settings = None
+    settings = choice = None
     try:
-        settings = read_settings(preset_file, folder / "charforge.toml", [], base=base)
+        choice = resolve_preset(preset, folder, [], None, base=base)
+        settings = read_settings(preset_path(choice.preset), folder / "charforge.toml", [], base=base)
     except InputError as error:
         problem, _, remedy = str(error).rpartition(". ") if ". " in str(error) else str(error).rpartition(": ")
         problems.insert(0, Problem("charforge.toml", "error", problem or remedy, remedy))
     wrong = any(problem.level == "error" for problem in problems)
     character = reading.character
     told: dict[str, object] = {}
-    if character is not None and not wrong and settings is not None:
+    if character is not None and not wrong and settings is not None and choice is not None:
         pictures, about_pictures = judge_pictures(character)
         dialogues, about_dialogues = judge_dialogues(character)
         problems += [*about_pictures, *judge_captions(character), *about_dialogues]
@@ -66,6 +71,7 @@ def check(
 
             with waiting("counting what training would take"):
                 cost = cost_of(character, settings)
+        mini_draws = what_mini_draws(character) if choice.base == "mini" else None
         found = {
             "name": character.name,
             "class": character.class_noun,
@@ -78,6 +84,8 @@ def check(
             "found": found,
             "pictures": [vars(one) for one in pictures],
             "dialogues": vars(dialogues),
+            "preset": choice.as_json(),
+            "mini_draws": mini_draws,
             "cost": vars(cost) if cost else None,
         }
     cast = character.cast if character is not None else ()
@@ -86,14 +94,16 @@ def check(
         print_json({"ok": not wrong, "found": {}, "problems": [vars(problem) for problem in problems], **read, **told})
         raise typer.Exit(1 if wrong else 0)
     print_cast(cast)
-    print_ledger(reading.ledger, verbose)
+    print_ledger(reading.ledger, verbosity.get() == "verbose")
     if problems:
         print_problems(problems)
-    if told:
+    if told and choice is not None:
         print_pictures(pictures)
         say(", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in found.items()))
         voice = ", ".join(dialogues.voice_words) or "no words stand out"
         say(f"voice: {voice} ({dialogues.words_per_reply} words a reply)")
+        for line in filter(None, (choice.sentence, mini_draws)):
+            say(line)
         if cost is not None:
             print_cost(cost)
     say("not ready to train" if wrong else "ready to train")

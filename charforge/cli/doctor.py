@@ -26,8 +26,12 @@ def doctor(
     from charforge.cli.output import print_json, say
     from charforge.doctor.checks import can_train, checks
     from charforge.doctor.facts import collect
+    from charforge.machine import set_threads
+    from charforge.progress import waiting
 
-    made = checks(collect(online))
+    set_threads(None)
+    with waiting("looking at this machine"):
+        made = checks(collect(online))
     ok = can_train(made)
     if as_json:
         print_json({"ok": ok, "checks": [vars(check) for check in made]})
@@ -39,9 +43,10 @@ def doctor(
 
 def print_checks(made: list[Check]) -> None:
     """One row a check, on stderr."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from charforge.cli.output import show
 
     table = Table(show_lines=False)
     for column in ("", "what", "found", "what to do"):
@@ -51,4 +56,4 @@ def print_checks(made: list[Check]) -> None:
         # names and messages are other programs': never markup
         mark = Text(check.status, colors[check.status])
         table.add_row(mark, Text(check.name), Text(check.found), Text(check.remedy))
-    Console(stderr=True).print(table)
+    show(table)

@@ -7,11 +7,15 @@ from typing import Annotated
 
 import typer
 
+from charforge.cli.options import Device, Threads
+
 
 def evaluate(
     runs: Annotated[list[Path], typer.Argument(help="run folders that charforge train made")],
     each: Annotated[int, typer.Option("-n", min=1, max=16, help="pictures of each held-out scene")] = 2,
     bare: Annotated[bool, typer.Option("--bare", help="the base without the adapter, for comparison")] = False,
+    device: Device = None,
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
 ) -> None:
     """Measure trained runs on held-out scenes and dialogues, with 95 % intervals; the pictures go beside them.
@@ -21,23 +25,31 @@ def evaluate(
       charforge eval runs/wren
       charforge eval runs/wren runs/wren-sft -n 4 --json
     """
+    from charforge.machine import set_threads
+
+    set_threads(threads)
     from functools import partial
 
-    from charforge.bases.prepare import contact_sheet
-    from charforge.chat.session import default_device
-    from charforge.cli.output import counting, print_json, print_metrics, say
-    from charforge.evaluate.measure import draw_scenes, load_run, measured, result_line
+    from charforge.cli.output import print_json, print_metrics, say
     from charforge.files import write_atomic_with
+    from charforge.progress import counting, waiting
+
+    with waiting("loading PyTorch"):
+        from charforge.bases.prepare import contact_sheet
+        from charforge.device import chosen_device
+        from charforge.evaluate.measure import draw_scenes, load_run, measured, result_line
 
     lines = []
     for run in runs:
-        opened = load_run(run, default_device(), adapter=not bare)
+        with waiting(f"loading {run.name}"):
+            opened = load_run(run, chosen_device(device), adapter=not bare)
         with counting(f"drawing {run.name}") as report:
             drawn = draw_scenes(opened.base, opened.scenes, each, report)
         sheet = contact_sheet(drawn.images(), 4 * each, drawn.pictures.shape[-1])
         file = run / ("evaluation_bare.png" if bare else "evaluation.png")
         write_atomic_with(file, partial(sheet.save, format="PNG"))
-        lines.append(result_line(run, measured(opened, drawn)))
+        with waiting(f"measuring {run.name}"):
+            lines.append(result_line(run, measured(opened, drawn)))
         say(f"wrote {file}")
     if as_json:
         print_json({"runs": lines})

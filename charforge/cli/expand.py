@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from charforge.cli.options import Device, Threads
+
 
 class Writer(StrEnum):
     """Who words the pairs."""
@@ -31,6 +33,8 @@ def expand(
     price_out: Annotated[float, typer.Option(min=0, help="endpoint: price of a million tokens written")] = 0.0,
     page: Annotated[bool, typer.Option(help="write a page to look through the pairs, pictures included")] = True,
     seed: Annotated[int, typer.Option(help="decides wording and the held-out split")] = 0,
+    device: Device = None,
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
 ) -> None:
     """Write the training pairs without training, with a page to look through them.
@@ -43,18 +47,23 @@ def expand(
       charforge expand examples/wren --out wren-pairs/pairs.jsonl
       charforge expand ./mychar --writer endpoint --url http://localhost:8000/v1 --model qwen --json
     """
+    from charforge.machine import set_threads
+
+    set_threads(threads)
     import time
 
     from charforge.bases.own_pictures import own_captions
     from charforge.character import read_character
     from charforge.character.outputs import check_pairs_outputs
-    from charforge.cli.output import counting, print_json, say
+    from charforge.cli.output import print_json, say
+    from charforge.device import chosen_device
     from charforge.expand import dropped_file, ledger_file, summary, write_expansion
     from charforge.expand import expand as expand_character
     from charforge.expand.authors import endpoint_author, self_author
     from charforge.expand.endpoint import Endpoint, EndpointSettings
     from charforge.expand.page import write_page
     from charforge.files import check_output
+    from charforge.progress import counting
 
     began = time.monotonic()
     character = read_character(folder)
@@ -65,12 +74,12 @@ def expand(
     with counting("writing") as on_done:
         author = None
         if writer is Writer.self:
-            author = self_author(character, base, kept, seed, on_done)
+            author = self_author(character, base, kept, seed, on_done, chosen_device(device))
         elif writer is Writer.endpoint:
             settings = EndpointSettings(
                 url, model, requests_per_minute=requests_per_minute, price_in=price_in, price_out=price_out
             )
-            author = endpoint_author(character, settings, base, kept, seed, on_done)
+            author = endpoint_author(character, settings, base, kept, seed, on_done, chosen_device(device))
         expansion = expand_character(character, seed, author, own_captions(base))
     write_expansion(out, expansion)
     figures = summary(expansion, character.name)

@@ -1,4 +1,4 @@
-"""Whatever happens ends in a sentence and an exit code. CHARFORGE_DEBUG=1 shows the traceback as well."""
+"""Whatever happens ends in a sentence and an exit code. --verbose or CHARFORGE_DEBUG=1 show the traceback as well."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from charforge.progress import verbosity
 
 if TYPE_CHECKING:
     from charforge.errors import CharforgeError
@@ -29,7 +31,7 @@ def run(command: Callable[[], object]) -> None:
 
 def _code_of(command: Callable[[], object]) -> int:
     """The exit code of the command, with everything that goes wrong told on stderr."""
-    from charforge.errors import CharforgeError
+    from charforge.errors import CharforgeError, Interrupted
 
     try:
         command()
@@ -37,16 +39,19 @@ def _code_of(command: Callable[[], object]) -> int:
     except SystemExit as done:
         code = done.code if isinstance(done.code, int) else int(done.code is not None)
         if code == INTERRUPTED:
-            sys.stderr.write("interrupted; run the same command again to go on\n")
+            sys.stderr.write("interrupted\n")
         return code
+    except Interrupted as interrupted:
+        sys.stderr.write(f"charforge: {interrupted}\n")
+        return interrupted.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; run the same command again to go on\n")
+        sys.stderr.write("interrupted\n")
         return INTERRUPTED
     except BrokenPipeError:
         # whoever read our output has left, like `| head`: nothing is wrong
         return 1
     except Exception as error:
-        if os.environ.get("CHARFORGE_DEBUG"):
+        if os.environ.get("CHARFORGE_DEBUG") or verbosity.get() == "verbose":
             traceback.print_exc()
         known = error if isinstance(error, CharforgeError) else _known(error)
         if known is None:
@@ -78,7 +83,7 @@ def _fault(error: Exception) -> str:
     words = " ".join(str(error).split())[:300]
     return (
         f"{type(error).__name__}{f' ({words})' if words else ''}: this is a fault of charforge, not of your files; "
-        "run it again with CHARFORGE_DEBUG=1 for details, and report them"
+        "run it again with --verbose for details, and report them"
     )
 
 

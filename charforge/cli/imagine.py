@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from charforge.cli.options import Device, Threads
+
 
 def imagine(
     bundle: Annotated[Path, typer.Argument(help="the character's .charx bundle")],
@@ -15,6 +17,8 @@ def imagine(
     out: Annotated[Path, typer.Option(help="PNG file to write")] = Path("picture.png"),
     count: Annotated[int, typer.Option("-n", min=1, max=64, help="draw a sheet of this many")] = 1,
     bare: Annotated[bool, typer.Option("--bare", help="the base without the adapter, for comparison")] = False,
+    device: Device = None,
+    threads: Threads = None,
     exactly: Annotated[bool, typer.Option("--exactly", help="use the prompt as it is, add no name")] = False,
 ) -> None:
     """Draw the character.
@@ -25,13 +29,21 @@ def imagine(
       charforge imagine wren.charx "in space, holding a telescope" -n 4 --seed 7 --out sheet.png
     """
     from charforge.character.outputs import check_over_inputs
-    from charforge.cli.output import say
     from charforge.files import check_output
+    from charforge.machine import set_threads
 
     check_output(out)
     check_over_inputs(out, [bundle])
-    from charforge.chat.session import open_character
 
-    session = open_character(bundle, adapter=not bare)
-    session.imagine_file(prompt, seed, count, out, exactly)
+    set_threads(threads)
+    from charforge.cli.output import say
+    from charforge.progress import waiting
+
+    with waiting(f"opening {bundle.name}"):
+        from charforge.chat.session import open_character
+        from charforge.device import chosen_device
+
+        session = open_character(bundle, adapter=not bare, device=chosen_device(device))
+    with waiting("drawing"):
+        session.imagine_file(prompt, seed, count, out, exactly)
     say(f"wrote {out}")

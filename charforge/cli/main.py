@@ -3,36 +3,66 @@
 from __future__ import annotations
 
 import logging
+import sys
+from typing import Annotated
 
 import typer
 
-from charforge.cli import base, bench, chat, check, doctor, eval, expand, imagine, inspect, new, train
+from charforge import __version__
+from charforge.cli import base, bench, chat, check, doctor, eval, expand, imagine, inspect, new, runs, train
 from charforge.cli.failures import run
+from charforge.cli.options import QUIET, VERBOSE, set_verbosity, speaking
 
 app = typer.Typer(
     name="charforge",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Ten pictures of a character and a page of dialogue in; one small adapter out that speaks and draws it.\n\n"
-    "\b\nExamples:\n  charforge train examples/wren\n  charforge chat runs/wren-20261123-1/wren.charx",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("new")(new.new)
-app.command("check")(check.check)
-app.command("expand")(expand.expand)
-app.command("train")(train.train)
-app.command("chat")(chat.chat)
-app.command("imagine")(imagine.imagine)
-app.command("eval")(eval.evaluate)
-app.command("inspect")(inspect.inspect)
-app.command("bench")(bench.bench)
-app.command("doctor")(doctor.doctor)
+app.command("new")(speaking(new.new))
+app.command("check")(speaking(check.check))
+app.command("expand")(speaking(expand.expand))
+app.command("train")(speaking(train.train))
+app.command("runs")(speaking(runs.runs))
+app.command("chat")(speaking(chat.chat))
+app.command("imagine")(speaking(imagine.imagine))
+app.command("eval")(speaking(eval.evaluate))
+app.command("inspect")(speaking(inspect.inspect))
+app.command("bench")(speaking(bench.bench))
+app.command("doctor")(speaking(doctor.doctor))
 app.add_typer(base.app, name="base")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"charforge {__version__}\n")
+        raise typer.Exit()
+
+
+@app.callback()
+def charforge(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="say which version this is")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help=QUIET)] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help=VERBOSE)] = False,
+) -> None:
+    """Ten pictures of a character and a page of dialogue in; one small adapter out that speaks and draws it.
+
+    \b
+    Examples:
+      charforge train examples/wren
+      charforge chat runs/wren-20261123-1/wren.charx
+    """
+    set_verbosity(quiet, verbose)
 
 
 def main() -> None:
     """Entry point: whatever goes wrong becomes a sentence and an exit code."""
+    from charforge.machine import wait_passively
+
+    wait_passively()
     # bitsandbytes reports every missing optional kernel at import: nothing a user can act on
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     run(app)

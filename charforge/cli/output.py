@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from charforge.progress import terminal, verbosity
+
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from charforge.character.character import Speaker
     from charforge.character.judge_pictures import PictureJudgement
     from charforge.character.ledger import Ledger
@@ -17,19 +20,29 @@ if TYPE_CHECKING:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout; letters that the stream cannot hold are written as JSON escapes."""
-    plain = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") != "utf8"
-    sys.stdout.write(json.dumps(value, ensure_ascii=plain, indent=2) + "\n")
+    """One JSON document on stdout; with escapes where that cannot hold every letter (some consoles of Windows)."""
+    unicode = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
+    sys.stdout.write(json.dumps(value, ensure_ascii=not unicode, indent=2) + "\n")
 
 
 def say(text: str) -> None:
-    """A line for a person, on stderr."""
-    sys.stderr.write(text + "\n")
+    """A line for a person, on stderr; nothing with --quiet."""
+    if verbosity.get() != "quiet":
+        sys.stderr.write(text + "\n")
+
+
+def show(what: RenderableType) -> None:
+    """A table or a text for a person, on stderr; nothing with --quiet."""
+    if verbosity.get() != "quiet":
+        terminal().print(what)
 
 
 def print_problems(problems: list[Problem]) -> None:
-    """The table of what is wrong: file, problem, remedy."""
-    from rich.console import Console
+    """The table of what is wrong: file, problem, remedy; with --quiet of the errors alone."""
+    if verbosity.get() == "quiet":
+        problems = [problem for problem in problems if problem.level == "error"]
+    if not problems:
+        return
     from rich.table import Table
     from rich.text import Text
 
@@ -40,12 +53,11 @@ def print_problems(problems: list[Problem]) -> None:
         mark = Text("error", "red") if problem.level == "error" else Text("warning", "yellow")
         # file names and texts are the user's: never markup
         table.add_row(mark, Text(problem.file), Text(problem.problem), Text(problem.remedy))
-    Console(stderr=True).print(table)
+    terminal().print(table)
 
 
 def print_pictures(pictures: list[PictureJudgement]) -> None:
     """The figures of each picture on stderr."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -55,7 +67,7 @@ def print_pictures(pictures: list[PictureJudgement]) -> None:
     for one in pictures:
         size, sharp, bright = f"{one.width} x {one.height}", f"{one.sharpness:.2f}", f"{one.brightness:.2f}"
         table.add_row(Text(one.name), size, sharp, bright, Text(one.nearest), f"{one.difference:.3f}")
-    Console(stderr=True).print(table)
+    show(table)
 
 
 def print_cast(cast: Sequence[Speaker]) -> None:
@@ -68,7 +80,6 @@ def print_cast(cast: Sequence[Speaker]) -> None:
 
 def print_ledger(ledger: Ledger, verbose: bool) -> None:
     """What was taken from each file, and how much was passed over, on stderr; with ``verbose`` every entry."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -80,7 +91,7 @@ def print_ledger(ledger: Ledger, verbose: bool) -> None:
             over = str(row.passed_over) if row.passed_over else ""
             table.add_row(Text(row.file), _counted(row.kind, row.taken + row.passed_over), str(row.taken), over)
     if table.row_count:
-        Console(stderr=True).print(table)
+        show(table)
     left = ledger.passed_over
     if not verbose:
         if left:
@@ -102,7 +113,6 @@ def _counted(kind: str, count: int) -> str:
 
 def print_metrics(lines: list[dict[str, Any]]) -> None:
     """A table of measures with their intervals, one row a run, on stderr."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -113,12 +123,31 @@ def print_metrics(lines: list[dict[str, Any]]) -> None:
     for line in lines:
         cells = [f"{m['value']:.3f}\n{m['low']:.3f} to {m['high']:.3f}" for m in line["metrics"].values()]
         table.add_row(Text(line["run"]), *cells)
-    Console(stderr=True).print(table)
+    show(table)
+
+
+def print_runs(lines: list[dict[str, Any]]) -> None:
+    """One row a run, on stderr. A score is better when it is lower, what is seen of scenes when it is higher."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_lines=False)
+    for column in ("run", "state", "stage", "step", "score", "scenes", "minutes", "bundle"):
+        table.add_column(column, overflow="fold")
+    for line in lines:
+        figures = ["" if line[name] is None else f"{line[name]:.3f}" for name in ("score", "scenes")]
+        step = f"{line['step']} of {line['steps']}" if line["steps"] is not None else str(line["step"])
+        # folder names are the user's: never markup
+        cells = [Text(line["run"]), line["state"], line["stage"], step, *figures, f"{line['seconds'] / 60:.1f}"]
+        table.add_row(*cells, Text(line["bundle"] or ""))
+    show(table)
+    for line in lines:
+        if line["error"] is not None:
+            say(f"{line['run']}: {line['error']}")
 
 
 def print_cost(cost: Cost) -> None:
     """What a run will take, and what of it for what, on stderr."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"fullest moment: {cost.fullest}", title_justify="left", show_lines=False)
@@ -126,7 +155,7 @@ def print_cost(cost: Cost) -> None:
     table.add_column("GiB", justify="right")
     for name, value in cost.parts.items():
         table.add_row(name, f"{value:.2f}")
-    Console(stderr=True).print(table)
+    show(table)
     gpu = f"{cost.gpu_peak_gib:.1f} GiB of GPU memory, " if cost.gpu_peak_gib else ""
     minutes = 60 * cost.hours
     time = f"{minutes:.0f} minutes" if minutes < 100 else f"{cost.hours:.1f} hours"
@@ -134,36 +163,14 @@ def print_cost(cost: Cost) -> None:
     say(f"      ({cost.assumed})")
 
 
-@contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """A sign of life on stderr while something takes some seconds that nobody can count."""
-    from rich.console import Console
-
-    with Console(stderr=True).status(what):
-        yield
-
-
 def print_error(error: CharforgeError) -> None:
-    """One line, and the table when there is one; the same problem on many lines is one row with a count."""
+    """One line, and the table when there is one, also with --quiet.
+
+    The same problem on many lines is one row with a count.
+    """
     problems = getattr(error, "problems", None)
     if problems:
         from charforge.character.notes import gathered
 
         print_problems(gathered(problems))
-    say(f"charforge: {error}")
-
-
-@contextmanager
-def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr that appears with the first call of ``report(done, of)``."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None, visible=False)
-
-        def report(done: int, of: int) -> None:
-            bar.update(task, completed=done, total=of, visible=True)
-
-        yield report
+    sys.stderr.write(f"charforge: {error}\n")

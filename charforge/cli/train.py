@@ -7,10 +7,14 @@ from typing import Annotated
 
 import typer
 
+from charforge.cli.options import Device, Threads
+
 
 def train(
     folder: Annotated[Path, typer.Argument(help="the character's folder")],
-    preset: Annotated[str, typer.Option(help="a preset's name, or the path of a .toml file")] = "mini",
+    preset: Annotated[
+        str, typer.Option(help="auto: the best that this machine can do; a preset's name, or the path of a .toml file")
+    ] = "auto",
     base: Annotated[str | None, typer.Option(help="mini, or a folder in the official BAGEL layout")] = None,
     out: Annotated[Path | None, typer.Option(help="run folder; an unfinished one is continued")] = None,
     seed: Annotated[int | None, typer.Option(help="same seed, same machine, same result")] = None,
@@ -18,7 +22,10 @@ def train(
     stage: Annotated[str, typer.Option(help="all, sft alone, or grpo on top of a finished first stage")] = "all",
     assignments: Annotated[list[str] | None, typer.Option("--set", help="key=value, e.g. sft.steps=300")] = None,
     pairs: Annotated[Path | None, typer.Option(help="train on these, e.g. charforge expand's, edited")] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="begin the run anew, keep the old folder aside")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what it would cost, and stop")] = False,
+    device: Device = None,
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
 ) -> None:
     """Train a character: check, expand, Unified-SFT, Character-GRPO, measure, bundle. Run it again to continue.
@@ -29,48 +36,66 @@ def train(
       charforge train ./mychar --stage sft --seed 7 --set sft.steps=300 --json
       charforge train ./mychar --preset bagel-24gb --dry-run
     """
+    from charforge.auto import resolve_preset, unfinished
+    from charforge.character import read_character
     from charforge.cli.output import print_json, say
     from charforge.errors import InputError
+    from charforge.machine import set_threads
+    from charforge.mini.can_draw import what_mini_draws
+    from charforge.progress import waiting
+    from charforge.resources import preset_path
+    from charforge.run.folder import slug_of
+    from charforge.settings import read_settings
 
+    set_threads(threads)
     if stage not in ("all", "sft", "grpo"):
         raise InputError(f"--stage {stage}: use all, sft or grpo")
+    if restart and stage == "grpo":
+        raise InputError("--restart begins with the first stage: leave --stage grpo out")
+    character = read_character(folder)
+    begun = [out] if out is not None else unfinished(Path("runs").glob(f"{slug_of(character)}-*"))
+    runs = [] if restart else begun
+    explicit = {"base": base, "seed": seed, "quantize": quantize}
+    choice = resolve_preset(preset, folder, assignments or [], device, runs, **explicit)
+    mini_draws = what_mini_draws(character) if choice.base == "mini" else None
+    for line in filter(None, (choice.sentence, mini_draws)):
+        say(line)
     if dry_run:
-        from charforge.character import read_character
-        from charforge.cli.output import print_cost, waiting
+        from charforge.cli.output import print_cost
         from charforge.estimate import cost_of
-        from charforge.resources import preset_path
-        from charforge.settings import read_settings
 
-        settings = read_settings(
-            preset_path(preset), folder / "charforge.toml", assignments or [], base=base, seed=seed, quantize=quantize
-        )
+        settings = read_settings(preset_path(choice.preset), folder / "charforge.toml", assignments or [], **explicit)
         if stage == "sft":
             settings = settings.model_copy(update={"grpo": settings.grpo.model_copy(update={"iterations": 0})})
-        character = read_character(folder)
         if pairs is not None:
             from charforge.train.given import given_pairs
 
             given_pairs(pairs, character, settings)
         with waiting("counting what training would take"):
-            cost = cost_of(character, settings)
+            cost = cost_of(character, settings, device)
         if as_json:
-            print_json({"cost": vars(cost)})
+            print_json({"cost": vars(cost), "preset": choice.as_json(), "mini_draws": mini_draws})
         else:
             print_cost(cost)
         return
-    from charforge.train.run import train_character
+    with waiting("loading PyTorch"):
+        from charforge.train.run import train_character
 
     result = train_character(
         folder,
-        preset=preset,
+        preset=choice.preset,
         base=base,
         out=out,
         seed=seed,
         overrides=assignments or [],
         quantize=quantize,
         pairs_file=pairs,
+        device=device,
         stage=stage,  # type: ignore[arg-type]
+        restart=restart,
     )
+    if result.finished_before:
+        say(f"{result.run} is finished: nothing left to do. For a new result: --restart, or another --out")
     if as_json:
         print_json({"run": str(result.run), "bundle": str(result.bundle), "metrics": result.metrics})
     else:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from charforge.auto import MINI_GIB, Card, choose_preset, fitting
 from charforge.doctor.facts import BaseFact, Cache, Facts, Library, OptionalLibrary, Quantised, Reached, Torch
+from charforge.machine import WAIT_POLICY
 
 Status = Literal["ok", "warning", "missing"]
 
 PYTHON = (3, 11)
-# the largest run of `mini` that was measured (docs/log.md, Bo) peaked at 5.3 GiB; the system wants some too
-MINI_GIB, COMFORTABLE_GIB = 5.5, 8.0
+COMFORTABLE_GIB = 8.0
 # a run, its cache and the language weights of `mini`
 DISK_GIB, COMFORTABLE_DISK_GIB = 1.0, 5.0
 # rounding of random weights: int8 is off by under 2 %, nf4 by about 9 %; more means that something is wrong
 LARGEST_ERROR = {"int8": 0.05, "nf4": 0.2}
-# a card of "24 GB" has 22 to 24 GiB, depending on what it keeps for error correction
-PRESET_SHARE = 0.92
 INSTALL = "pip install --upgrade charforge"
 
 
@@ -41,6 +39,7 @@ def checks(facts: Facts) -> list[Check]:
         torch_check(facts.torch),
         gpu_check(facts.torch),
         bf16_check(facts.torch),
+        threads_check(facts),
         *(quantised_check(one) for one in facts.quantised),
         *library_checks(facts.libraries),
         torchvision_check(facts.torchvision),
@@ -67,11 +66,10 @@ def python_check(facts: Facts) -> Check:
 
 def machine_check(facts: Facts) -> Check:
     """Memory for a run of `mini`."""
-    memory = "memory unknown" if facts.memory_gib is None else f"{facts.memory_gib:.1f} GiB of memory"
-    found = f"{facts.platform}, {facts.cpu}, {facts.cpus} threads, {memory}"
-    if facts.memory_gib is not None and facts.memory_gib < MINI_GIB:
+    found = f"{facts.platform}, {facts.cpu}, {facts.cpus} threads, {facts.memory_gib:.1f} GiB of memory"
+    if facts.memory_gib < MINI_GIB:
         return Check("machine", "missing", found, f"use a machine with {COMFORTABLE_GIB:.0f} GiB of memory")
-    if facts.memory_gib is not None and facts.memory_gib < COMFORTABLE_GIB:
+    if facts.memory_gib < COMFORTABLE_GIB:
         return Check("machine", "warning", found, "end other programs before training: mini takes 5.3 GiB")
     return Check("machine", "ok", found)
 
@@ -114,6 +112,18 @@ def bf16_check(torch: Torch) -> Check:
     return Check("bf16", "ok", f"native on {' and '.join(places)}")
 
 
+def threads_check(facts: Facts) -> Check:
+    """How many threads compute on the CPU, and whether those that wait leave their core to others."""
+    if facts.torch.version is None:
+        return Check("threads", "warning", "unknown without torch", "mend torch first")
+    policy = ", ".join(f"{name}={value}" for name, value in facts.waiting) or "OpenMP's own waiting"
+    found = f"{facts.torch.threads} of {facts.cpus} for computing (--threads changes it), {policy}"
+    if any((name, value.upper()) == (WAIT_POLICY, "ACTIVE") for name, value in facts.waiting):
+        remedy = f"unset {WAIT_POLICY}: threads that spin make a step many times slower beside other programs"
+        return Check("threads", "warning", found, remedy)
+    return Check("threads", "ok", found)
+
+
 def quantised_check(one: Quantised) -> Check:
     """bitsandbytes multiplies and gets about the right result."""
     name = f"bitsandbytes {one.kind}"
@@ -141,7 +151,7 @@ def library_checks(libraries: Sequence[Library]) -> list[Check]:
         for library in libraries
         if not library.fits
     ]
-    shown = ("transformers", "diffusers", "peft", "safetensors", "accelerate", "bitsandbytes")
+    shown = ("transformers", "peft", "safetensors", "accelerate", "bitsandbytes")
     right = [library for library in libraries if library.fits]
     named = ", ".join(f"{library.name} {library.installed}" for library in right if library.name in shown)
     line = f"{len(right)} of {len(libraries)} as required" + (f": {named}" if named else "")
@@ -193,22 +203,19 @@ def base_check(base: BaseFact) -> Check:
 
 def fitting_presets(names: Sequence[str], gpu_gib: float | None) -> list[str]:
     """Presets that this machine can run: ``mini`` anywhere, those that name a card where there is one as large."""
-    fitting = []
-    for name in names:
-        size = re.search(r"(\d+)gb$", name)
-        if name == "mini" or (size and gpu_gib is not None and gpu_gib >= PRESET_SHARE * int(size[1])):
-            fitting.append(name)
-    # the largest card's last
-    return sorted(fitting, key=lambda name: [int(number) for number in re.findall(r"(\d+)gb$", name)])
+    return [*(name for name in names if name == "mini"), *fitting(names, gpu_gib or 0.0)]
 
 
 def presets_check(facts: Facts) -> Check:
-    """What to train with here."""
+    """What can be trained here, and what is taken unless a preset is named."""
     gpu = facts.torch.gpu
-    fitting = fitting_presets(facts.presets, gpu.memory_gib if gpu else None)
-    if not fitting:
+    able = fitting_presets(facts.presets, gpu.memory_gib if gpu else None)
+    if not able:
         return Check("presets", "missing", "none that runs here", f"{INSTALL} --force-reinstall --no-deps")
-    return Check("presets", "ok", f"{', '.join(fitting)}; best here: charforge train DIR --preset {fitting[-1]}")
+    cards = [Card(gpu.name, gpu.memory_gib, gpu.free_gib)] if gpu else []
+    ready = {base.name for base in facts.bases if base.ready}
+    choice = choose_preset(cards, facts.memory_gib, ready, facts.presets)
+    return Check("presets", "ok", f"{', '.join(able)}; charforge train DIR takes {choice.preset}: {choice.sentence}")
 
 
 def network_check(one: Reached) -> Check:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from charforge.errors import CharforgeError
-from charforge.machine import GIB, cpu_name, host_memory_gib
+from charforge.machine import GIB, SPINNING, cpu_name, host_memory_gib
 
 Health = Literal["healthy", "broken", "absent"]
 PACKAGE = "charforge"
@@ -51,13 +51,17 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Torch:
-    """PyTorch: version and CUDA build, or why it cannot be imported. ``cpu_bf16``: the CPU multiplies it natively."""
+    """PyTorch: version and CUDA build, or why it cannot be imported. ``cpu_bf16``: the CPU multiplies it natively.
+
+    ``threads`` are those that it computes with on the CPU.
+    """
 
     version: str | None
     cuda_build: str | None = None
     cpu_bf16: bool = False
     gpu: Gpu | None = None
     error: str = ""
+    threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ class Facts:
     platform: str
     cpu: str
     cpus: int
-    memory_gib: float | None
+    memory_gib: float
     torch: Torch
     quantised: tuple[Quantised, ...]
     libraries: tuple[Library, ...]
@@ -125,6 +129,8 @@ class Facts:
     bases: tuple[BaseFact, ...]
     presets: tuple[str, ...]
     reached: tuple[Reached, ...] = ()
+    waiting: tuple[tuple[str, str], ...] = ()
+    """What the environment says about idle threads of OpenMP: name and value."""
 
 
 def collect(online: bool = False) -> Facts:
@@ -148,6 +154,7 @@ def collect(online: bool = False) -> Facts:
         bases=base_facts(),
         presets=preset_names(),
         reached=tuple(network_facts()) if online else (),
+        waiting=tuple((name, os.environ[name]) for name in SPINNING if name in os.environ),
     )
 
 
@@ -155,6 +162,8 @@ def torch_fact() -> Torch:
     """PyTorch and the first card."""
     try:
         import torch
+
+        from charforge.device import multiplies_bf16
 
         gpu = None
         if torch.cuda.is_available():
@@ -169,7 +178,8 @@ def torch_fact() -> Torch:
                 bf16=torch.cuda.is_bf16_supported(including_emulation=False),
                 count=torch.cuda.device_count(),
             )
-        return Torch(torch.__version__, torch.version.cuda, torch.cpu._is_avx512_bf16_supported(), gpu)
+        bf16, threads = multiplies_bf16("cpu"), torch.get_num_threads()
+        return Torch(torch.__version__, torch.version.cuda, bf16, gpu, threads=threads)
     except Exception as error:  # a damaged install or a driver that does not answer fails in any way it likes
         return Torch(None, error=one_line(error))
 
@@ -238,7 +248,12 @@ def optional_fact(module: str) -> OptionalLibrary:
     code = f"import {module}; print({module}.__version__)"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=IMPORT_SECONDS, check=False
+            [sys.executable, "-c", code],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=IMPORT_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return OptionalLibrary("broken", problem=f"importing it took more than {IMPORT_SECONDS} s")
@@ -323,7 +338,8 @@ def without_password(address: str) -> str:
 def _configured_index() -> str:
     command = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False).stdout.strip()
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=20, check=False)
+        return done.stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         return ""
 

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from charforge.adapter.lora import lora_config
 from charforge.bagel.config import BagelConfig
 from charforge.bagel.context import Context, empty_context, extend_context, prepare_canvas, velocity
 from charforge.bagel.images import unpatchify_latent
 from charforge.bagel.layers import fused_everywhere, grid_position_ids
 from charforge.bagel.model import BagelModel
-from charforge.bagel.splits import TextSplit
+from charforge.bagel.splits import TextSplit, Trunk
 from charforge.bagel.vision import VisionTower
+from charforge.device import multiplies_bf16
 from charforge.estimate.live import LiveBytes
 from charforge.estimate.stand_in import autoencoder_stand_in, stand_in
 from charforge.estimate.workload import Workload
 from charforge.machine import GIB
 from charforge.sample import Sample, Target
 from charforge.settings import GrpoSettings, Settings, SftSettings
-from charforge.train.grpo import clipped_loss
 from charforge.train.losses import Noise, Weights, draw_noise, noise_of, unified_gradient
+from charforge.train.policy_gradient import clipped_loss, log_probabilities
 from charforge.train.rollout import Step
 
 # Around the tensors. Measured on a CPU (docs/log.md, 2026-11-24): the process after its imports; what glibc's heap
@@ -91,10 +93,25 @@ def step_samples(
     return texts, pictures, noise
 
 
-def first_stage_step(model: BagelModel, work: Workload, settings: Settings) -> tuple[float, float]:
-    """Peak bytes and work of one step of Unified-SFT in the pieces it would run in."""
+def _with_trunk(sample: Sample, layers: int, model: BagelModel) -> Sample:
+    width, dtype = model.config.understanding.hidden_size, model.vae2llm.weight.dtype
+    return tuple(
+        replace(part, trunk=Trunk(layers, torch.zeros(part.length, width, dtype=dtype)))
+        if isinstance(part, TextSplit)
+        else part
+        for part in sample
+    )
+
+
+def first_stage_step(model: BagelModel, work: Workload, settings: Settings, frozen: int) -> tuple[float, float]:
+    """Peak bytes and work of one step of Unified-SFT in the pieces it would run in.
+
+    What the first ``frozen`` layers make of texts is there already.
+    """
     sft, size, chunk = settings.sft, settings.memory.micro_batch, settings.memory.logits_chunk
     texts, pictures, noise = step_samples(model.config, work, sft)
+    if frozen:
+        texts = [_with_trunk(sample, frozen, model) for sample in texts]
     weights, peaks, flops = Weights(sft.ce_weight, sft.mse_weight), [0], 0.0
     # a piece of each kind: the others are like them
     both: list[tuple[list[Sample], list[Sample]]] = [(texts[:size], []), ([], pictures[:size])]
@@ -126,10 +143,9 @@ def second_stage(
     rows = torch.arange(pictures)
     step = Step(rows, latents, latents, times, times * 0.9, torch.zeros(pictures))
     with LiveBytes() as updating:
-        # the contexts are one a picture here: groups of one
-        alone = grpo.model_copy(update={"group": 1})
-        losses, _ = clipped_loss(model, contexts, ids, step, rows, torch.ones(pictures), alone)
-        losses.mean().backward()
+        # the contexts are one a picture here
+        log_ratio = log_probabilities(model, prepare_canvas(model, contexts, ids), step, rows, grpo)
+        clipped_loss(log_ratio, torch.ones(pictures), grpo.clip_range).mean().backward()
     return (rolling.peak, rolling.flops), (updating.peak, updating.flops)
 
 
@@ -171,15 +187,19 @@ def layers_measured(config: BagelConfig, twice: bool) -> tuple[BagelConfig, Bage
     return shallow(few), shallow(more), (config.layers - few) / max(1, more - few)
 
 
-def phases_of(config: BagelConfig, settings: Settings, work: Workload, device: str, dtype: torch.dtype) -> Phases:
-    """What the steps of both stages take with a model of ``config``'s depth."""
+def phases_of(
+    config: BagelConfig, settings: Settings, work: Workload, device: str, dtype: torch.dtype, depth: float
+) -> Phases:
+    """What the steps of both stages take with a model of ``config``'s layers, ``depth`` being their share of all."""
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    model, weights, adapter = stand_in(config, settings.quantize, settings.adapter.rank, dtype, fake)
+    frozen = round(settings.adapter.first_layer * depth)
+    lora = lora_config(settings.adapter.rank, settings.adapter.alpha, first_layer=frozen)
+    model, weights, adapter = stand_in(config, settings.quantize, lora, dtype, fake)
     model.language_model.model.checkpoint_layers = settings.memory.checkpoint_layers
     token = fused_everywhere.set(device != "cpu")
     try:
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-            steps = {"first stage": first_stage_step(model, work, settings)}
+            steps = {"first stage": first_stage_step(model, work, settings, frozen)}
             if settings.grpo.iterations > 0:
                 steps["rollout"], steps["update"] = second_stage(model, work, settings.grpo)
     finally:
@@ -211,8 +231,10 @@ class Phases:
 def predict(config: BagelConfig, settings: Settings, work: Workload, device: str, dtype: torch.dtype) -> Cost:
     """Peaks and hours of a run on ``device`` ("cpu" or "cuda") with the base held in ``dtype`` or quantised."""
     few, more, times = layers_measured(config, settings.memory.checkpoint_layers)
-    phases = phases_of(few, settings, work, device, dtype)
-    phases = phases.towards(phases_of(more, settings, work, device, dtype), times)
+    phases, deeper = (
+        phases_of(shallow, settings, work, device, dtype, shallow.layers / config.layers) for shallow in (few, more)
+    )
+    phases = phases.towards(deeper, times)
     autoencoder, tally = decoding(config, work, FakeTensorMode(allow_non_fake_inputs=True))
     steps = phases.steps | {"decoding": (tally.peak, tally.flops)}
     fullest = max(steps, key=lambda name: steps[name][0])
@@ -278,5 +300,4 @@ def work_flops(steps: dict[str, tuple[float, float]], settings: Settings) -> flo
 
 def estimate(config: BagelConfig, settings: Settings, work: Workload, device: str) -> Cost:
     """:func:`predict` for the type in which the base would be held there."""
-    native = device != "cpu" or torch.cpu._is_avx512_bf16_supported()
-    return predict(config, settings, work, device, torch.bfloat16 if native else torch.float32)
+    return predict(config, settings, work, device, torch.bfloat16 if multiplies_bf16(device) else torch.float32)

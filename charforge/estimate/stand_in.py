@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from peft import LoraConfig
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from charforge.adapter.lora import add_adapter, lora_config
+from charforge.adapter.lora import add_adapter
 from charforge.bagel.autoencoder import Autoencoder
 from charforge.bagel.checkpoint import build_empty
 from charforge.bagel.config import BagelConfig
@@ -65,7 +66,7 @@ def without_memory(module: nn.Module, fake: FakeTensorMode, dtype: torch.dtype) 
 
 
 def stand_in(
-    config: BagelConfig, precision: str | None, rank: int, dtype: torch.dtype, fake: FakeTensorMode
+    config: BagelConfig, precision: str | None, lora: LoraConfig, dtype: torch.dtype, fake: FakeTensorMode
 ) -> tuple[BagelModel, int, int]:
     """The model with a fresh adapter; bytes of the base's weights and of the adapter (fp32 masters)."""
     model = build_empty(config)
@@ -78,7 +79,7 @@ def stand_in(
                     path, _, leaf = name.rpartition(".")
                     setattr(layer.get_submodule(path), leaf, QuantisedShape(linear, precision))
                     weights += quantised_bytes(linear, precision) - linear.weight.numel() * size
-    adapter = add_adapter(model, lora_config(rank, rank), seed=0)
+    adapter = add_adapter(model, lora, seed=0)
     without_memory(model, fake, dtype)
     return model.eval(), weights, 4 * sum(parameter.numel() for parameter in adapter.values())
 

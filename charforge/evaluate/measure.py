@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from charforge.adapter.lora import load_adapter
+from charforge.adapter.low_rank import load_adapter
 from charforge.bagel.images import to_image, to_pixels
 from charforge.bagel.model import computes_in_bf16
 from charforge.bases.base import Base, load_base
@@ -72,7 +72,7 @@ def load_run(run: Path, device: str, adapter: bool = True) -> OpenRun:
     settings: Settings = read_settings(run / "config.toml", None, [])
     base = sized(load_base(settings.base, settings.quantize, device), settings.pictures)
     if adapter:
-        load_adapter(base.model, run / "adapter")
+        load_adapter(base.model, run / "adapter", base.model.dtype)
     pairs = read_pairs(run / "pairs" / "pairs.jsonl")
     pictures = read_prepared(run / "cache")
     shown = {name for pair in pairs if pair.split == "train" for name in pair.images("draw")}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from charforge.adapter.lora import adapter_off
+from charforge.adapter.low_rank import adapter_off
 from charforge.bagel.splits import LookSplit, Split
 from charforge.bases.base import Base
 from charforge.errors import InputError

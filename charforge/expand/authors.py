@@ -16,14 +16,15 @@ INVENTING_PARAMETERS = 1_000_000_000
 
 
 def self_author(
-    character: Character, base_name: str, kept_file: Path, seed: int, on_done: Callable[[int, int], None]
-) -> Author:
+    character: Character, base_name: str, kept_file: Path, seed: int, on_done: Callable[[int, int], None],
+    device: str = "cpu",
+) -> Author:  # fmt: skip
     """The base writes, and judges what it wrote. Raises InputError and MachineError as ``load_base`` does."""
     from charforge.bases.base import load_base
     from charforge.bases.prepare import prepare_picture
     from charforge.expand.self_writer import SelfWriter, likelihood_judge
 
-    base = load_base(base_name)
+    base = load_base(base_name, device=device)
     described = [picture for picture in character.pictures if picture.caption is None]
     pictures = {picture.name: prepare_picture(base, load_picture(picture.path)) for picture in described}
     kept = Kept(kept_file, f"self {base.content_hash} {seed}")
@@ -34,7 +35,7 @@ def self_author(
 
 def endpoint_author(
     character: Character, settings: EndpointSettings, base_name: str, kept_file: Path, seed: int,
-    on_done: Callable[[int, int], None],
+    on_done: Callable[[int, int], None], device: str = "cpu",
 ) -> Author:  # fmt: skip
     """A model behind a URL writes, the base judges. Raises InputError when ``settings`` lack a URL or a model."""
     if not settings.url.startswith(("http://", "https://")):
@@ -47,4 +48,4 @@ def endpoint_author(
     kept = Kept(kept_file, f"endpoint {settings.url} {settings.model} {settings.temperature} {seed}")
     pictures = {picture.name: picture.path for picture in character.pictures}
     writer = Endpoint(settings, kept, pictures, seed, on_done)
-    return Author("endpoint", writer, True, likelihood_judge(load_base(base_name)))
+    return Author("endpoint", writer, True, likelihood_judge(load_base(base_name, device=device)))

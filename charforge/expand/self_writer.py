@@ -8,7 +8,8 @@ from itertools import groupby
 
 import torch
 
-from charforge.bagel.context import empty_context, extend_context, generate_text
+from charforge.bagel.context import empty_context, extend_context
+from charforge.bagel.decode import generate_text
 from charforge.bagel.model import computes_in_bf16
 from charforge.bagel.splits import Split
 from charforge.bases.base import Base

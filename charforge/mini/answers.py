@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from charforge.adapter.lora import adapter_off
-from charforge.bagel.context import empty_context, extend_context, generate_text
+from charforge.adapter.low_rank import adapter_off
+from charforge.bagel.context import empty_context, extend_context
+from charforge.bagel.decode import generate_text
 from charforge.bagel.layers import grid_position_ids
 from charforge.bagel.model import BagelModel
 from charforge.bagel.packing import pack

@@ -146,7 +146,7 @@ def train_autoencoder(pictures: np.ndarray, recipe: AutoencoderRecipe, out: Path
         with native_autocast("cpu"):
             mean = model.moments(pixels).chunk(2, dim=1)[0].float()
             noise = torch.randn(mean.shape, generator=generator) * recipe.latent_noise
-            decoded = F.pixel_shuffle(model.kl.decoder(mean + noise), model.config.pixel_unshuffle).float()
+            decoded = model.decode_raw(mean + noise).float()
         channel_mean, channel_std = mean.mean((0, 2, 3)), mean.std((0, 2, 3))
         moments = channel_mean.pow(2).mean() + (channel_std - 1).pow(2).mean()
         loss = reconstruction_loss(decoded, pixels, recipe.edge_weight) + recipe.moment_weight * moments
@@ -165,7 +165,7 @@ def train_autoencoder(pictures: np.ndarray, recipe: AutoencoderRecipe, out: Path
         if step % 50 == 0:
             line = {"step": step, "psnr": round(-10 * float(np.log10(average)), 2), "moments": round(moments.item(), 4),
                     "steps_per_s": round((step - start) / (time.time() - began), 2)}  # fmt: skip
-            with (out / "log.jsonl").open("a") as log:
+            with (out / "log.jsonl").open("a", encoding="utf-8") as log:
                 log.write(json.dumps(line) + "\n")
         if step % recipe.save_every == 0 or step == recipe.steps:
             _save(out / "checkpoint.safetensors", parameters, ema, optimizer, step)

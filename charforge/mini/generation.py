@@ -263,7 +263,7 @@ def train_generation(
             }
             if contrasts is not None:
                 line["contrast"] = round(contrast, 4)
-            with (out / "log.jsonl").open("a") as log:
+            with (out / "log.jsonl").open("a", encoding="utf-8") as log:
                 log.write(json.dumps(line) + "\n")
         if step % recipe.save_every == 0 or trained_seconds >= 60 * recipe.minutes:
             _save(out, parameters, ema, optimizer, step, trained_seconds)

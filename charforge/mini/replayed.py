@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from charforge.bagel.context import empty_context, extend_context, generate_text
+from charforge.bagel.context import empty_context, extend_context
+from charforge.bagel.decode import generate_text
 from charforge.bases.base import load_base, native_autocast
 from charforge.bases.own_looks import answered_looks
 from charforge.files import write_atomic

@@ -265,7 +265,7 @@ def _fresh_vision(model: BagelModel, seed: int) -> None:
 
 
 def _log(folder: Path, line: dict[str, Any]) -> None:
-    with (folder / "log.jsonl").open("a") as log:
+    with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
         log.write(json.dumps(line) + "\n")
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from charforge.errors import InputError
 from charforge.tensor_files import write_tensors
 
 OPTIMIZER = "optimizer."
@@ -42,25 +44,49 @@ def load_checkpoint(
     optimizer: torch.optim.Optimizer,
     others: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> tuple[int, dict[str, object]]:
-    """Fill parameters, optimiser and ``others`` from ``path``; returns the step to go on from and the notes."""
-    state = load_file(path)
+    """Fill parameters, optimiser and ``others`` from ``path``; returns the step to go on from and the notes.
+
+    Raises InputError when the file is damaged.
+    """
+    with _readable(path):
+        state = load_file(path)
+        with safe_open(path, framework="pt") as opened:
+            metadata = opened.metadata()
+        step, notes = int(metadata["step"]), json.loads(metadata["notes"])
+        missing = [name for name in parameters if f"parameter.{name}" not in state]
+        if missing:
+            raise KeyError(missing[0])
     with torch.no_grad():
         for name, tensor in others.items():
             tensor.copy_(state[f"other.{name}"])
         for name, parameter in parameters.items():
             parameter.copy_(state[f"parameter.{name}"])
     load_optimizer(optimizer, parameters, state)
-    with safe_open(path, framework="pt") as opened:
-        metadata = opened.metadata()
-    return int(metadata["step"]), json.loads(metadata["notes"])
+    return step, notes
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Checkpoints are written whole or not at all: a damaged one was changed by somebody else, or by a failing disk."""
+    try:
+        yield
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise InputError(
+            f"the checkpoint {path} is damaged ({error or type(error).__name__}): put a copy in its place, or begin "
+            "the run again with --restart, which keeps the old folder aside"
+        ) from error
 
 
 def load_best(parameters: dict[str, nn.Parameter], file: Path) -> None:
-    """Put the best adapter in place of the last; without one (nothing improved) the last stays."""
+    """Put the best adapter in place of the last; without one (nothing improved) the last stays.
+
+    Raises InputError when the file is damaged.
+    """
     if file.exists():
-        state = load_file(file)
-        for name, parameter in parameters.items():
-            parameter.data.copy_(state[f"parameter.{name}"])
+        with _readable(file):
+            state = load_file(file)
+            for name, parameter in parameters.items():
+                parameter.data.copy_(state[f"parameter.{name}"])
 
 
 def load_optimizer(

@@ -6,13 +6,12 @@ it predicts there as far as the picture was good and away from it as far as it w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from charforge.adapter.lora import with_values
 from charforge.bagel.context import Context, prepare_canvas, velocity
 from charforge.bases.base import Base
 from charforge.bases.prepare import drawing_positions
@@ -21,19 +20,6 @@ from charforge.settings import GrpoSettings
 from charforge.train.losses import select_rows
 from charforge.train.memory import pieces
 from charforge.train.rollout import Rollout
-
-
-@contextmanager
-def as_policy(parameters: dict[str, nn.Parameter], values: dict[str, Tensor]) -> Iterator[None]:
-    """The adapter with other ``values`` inside the block."""
-    current = {name: parameter.data for name, parameter in parameters.items()}
-    for name, parameter in parameters.items():
-        parameter.data = values[name]
-    try:
-        yield
-    finally:
-        for name, parameter in parameters.items():
-            parameter.data = current[name]
 
 
 def optimality(gains: Tensor) -> Tensor:
@@ -94,7 +80,7 @@ def forward_process_gradient(
         x0, t, noise = (part[list(some)].to(device) for part in (noised.x0, noised.times, noised.noise))
         x_t = interpolate(x0, noise, t[:, None].expand(-1, x0.shape[1]))
         canvas = prepare_canvas(base.model, select_rows(contexts, (chosen // settings.group).tolist()), positions)
-        with torch.no_grad(), as_policy(parameters, old):
+        with torch.no_grad(), with_values(parameters, old):
             before = velocity(base.model, canvas, x_t, t).float()
         predicted = velocity(base.model, canvas, x_t, t).float()
         losses = negative_aware_loss(predicted, before, x_t, x0, t, good[chosen].to(device), settings.nft_beta)

@@ -9,51 +9,57 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from charforge.bagel.context import Context, empty_context, extend_context, prepare_canvas, velocity
-from charforge.bagel.model import BagelModel, computes_in_bf16
+from charforge.adapter.lora import with_values
+from charforge.bagel.context import Context, empty_context, extend_context
+from charforge.bagel.model import computes_in_bf16
 from charforge.bases.base import Base
 from charforge.bases.prepare import decode_latents, drawing_positions
 from charforge.errors import MachineError
 from charforge.expand.scenes import Scene
-from charforge.flow import log_probability
 from charforge.sample import Sample
 from charforge.settings import GrpoSettings, Settings
 from charforge.train.checkpoints import load_checkpoint, save_checkpoint
 from charforge.train.forward_process import (
     Noised,
-    as_policy,
     forward_process_gradient,
     move_old_policy,
     noised_again,
 )
 from charforge.train.held_out_scenes import HeldOutScenes, best_so_far, hacked, measure_scenes
+from charforge.train.interrupt import Interruption
 from charforge.train.losses import Weights, draw_noise, select_rows, unified_gradient
-from charforge.train.memory import Memory, memory_of_second_stage, pieces
+from charforge.train.memory import Memory, memory_of_second_stage
 from charforge.train.optimizers import make_optimizer, rate_factor
+from charforge.train.policy_gradient import UpdateStatistics, policy_gradient
 from charforge.train.rewards.judges import Judges, advantages, reward_parts, total_reward, update_scales
-from charforge.train.rollout import Rollout, Step, roll_out, transition
+from charforge.train.rollout import Rollout, roll_out
 from charforge.train.sft import Dataset, choose, flow_error
 
-RATIO_TOLERANCE = {"cpu": 0.0, "cuda": 1e-3}
-"""How far the first update's probability ratio may be from 1. On a GPU kernels differ with the batch they run in."""
+OldPolicy = Callable[[], AbstractContextManager[None]] | None
 
 
 @dataclass(frozen=True)
 class IterationLog:
-    """One line of ``metrics.jsonl``. ``parts`` are means over the pictures; the ratio is the first update's."""
+    """One line of ``metrics.jsonl``. ``parts`` are means over the pictures; ratio and clipping are the last update's.
+
+    ``sampling_gap_mean`` and ``sampling_gap_max`` are of the absolute difference between the log-probabilities that the
+    rollout's pass and the update's own give to the same steps with the same weights.
+    """
 
     iteration: int
     reward: float
     parts: dict[str, float]
     flat_groups: float
-    first_ratio_deviation: float
+    sampling_gap_mean: float
+    sampling_gap_max: float
     log_ratio_deviation: float
     clipped: float
     gradient_norm: float
@@ -71,6 +77,7 @@ class GrpoHooks:
     on_iteration: Callable[[IterationLog], None]
     on_held_out: Callable[[HeldOutScenes, bool], None]
     on_preview: Callable[[int], None]
+    on_note: Callable[[str], None] = lambda line: None
 
 
 @dataclass(frozen=True)
@@ -97,56 +104,6 @@ def read_prompts(base: Base, scenes: Sequence[Scene]) -> Context:
         return extend_context(
             base.model, empty_context(len(scenes)), [base.tokenizer.text(scene.prompt) for scene in scenes]
         )
-
-
-@dataclass(frozen=True)
-class UpdateStatistics:
-    """Of one update: largest distance of the ratio from 1, deviation of its logarithm, share outside the clip range."""
-
-    ratio_deviation: float
-    log_ratio_deviation: float
-    clipped: float
-
-
-def clipped_loss(
-    model: BagelModel, contexts: Context, positions: Tensor, step: Step, chosen: Tensor, gains: Tensor,
-    grpo: GrpoSettings,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """max(-A r, -A clip(r, 1 +- clip_range)) of the rows ``chosen`` (k,) of a stochastic step, and log r; both (k,).
-
-    ``gains`` (pictures,) are the advantages A, r is the probability ratio of what was drawn.
-    """
-    rows = step.rows[chosen]
-    canvas = prepare_canvas(model, select_rows(contexts, (rows // grpo.group).tolist()), positions)
-    now, end = step.now[chosen], step.end[chosen]
-    predicted = velocity(model, canvas, step.before[chosen], now).float()
-    mean, deviation = transition(step.before[chosen], predicted, now, end, grpo)
-    log_ratio = log_probability(step.after[chosen], mean, deviation) - step.log_probability[chosen]
-    ratio, gain = log_ratio.exp(), gains[rows]
-    clipped = ratio.clamp(1 - grpo.clip_range, 1 + grpo.clip_range)
-    return torch.maximum(-gain * ratio, -gain * clipped), log_ratio
-
-
-def policy_gradient(
-    base: Base, contexts: Context, rollout: Rollout, gains: Tensor, groups: range, grpo: GrpoSettings, size: int
-) -> UpdateStatistics:
-    """Backward through the clipped loss of the pictures of ``groups``, ``size`` at a time: its mean over pictures and
-    their stochastic steps. ``gains`` (pictures,) are the advantages.
-    """
-    device, positions = base.model.device, drawing_positions(base)
-    first, last = groups.start * grpo.group, groups.stop * grpo.group
-    mine = [[k for k, row in enumerate(step.rows.tolist()) if first <= row < last] for step in rollout.steps]
-    count = sum(len(own) for own in mine)
-    logs: list[Tensor] = []
-    for step, own in zip(rollout.steps, mine, strict=True):
-        for some in pieces(own, size):
-            chosen = torch.tensor(some, device=device)
-            losses, log_ratio = clipped_loss(base.model, contexts, positions, step, chosen, gains.to(device), grpo)
-            (losses.sum() / count).backward()
-            logs.append(log_ratio.detach().cpu())
-    log_ratio = torch.cat(logs)
-    outside = ((log_ratio.exp() - 1).abs() > grpo.clip_range).float().mean().item()
-    return UpdateStatistics((log_ratio.exp() - 1).abs().max().item(), log_ratio.std().item(), outside)
 
 
 def anchor_gradient(base: Base, data: Dataset, settings: Settings, index: int, size: int) -> None:
@@ -202,7 +159,7 @@ def iterate(
     grpo, began = settings.grpo, time.perf_counter()
     chosen = choose(range(len(scenes)), grpo.prompts, number, settings.seed)
     mine = select_rows(contexts, chosen)
-    drawing = as_policy(parameters, old) if grpo.algorithm == "nft" else nullcontext()
+    drawing = with_values(parameters, old) if grpo.algorithm == "nft" else nullcontext()
 
     def draw(size: int) -> tuple[Rollout, torch.Generator]:
         # seeded here: what did not fit is drawn again from the beginning
@@ -220,6 +177,7 @@ def iterate(
     gains, flat = advantages(rewards, grpo.group, grpo.advantage_clip)
     judged = time.perf_counter()
     statistics: list[UpdateStatistics] = []
+    drew = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     for number_of_update in range(grpo.updates):
         # every update sees its share of the groups
         edges = [len(chosen) * n // grpo.updates for n in (number_of_update, number_of_update + 1)]
@@ -227,27 +185,29 @@ def iterate(
 
         noised = noised_again(rollout, groups, grpo, generator) if grpo.algorithm == "nft" else None
 
-        def reward_gradient(size: int, groups: range = groups, noised: Noised | None = noised) -> UpdateStatistics:
+        # from the second update on the policy has moved since it drew
+        old_policy = partial(with_values, parameters, drew) if number_of_update else None
+
+        def reward_gradient(
+            size: int, groups: range = groups, noised: Noised | None = noised, old_policy: OldPolicy = old_policy
+        ) -> UpdateStatistics:
             if noised is not None:
                 forward_process_gradient(base, mine, noised, gains, grpo, parameters, old, size)
-                return UpdateStatistics(0.0, 0.0, 0.0)
-            return policy_gradient(base, mine, rollout, gains, groups, grpo, size)
+                return UpdateStatistics()
+            return policy_gradient(base, mine, rollout, gains, groups, grpo, size, old_policy)
 
         told, norm = update(base, optimizer, list(parameters.values()), data, settings, index, reward_gradient, memory)
         statistics.append(told)
-        if number_of_update == 0 and told.ratio_deviation > RATIO_TOLERANCE[base.model.device.type]:
-            raise MachineError(
-                f"sampling and training disagree: the first update's ratio is off 1 by {told.ratio_deviation:.2e}. The "
-                "base's kernels depend on the batch; set grpo.micro_batch to prompts x group, or another quantisation"
-            )
     if grpo.algorithm == "nft":
         move_old_policy(old, parameters, grpo.nft_decay)
+    gaps = torch.cat([told.gaps for told in statistics]).abs()
     seconds = time.perf_counter() - began
     return {
         "reward": rewards.mean().item(),
         "parts": {name: part.mean().item() for name, part in parts.items()},
         "flat_groups": flat.float().mean().item(),
-        "first_ratio_deviation": statistics[0].ratio_deviation,
+        "sampling_gap_mean": gaps.mean().item() if len(gaps) else 0.0,
+        "sampling_gap_max": gaps.max().item() if len(gaps) else 0.0,
         "log_ratio_deviation": statistics[-1].log_ratio_deviation,
         "clipped": statistics[-1].clipped,
         "gradient_norm": norm,
@@ -258,62 +218,97 @@ def iterate(
     }, scales
 
 
+def gap_warning(log: IterationLog, grpo: GrpoSettings) -> str:
+    """What a person should know where sampling and training compute further apart than the clip range."""
+    remedy = "grpo.importance_cap weighs it already" if grpo.importance_cap else "grpo.importance_cap = 2 weighs for it"
+    return (
+        f"sampling and training compute apart on this machine: log-probabilities differ by {log.sampling_gap_mean:.1e} "
+        f"on average and {log.sampling_gap_max:.1e} at most, more than grpo.clip_range ({grpo.clip_range:.0e}). "
+        f"Training goes on; {remedy}"
+    )
+
+
 def train_grpo(
     base: Base, adapter: dict[str, nn.Parameter], data: Dataset, scenes: Sequence[Scene], judges: Judges,
-    settings: Settings, folder: Path, hooks: GrpoHooks, memory: Memory | None = None,
+    settings: Settings, folder: Path, hooks: GrpoHooks, memory: Memory | None = None, stop: Interruption | None = None,
 ) -> GrpoResult:  # fmt: skip
     """The second stage from the adapter as it stands, resuming from ``folder/last.safetensors``.
 
     ``folder/best.safetensors`` holds the adapter that did best on the held-out scenes; it is there only if one did
     better than the start. Stops early when the held-out pictures' flow loss rises by more than ``guard`` or when the
-    reward on held-out scenes rises while the judges that no reward asks see less.
+    reward on held-out scenes rises while the judges that no reward asks see less. Raises Interrupted, after a
+    checkpoint, where ``stop`` was asked for.
     """
     grpo, parameters = settings.grpo, learn_from(adapter)
     train = [scene for scene in scenes if scene.split == "train"]
     held = [scene for scene in scenes if scene.split == "held_out"]
-    memory = memory or memory_of_second_stage(base.model, settings)
+    memory, stop = memory or memory_of_second_stage(base.model, settings), stop or Interruption()
     optimizer = make_optimizer(
         [{"params": list(parameters.values()), "lr": 0.0}], memory.settings.optimizer, (0.9, 0.99)
     )
+    optimizer.register_step_pre_hook(stop.changing)
     contexts = read_prompts(base, train)
     # with too few pictures to hold one out, some that are trained on are watched: they drift later
     watched = data.held_out_pictures or data.pictures[:4]
     last, best_file = folder / "last.safetensors", folder / "best.safetensors"
     scales: dict[str, float] = {}
-    number, ended = 0, ""
+    # judged: whether all that belongs to the last iteration is done, its measurement and its preview
+    number, judged, ended, warned = 0, True, "", False
     # the policy that draws, where it is not the one that learns
     old = {name: p.detach().clone() for name, p in parameters.items()} if grpo.algorithm == "nft" else {}
     if last.exists():
         number, notes = load_checkpoint(last, parameters, optimizer, old)
         measured = [HeldOutScenes(**line) for line in notes["measured"]]  # type: ignore[attr-defined]
         scales, drift_start, ended = notes["scales"], float(notes["drift_start"]), str(notes["ended"])  # type: ignore
+        judged = bool(notes["judged"])
     else:
+        # of a start that came to its first measurement, but to no checkpoint
+        best_file.unlink(missing_ok=True)
         drift_start = flow_error(base.model, watched, settings.sft)
         measured = [measure_scenes(base, judges, held, 0, grpo.held_out_pictures)]
         hooks.on_held_out(measured[0], True)
-    while number < grpo.iterations and not ended:
-        values, scales = iterate(
-            base, optimizer, parameters, old, data, train, contexts, judges, settings, number, scales, memory
-        )
-        number += 1
-        guard = flow_error(base.model, watched, settings.sft) / drift_start
-        hooks.on_iteration(IterationLog(iteration=number, guard=guard, **values))  # type: ignore[arg-type]
-        if guard > 1 + grpo.guard:
-            ended = f"flow loss on pictures of the character rose by {100 * (guard - 1):.0f} %"
-        if number % grpo.evaluate_every == 0 or number == grpo.iterations or ended:
-            measured.append(measure_scenes(base, judges, held, number, grpo.held_out_pictures))
-            is_best = best_so_far(measured) is measured[-1] and not ended
-            hooks.on_held_out(measured[-1], is_best)
-            if is_best:
-                save_checkpoint(best_file, adapter, optimizer, number, {})
-            if hacked(measured, grpo.patience):
-                ended = "the reward on held-out scenes rose while the judges that it does not ask saw less"
-        if number % grpo.preview_every == 0:
-            hooks.on_preview(number)
-        if number % grpo.checkpoint_every == 0 or number == grpo.iterations or ended:
-            notes = {
-                "measured": [asdict(line) for line in measured], "scales": scales, "drift_start": drift_start,
-                "ended": ended,
-            }  # fmt: skip
-            save_checkpoint(last, parameters, optimizer, number, notes, old)
+
+    def save() -> None:
+        notes = {
+            "measured": [asdict(line) for line in measured], "scales": scales, "drift_start": drift_start,
+            "ended": ended, "judged": judged,
+        }  # fmt: skip
+        save_checkpoint(last, parameters, optimizer, number, notes, old)
+
+    with stop.saving(save):
+        while (number < grpo.iterations and not ended) or not judged:
+            if judged:
+                if grpo.algorithm == "nft":
+                    # while it draws, the adapter holds the values of the old policy
+                    stop.changing()
+                values, scales = iterate(
+                    base, optimizer, parameters, old, data, train, contexts, judges, settings, number, scales, memory
+                )
+                number, judged = number + 1, False
+                guard = flow_error(base.model, watched, settings.sft) / drift_start
+                log = IterationLog(iteration=number, guard=guard, **values)  # type: ignore[arg-type]
+                hooks.on_iteration(log)
+                if log.sampling_gap_max > grpo.clip_range and not warned:
+                    hooks.on_note(gap_warning(log, grpo))
+                    warned = True
+                if guard > 1 + grpo.guard:
+                    ended = f"flow loss on pictures of the character rose by {100 * (guard - 1):.0f} %"
+                stop.settled()
+            if number % grpo.preview_every == 0:
+                hooks.on_preview(number)
+            due = number % grpo.evaluate_every == 0 or number == grpo.iterations or ended
+            line = measure_scenes(base, judges, held, number, grpo.held_out_pictures) if due else None
+            stop.changing()
+            if line is not None:
+                measured.append(line)
+                is_best = best_so_far(measured) is line and not ended
+                hooks.on_held_out(line, is_best)
+                if is_best:
+                    save_checkpoint(best_file, adapter, optimizer, number, {})
+                if hacked(measured, grpo.patience):
+                    ended = "the reward on held-out scenes rose while the judges that it does not ask saw less"
+            judged = True
+            if number % grpo.checkpoint_every == 0 or number == grpo.iterations or ended:
+                save()
+            stop.settled()
     return GrpoResult(measured[0], best_so_far(measured), number, ended or "all iterations")

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from charforge.bagel.context import Context, empty_context, extend_context
+from charforge.bagel.cross_entropy import linear_cross_entropy
 from charforge.bagel.model import BagelModel
 from charforge.bagel.packing import pack
 from charforge.bagel.splits import LatentSplit, Split, supervised_tokens
@@ -41,16 +40,8 @@ def text_loss(model: BagelModel, samples: Sequence[Sample], chunk: int = 1024) -
     """
     splits = [[part for part in sample if not isinstance(part, Target)] for sample in samples]
     batch = pack(splits, model.config, share=True).to(model.device)
-    hidden, count = model(batch, head=False).logits, int(batch.labels.numel())
-    if count <= chunk:
-        return _cross_entropy(model, hidden, batch.labels), count
-    pieces = zip(hidden.split(chunk), batch.labels.split(chunk), strict=True)
-    losses = [checkpoint(_cross_entropy, model, *piece, use_reentrant=False) for piece in pieces]
-    return torch.stack(losses).sum(), count
-
-
-def _cross_entropy(model: BagelModel, hidden: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(model.language_model.logits(hidden).float(), labels, reduction="sum")
+    hidden = model(batch, head=False).logits
+    return linear_cross_entropy(hidden, model.language_model.head_weight, batch.labels, chunk), batch.labels.numel()
 
 
 def picture_loss(

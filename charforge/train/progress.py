@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import resource
-import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
-from rich.text import Text
-
 from charforge.bases.base import Base
 from charforge.bases.prepare import contact_sheet, draw_prompts
 from charforge.files import write_atomic_with
+from charforge.machine import peak_memory_gib
+from charforge.progress import Display, display
 from charforge.train.grpo import GrpoHooks, IterationLog
 from charforge.train.held_out_scenes import HeldOutScenes
 from charforge.train.sft import HeldOut, Hooks, StepLog
@@ -28,48 +23,35 @@ from charforge.train.sft import HeldOut, Hooks, StepLog
 PREVIEW_SEED = 1000
 
 
-def peak_memory_gib() -> float:
-    """The largest resident memory of this process so far."""
-    with suppress(OSError, StopIteration):
-        # on Linux a process inherits its parent's ru_maxrss
-        lines = Path("/proc/self/status").read_text("utf-8").splitlines()
-        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / (1 << 20)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 30 if sys.platform == "darwin" else 1 << 20)
-
-
 class Progress:
-    """The screen and the metrics file of one run."""
+    """The screen and the metrics file of one run. ``on_line`` hears of every line of the latter."""
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, on_line: Callable[[], None] = lambda: None) -> None:
         self.run = run
-        console = Console(stderr=True)
-        self._bar = Bar(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
-            TimeElapsedColumn(), TimeRemainingColumn(), console=console,
-        )  # fmt: skip
-        self._task = self._bar.add_task("starting", total=None)
+        self._on_line = on_line
+        self._open = ExitStack()
+        self._part: str = ""
+        self._total: int | None = None
         self._held_out = ""
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        self._display: Display = self._open.enter_context(display(transient=False))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        self._open.close()
 
     def begin(self, name: str, total: int | None) -> None:
         """Name what is going on, and how many steps it has (None: nobody knows)."""
-        # a task of its own: a reset one would keep its old total where nobody knows the new one
-        self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(name, total=total)
+        self._part, self._total = name, total
+        self._display.begin(name, total)
 
     def note(self, line: str) -> None:
-        """A line above the bar, and in the metrics."""
+        """A line that stays on the screen, and in the metrics."""
         self._write({"kind": "note", "text": line})
-        self._bar.console.print(Text(line))
+        self._display.note(line)
 
     def hooks(self, on_preview: Callable[[int], None]) -> Hooks:
         """The callbacks of the training loop."""
@@ -79,17 +61,23 @@ class Progress:
         self._write({"kind": "step", **asdict(log), "memory_gib": round(peak_memory_gib(), 2)})
         losses = f"text {log.ce:.2f}  pictures {log.mse:.3f}  {self._held_out}"
         text = f"{losses}{log.seconds:.1f} s/step  {peak_memory_gib():.1f} GiB"
-        self._bar.update(self._task, completed=log.step, description=text)
+        self._count("first stage", log.step, text)
 
     def grpo_hooks(self, on_preview: Callable[[int], None]) -> GrpoHooks:
         """The callbacks of the second stage's loop."""
-        return GrpoHooks(self._iteration, self._scenes, on_preview)
+        return GrpoHooks(self._iteration, self._scenes, on_preview, self.note)
 
     def _iteration(self, log: IterationLog) -> None:
         self._write({"kind": "grpo", **asdict(log), "memory_gib": round(peak_memory_gib(), 2)})
         parts = "  ".join(f"{name} {value:.2f}" for name, value in log.parts.items())
         pace = f"{log.images_per_second:.1f} pictures/s  {peak_memory_gib():.1f} GiB"
-        self._bar.update(self._task, completed=log.iteration, description=f"{parts}  {self._held_out}{pace}")
+        self._count("second stage", log.iteration, f"{parts}  {self._held_out}{pace}")
+
+    def _count(self, part: str, done: int, text: str) -> None:
+        if self._part != part:
+            # what was going on before, loading and encoding, has come to its end
+            self.begin(part, self._total)
+        self._display.update(done, text=text)
 
     def _scenes(self, result: HeldOutScenes, is_best: bool) -> None:
         self._write({"kind": "scenes", **asdict(result), "best": is_best})
@@ -110,3 +98,4 @@ class Progress:
     def _write(self, line: dict[str, object]) -> None:
         with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        self._on_line()

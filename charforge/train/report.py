@@ -19,10 +19,10 @@ PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{{ name }}
 <style>body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
 img{max-width:100%}table{border-collapse:collapse}td,th{padding:.2rem .8rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}
 </style><h1>{{ name }}</h1><p>{{ class_noun }}, trained on {{ settings.base }} for {{ settings.sft.steps }} steps, seed {{ settings.seed }}.</p>
-<h2>Before and after</h2><p>Upper row without the adapter, lower row with it; same prompts, same seeds.</p>
+{% if images.before_after %}<h2>Before and after</h2><p>Upper row without the adapter, lower row with it; same prompts, same seeds.</p>
 <img alt="before and after" src="{{ images.before_after }}">
 <h2>Replies</h2><table><tr><th>question</th><th>without</th><th>with the adapter</th></tr>
-{% for question, off, on in replies %}<tr><td>{{ question }}</td><td>{{ off }}</td><td>{{ on }}</td></tr>{% endfor %}</table>
+{% for question, off, on in replies %}<tr><td>{{ question }}</td><td>{{ off }}</td><td>{{ on }}</td></tr>{% endfor %}</table>{% else %}<p>Measuring failed: run the same command again to repeat it.</p>{% endif %}
 <h2>Measured</h2><table><tr><th></th><th>before</th><th>after</th><th>better</th></tr>
 {% for what, before, after, better in compared %}<tr><td>{{ what }}</td><td>{{ before }}</td><td>{{ after }}</td><td>{{ better }}</td></tr>{% endfor %}</table>
 <p>{{ facts|join("; ") }}.</p>
@@ -69,13 +69,19 @@ def facts(metrics: dict[str, Any]) -> list[str]:
     return told
 
 
-def write_report(run: Path, character: Character, settings: Settings, metrics: dict[str, Any]) -> None:
-    """Write ``curves.png``, ``reward_curves.png`` after a second stage, and ``report.html`` into the run folder."""
+def write_report(
+    run: Path, character: Character, settings: Settings, metrics: dict[str, Any], measured: bool = True
+) -> None:
+    """Write ``curves.png``, ``reward_curves.png`` after a second stage, and ``report.html`` into the run folder.
+
+    Without ``measured`` the pictures and replies that lie there are of an earlier stage, and are left out.
+    """
     curves, second = _curves(run), _reward_curves(run)
     write_atomic(run / "curves.png", curves)
     if second:
         write_atomic(run / "reward_curves.png", second)
-    told = json.loads((run / "replies.json").read_text("utf-8"))
+    nothing: dict[str, list[str]] = {"questions": [], "off": [], "on": []}
+    told = json.loads((run / "replies.json").read_text("utf-8")) if measured else nothing
     page = Environment(autoescape=True).from_string(PAGE)
     html = page.render(
         name=character.name,
@@ -85,7 +91,7 @@ def write_report(run: Path, character: Character, settings: Settings, metrics: d
         facts=facts(metrics),
         replies=list(zip(told["questions"], told["off"], told["on"], strict=True)),
         images={
-            "before_after": _inline((run / "before_after.png").read_bytes()),
+            "before_after": _inline((run / "before_after.png").read_bytes()) if measured else "",
             "curves": _inline(curves),
             "second": _inline(second) if second else "",
         },

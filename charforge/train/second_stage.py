@@ -16,6 +16,7 @@ from charforge.sample import Picture
 from charforge.settings import Settings
 from charforge.train.checkpoints import load_best
 from charforge.train.grpo import GrpoResult, train_grpo
+from charforge.train.interrupt import Interruption
 from charforge.train.memory import memory_of_second_stage
 from charforge.train.progress import Progress
 from charforge.train.rewards.judges import load_judges
@@ -39,6 +40,7 @@ def trained_pictures(character: Character, pairs: list[Pair], pictures: dict[str
 def second_stage(
     base: Base, parameters: dict[str, nn.Parameter], data: Dataset, scenes: list[Scene],
     references: dict[str, Picture], settings: Settings, run: Path, progress: Progress, prompts: list[str],
+    stop: Interruption,
 ) -> dict[str, Any]:  # fmt: skip
     """Train, or go on training; returns what the run tells of it. Raises MachineError when a judge is missing."""
     progress.begin("loading the judges", settings.grpo.iterations)
@@ -47,7 +49,7 @@ def second_stage(
     folder = run / "checkpoints" / "grpo"
     hooks = progress.grpo_hooks(lambda iteration: progress.preview(base, prompts, iteration, "grpo-"))
     memory = memory_of_second_stage(base.model, settings, progress.note, run / "memory.json")
-    result = train_grpo(base, parameters, data, scenes, judges, settings, folder, hooks, memory)
+    result = train_grpo(base, parameters, data, scenes, judges, settings, folder, hooks, memory, stop)
     # the iteration that did best on held-out scenes, or the first stage where none did better
     load_best(parameters, run / "checkpoints" / "best.safetensors")
     load_best(parameters, folder / "best.safetensors")

@@ -18,6 +18,7 @@ from charforge.bagel.model import BagelModel, computes_in_bf16
 from charforge.sample import Sample
 from charforge.settings import OptimizerKind, SftSettings
 from charforge.train.checkpoints import load_checkpoint, save_checkpoint
+from charforge.train.interrupt import Interruption
 from charforge.train.losses import Noise, Weights, draw_noise, drop_captions, picture_loss, text_loss, unified_gradient
 from charforge.train.memory import Memory
 from charforge.train.optimizers import make_optimizer, rate_factor
@@ -205,42 +206,61 @@ def relative_score(ce: float, mse: float, start: tuple[float, float]) -> float:
 
 def train_sft(
     model: BagelModel, parameters: dict[str, nn.Parameter], data: Dataset, settings: SftSettings, seed: int,
-    folder: Path, hooks: Hooks, memory: Memory | None = None,
+    folder: Path, hooks: Hooks, memory: Memory | None = None, stop: Interruption | None = None,
 ) -> HeldOut:  # fmt: skip
     """Train to ``settings.steps``, resuming from ``folder/last.safetensors``; returns the best held-out result.
 
-    ``folder/best.safetensors`` holds the adapter of the best held-out score, see ``WITHIN_NOISE``.
+    ``folder/best.safetensors`` holds the adapter of the best held-out score, see ``WITHIN_NOISE``. Raises Interrupted,
+    after a checkpoint, where ``stop`` was asked for.
     """
-    memory = memory or Memory(model)
+    memory, stop = memory or Memory(model), stop or Interruption()
     optimizer = adamw(parameters, settings, memory.settings.optimizer)
+    optimizer.register_step_pre_hook(stop.changing)
     last, best_file = folder / "last.safetensors", folder / "best.safetensors"
-    step = 0
+    # whether all that belongs to the last step is done: its measurement, its preview
+    step, judged = 0, True
     if last.exists():
         step, notes = load_checkpoint(last, parameters, optimizer)
         start = (float(notes["start_ce"]), float(notes["start_mse"]))  # type: ignore[arg-type]
         best, lowest = HeldOut(**notes["best"]), float(notes["lowest"])  # type: ignore[arg-type]
+        judged = bool(notes["judged"])
     else:
+        # of a start that came to its first measurement, but to no checkpoint
+        best_file.unlink(missing_ok=True)
         start = held_out(model, data, settings)
         best = HeldOut(0, *start, relative_score(*start, start))
         lowest = best.score
         hooks.on_held_out(best, True)
-    while step < settings.steps:
-        log = train_step(model, list(parameters.values()), optimizer, data, settings, seed, step, memory)
-        step += 1
-        hooks.on_step(log)
-        if step % settings.evaluate_every == 0 or step == settings.steps:
-            losses = held_out(model, data, settings)
-            result = HeldOut(step, *losses, relative_score(*losses, start))
-            lowest = min(lowest, result.score)
-            # without held-out pairs every score is nan: then the last step is the best there is
-            is_best = math.isnan(result.score) or result.score <= lowest * WITHIN_NOISE
-            hooks.on_held_out(result, is_best)
-            if is_best:
-                best = result
-                save_checkpoint(best_file, parameters, optimizer, step, {})
-        if step % settings.preview_every == 0:
-            hooks.on_preview(step)
-        if step % settings.checkpoint_every == 0 or step == settings.steps:
-            notes = {"start_ce": start[0], "start_mse": start[1], "best": asdict(best), "lowest": lowest}
-            save_checkpoint(last, parameters, optimizer, step, notes)
+
+    def save() -> None:
+        notes = {
+            "start_ce": start[0], "start_mse": start[1], "best": asdict(best), "lowest": lowest, "judged": judged,
+        }  # fmt: skip
+        save_checkpoint(last, parameters, optimizer, step, notes)
+
+    with stop.saving(save):
+        while step < settings.steps or not judged:
+            if judged:
+                log = train_step(model, list(parameters.values()), optimizer, data, settings, seed, step, memory)
+                step, judged = step + 1, False
+                hooks.on_step(log)
+                stop.settled()
+            if step % settings.preview_every == 0:
+                hooks.on_preview(step)
+            due = step % settings.evaluate_every == 0 or step == settings.steps
+            losses = held_out(model, data, settings) if due else None
+            stop.changing()
+            if losses is not None:
+                result = HeldOut(step, *losses, relative_score(*losses, start))
+                lowest = min(lowest, result.score)
+                # without held-out pairs every score is nan: then the last step is the best there is
+                is_best = math.isnan(result.score) or result.score <= lowest * WITHIN_NOISE
+                hooks.on_held_out(result, is_best)
+                if is_best:
+                    best = result
+                    save_checkpoint(best_file, parameters, optimizer, step, {})
+            judged = True
+            if step % settings.checkpoint_every == 0 or step == settings.steps:
+                save()
+            stop.settled()
     return best

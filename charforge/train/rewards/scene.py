@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from charforge.adapter.lora import adapter_off
+from charforge.adapter.low_rank import adapter_off
 from charforge.bagel import images
 from charforge.bagel.context import Context, empty_context, extend_context
 from charforge.bagel.model import computes_in_bf16

@@ -1,0 +1,208 @@
+"""Run folders: finding the one to go on with, opening it for one process at a time, setting it aside."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from charforge.character import Character
+from charforge.errors import InputError, MachineError
+from charforge.files import write_atomic
+from charforge.run.identity import in_words, input_differences, setting_differences
+from charforge.settings import Settings, read_settings, settings_toml
+
+CONFIG, IDENTITY, RESULT, FAILURE = "config.toml", "identity.json", "result.json", "failure.json"
+TRAINING = "training"
+EARLIER_IDENTITY = "identity.txt"
+LOCK, WORKER = "lock", "worker.json"
+ASIDE = ".old-"
+FIRST_CHECKPOINT = Path("checkpoints") / "last.safetensors"
+SECOND_CHECKPOINT = Path("checkpoints") / "grpo" / "last.safetensors"
+
+
+def slug_of(character: Character) -> str:
+    """The character's name as a file name."""
+    return re.sub(r"[^a-z0-9]+", "-", character.name.lower()).strip("-") or "character"
+
+
+def is_run(folder: Path) -> bool:
+    """Whether ``folder`` is a run that this charforge can go on with."""
+    return (folder / CONFIG).is_file() and (folder / IDENTITY).is_file()
+
+
+def read_json(file: Path) -> Any:
+    """The document in ``file``. Raises InputError when it is damaged."""
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"{file} is damaged ({error}): begin the run again with --restart, which keeps the old folder aside"
+        ) from error
+
+
+def read_result(run: Path) -> dict[str, Any] | None:
+    """The metrics of the last stage that was finished, None before the first one is."""
+    return read_json(run / RESULT) if (run / RESULT).exists() else None
+
+
+def is_complete(run: Path, both: bool, bundle: Path) -> bool:
+    """Whether nothing is left to do: the stage that is asked for is finished, no part failed, the bundle is there."""
+    result = read_result(run)
+    if result is None or "failed_parts" in result or not bundle.exists():
+        return False
+    return result["stage"] == "grpo" or not both
+
+
+def differences(run: Path, settings: Settings, inputs: Mapping[str, str]) -> list[str]:
+    """In what the job of ``run`` differs from this one, as far as it decides the result."""
+    try:
+        known, given = read_settings(run / CONFIG, None, []), read_json(run / IDENTITY)
+    except InputError as error:
+        return [f"what it is a run of cannot be read ({error})"]
+    begun = (run / SECOND_CHECKPOINT).exists()
+    return setting_differences(known, settings, begun) + input_differences(given, inputs)
+
+
+def find_run(runs: Path, character: Character, settings: Settings, inputs: Mapping[str, str], both: bool) -> Path:
+    """The latest run of the very same job in ``runs``, one that is not complete before one that is; else a new folder
+    ``NAME-DATE-N``.
+    """
+    slug = slug_of(character)
+    same = [
+        path
+        for path in runs.glob(f"{slug}-*")
+        if is_run(path) and ASIDE not in path.name and not differences(path, settings, inputs)
+    ]
+    if same:
+        return max(same, key=lambda run: (not is_complete(run, both, run / f"{slug}.charx"), run.stat().st_mtime))
+    number = 1
+    while (run := runs / f"{slug}-{date.today():%Y%m%d}-{number}").exists():
+        number += 1
+    return run
+
+
+def check_run(run: Path, settings: Settings, inputs: Mapping[str, str]) -> None:
+    """Raises InputError when ``run`` is there and is no run of this job, naming what differs."""
+    if not run.exists() or not _content(run):
+        return
+    if not run.is_dir() or not is_run(run):
+        if (run / EARLIER_IDENTITY).is_file():
+            raise InputError(f"{run} is of an earlier charforge: choose a new --out, or --restart to set it aside")
+        raise InputError(f"{run} is not empty and is no run of charforge: choose a new --out")
+    found = differences(run, settings, inputs)
+    if found:
+        raise InputError(
+            f"{run} holds a run of something else: {in_words(found)}. Choose a new --out, or --restart to begin this "
+            f"folder anew (the old one is kept as {_aside(run).name})"
+        )
+
+
+def set_aside(run: Path) -> Path | None:
+    """Rename an existing run out of the way; returns where it is now. Raises as :func:`working_in` does."""
+    if not run.exists() or not _content(run):
+        return None
+    if not (run / CONFIG).is_file() or not any((run / name).is_file() for name in (IDENTITY, EARLIER_IDENTITY)):
+        raise InputError(f"{run} is no run of charforge, --restart leaves it alone: choose a new --out")
+    with working_in(run):
+        pass
+    return run.rename(_aside(run))
+
+
+def _aside(run: Path) -> Path:
+    number = 1
+    while (aside := run.with_name(f"{run.name}{ASIDE}{number}")).exists():
+        number += 1
+    return aside
+
+
+def _content(run: Path) -> bool:
+    """Whether more lies there than the traces of a start that came to nothing."""
+    return not run.is_dir() or any(path.name not in (LOCK, WORKER) for path in run.iterdir())
+
+
+@contextmanager
+def open_run(run: Path, settings: Settings, inputs: Mapping[str, str]) -> Iterator[None]:
+    """Begin or continue ``run`` for as long as the block lasts; no other process may.
+
+    A start that fails before the first checkpoint leaves no folder that would refuse the next one with other settings.
+    Raises as :func:`check_run` and :func:`working_in` do.
+    """
+    check_run(run, settings, inputs)
+    existed, fresh = run.exists(), not is_run(run)
+    try:
+        with working_in(run):
+            _sweep(run)
+            write_atomic(run / CONFIG, settings_toml(settings))
+            if fresh:
+                write_atomic(run / IDENTITY, json.dumps(dict(inputs), indent=1, ensure_ascii=False))
+            yield
+    except BaseException:
+        if fresh and not (run / FIRST_CHECKPOINT).exists():
+            shutil.rmtree(run)
+            if existed:
+                run.mkdir()
+        raise
+
+
+@contextmanager
+def working_in(run: Path) -> Iterator[None]:
+    """Hold ``run``. Raises MachineError naming the process that does already."""
+    run.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run / LOCK)
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        raise MachineError(f"{worker(run)} works in {run}: wait until it ends, or stop it first") from None
+    try:
+        since = datetime.now().isoformat(" ", "seconds")
+        write_atomic(run / WORKER, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
+        yield
+    finally:
+        (run / WORKER).unlink(missing_ok=True)
+        lock.release()
+
+
+def worker(run: Path) -> str:
+    """Who holds ``run``, in words."""
+    try:
+        told = json.loads((run / WORKER).read_text("utf-8"))
+        return f"process {told['pid']} on {told['host']} (since {told['since']})"
+    except (OSError, ValueError, KeyError):
+        return "another process"
+
+
+def is_held(run: Path) -> bool:
+    """Whether a process works in ``run`` now."""
+    if not (run / LOCK).exists():
+        return False
+    lock = FileLock(run / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def _sweep(run: Path) -> None:
+    """Clear away what a kill leaves behind: temporary files of atomic writes, half a line of the metrics, a failure
+    that is about to be made good."""
+    for path in run.rglob(".*.tmp"):
+        path.unlink()
+    (run / FAILURE).unlink(missing_ok=True)
+    metrics = run / "metrics.jsonl"
+    if metrics.exists():
+        written = metrics.read_bytes()
+        whole = written[: written.rfind(b"\n") + 1]
+        if whole != written:
+            write_atomic(metrics, whole)

@@ -1,0 +1,99 @@
+"""The clipped policy gradient of drawn pictures, and how far sampling and training compute apart.
+
+The probability ratio compares two passes of the same code over the same batches, so that it is exactly 1 where nothing
+was learned in between, whatever the device does with a product of another height. What the rollout's own pass said is
+never part of the ratio: its distance from the update's pass is the *sampling gap*, a figure of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from charforge.bagel.context import Canvas, Context, prepare_canvas, velocity
+from charforge.bagel.model import BagelModel
+from charforge.bases.base import Base
+from charforge.bases.prepare import drawing_positions
+from charforge.flow import log_probability
+from charforge.settings import GrpoSettings
+from charforge.train.losses import select_rows
+from charforge.train.memory import pieces
+from charforge.train.rollout import Rollout, Step, transition
+
+NOBODY = torch.zeros(0)
+
+
+@dataclass(frozen=True)
+class UpdateStatistics:
+    """Of one update: deviation of the ratio's logarithm, share of ratios outside the clip range, and ``gaps`` (k,), the
+    log-probability of each stochastic step by the update's pass with the weights that drew, less sampling's.
+    """
+
+    log_ratio_deviation: float = 0.0
+    clipped: float = 0.0
+    gaps: Tensor = NOBODY
+
+
+def log_probabilities(model: BagelModel, canvas: Canvas, step: Step, chosen: Tensor, grpo: GrpoSettings) -> Tensor:
+    """Log-probability (k,) by ``model`` of what the rows ``chosen`` (k,) of a stochastic step drew, on ``canvas``."""
+    now, end = step.now[chosen], step.end[chosen]
+    predicted = velocity(model, canvas, step.before[chosen], now).float()
+    mean, deviation = transition(step.before[chosen], predicted, now, end, grpo)
+    return log_probability(step.after[chosen], mean, deviation)
+
+
+def clipped_loss(log_ratio: Tensor, gains: Tensor, clip_range: float) -> Tensor:
+    """max(-A r, -A clip(r, 1 +- clip_range)) (k,), advantages A = ``gains`` (k,), ratio r = exp(``log_ratio``) (k,)."""
+    ratio = log_ratio.exp()
+    return torch.maximum(-gains * ratio, -gains * ratio.clamp(1 - clip_range, 1 + clip_range))
+
+
+def importance_weights(gaps: Tensor, cap: float) -> Tensor:
+    """Truncated importance weights min(exp(gap), cap) (k,); all 1 where ``cap`` is 0.
+
+    The pictures come from the sampler's policy, the gradient is the trainer's: Yao et al. 2025, "Your efficient RL
+    framework secretly brings you off-policy RL training".
+    """
+    return gaps.exp().clamp(max=cap) if cap > 0 else torch.ones_like(gaps)
+
+
+def policy_gradient(
+    base: Base, contexts: Context, rollout: Rollout, gains: Tensor, groups: range, grpo: GrpoSettings, size: int,
+    old_policy: Callable[[], AbstractContextManager[None]] | None = None,
+) -> UpdateStatistics:  # fmt: skip
+    """Backward through the clipped loss of the pictures of ``groups``, ``size`` at a time: its mean over pictures and
+    their stochastic steps. ``gains`` (pictures,) are the advantages.
+
+    Inside ``old_policy()`` the model has the weights that drew: old log-probabilities are computed there, in the same
+    batches as the new ones, whatever ``size`` a second try has. None: no optimiser step lies between, and they are
+    those of the very pass that learns.
+    """
+    model, device, positions = base.model, base.model.device, drawing_positions(base)
+    first, last = groups.start * grpo.group, groups.stop * grpo.group
+    mine = [[k for k, row in enumerate(step.rows.tolist()) if first <= row < last] for step in rollout.steps]
+    count = sum(len(own) for own in mine)
+    log_ratios: list[Tensor] = []
+    gaps: list[Tensor] = []
+    for step, own in zip(rollout.steps, mine, strict=True):
+        for some in pieces(own, size):
+            chosen = torch.tensor(some, device=device)
+            rows = step.rows[chosen]
+            canvas = prepare_canvas(model, select_rows(contexts, (rows // grpo.group).tolist()), positions)
+            if old_policy is not None:
+                with torch.no_grad(), old_policy():
+                    old = log_probabilities(model, canvas, step, chosen, grpo)
+            new = log_probabilities(model, canvas, step, chosen, grpo)
+            if old_policy is None:
+                old = new.detach()
+            log_ratio, gap = new - old, old - step.log_probability[chosen]
+            losses = clipped_loss(log_ratio, gains.to(device)[rows], grpo.clip_range)
+            ((importance_weights(gap, grpo.importance_cap) * losses).sum() / count).backward()
+            log_ratios.append(log_ratio.detach().cpu())
+            gaps.append(gap.cpu())
+    log_ratio = torch.cat(log_ratios)
+    outside = ((log_ratio.exp() - 1).abs() > grpo.clip_range).float().mean().item()
+    return UpdateStatistics(log_ratio.std().item(), outside, torch.cat(gaps))
