@@ -192,7 +192,7 @@ def test_a_full_disk_under_tensors_is_told_from_the_librarys_words(
 def test_a_result_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     make_folder(tmp_path / "pip")
     with Path("/dev/full").open("wb") as full:
-        command = [*COMMAND, "check", "--no-cost", "--json", "pip"]
+        command = [*COMMAND, "check", "--no-cost", "--preset", "mini", "--json", "pip"]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, cwd=tmp_path, timeout=300, check=False)
     assert done.returncode == 3
     assert (done.stderr.count(b"\n") == 1 and b"disk is full" in done.stderr) or b"could not be written" in done.stderr
@@ -200,7 +200,7 @@ def test_a_result_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
     make_folder(tmp_path / "pip")
-    with subprocess.Popen([*COMMAND, "check", "--no-cost", "--json", "pip"], stdout=subprocess.PIPE,
+    with subprocess.Popen([*COMMAND, "check", "--no-cost", "--preset", "mini", "--json", "pip"], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, cwd=tmp_path) as started:  # fmt: skip
         assert started.stdout is not None and started.stderr is not None
         started.stdout.close()
@@ -231,7 +231,7 @@ def test_words_that_are_no_text_are_refused_and_files_called_so_are_not(tmp_path
     done = charforge("train", "pip", b"--set=base=\xff", cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.count(b"\n") == 1
     (tmp_path / "pip").rename(tmp_path / os.fsdecode(b"caf\xe9"))
-    done = charforge("check", "--no-cost", "--json", b"caf\xe9", cwd=tmp_path)
+    done = charforge("check", "--no-cost", "--preset", "mini", "--json", b"caf\xe9", cwd=tmp_path)
     assert done.returncode == 0 and json.loads(done.stdout)["ok"], done.stderr
 
 
@@ -240,7 +240,7 @@ def test_json_is_json_in_every_encoding(tmp_path: Path, encoding: str) -> None:
     folder = make_folder(tmp_path / "pip")
     (folder / "facts.md").write_text("- Pip \U0001f916 é\n", "utf-8")
     (folder / "images/\u96fb.psd").write_bytes(b"8BPS")
-    done = charforge("check", "--no-cost", "--json", "pip", cwd=tmp_path, PYTHONIOENCODING=encoding)
+    done = charforge("check", "--no-cost", "--preset", "mini", "--json", "pip", cwd=tmp_path, PYTHONIOENCODING=encoding)
     told = json.loads(done.stdout.decode(encoding))
     assert any(problem["file"] == "images/\u96fb.psd" for problem in told["problems"])
 
