@@ -123,7 +123,8 @@ def card_dialogues(card: Card, names: Names, file: str, notes: Notes) -> list[Di
     notes.spoken += mine.spoken
     lost = [entry for entry in mine.entries if not entry.taken and entry.kind == "turn"]
     if lost:
-        reason = f"{len(lost)} line{'s' if len(lost) != 1 else ''} of it teach nothing: {lost[0].reason}"
+        some = "a line of it teaches" if len(lost) == 1 else f"{len(lost)} lines of it teach"
+        reason = f"{some} nothing: {lost[0].reason}"
         notes.warn(where, reason, "write examples as {{user}}: ... and {{char}}: ..., one after the other")
     return dialogues
 
