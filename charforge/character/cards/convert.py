@@ -10,7 +10,7 @@ from charforge.character.cards.card import Card
 from charforge.character.cards.lorebook import told_by
 from charforge.character.cards.macros import resolved
 from charforge.character.character import Dialogue, Lore
-from charforge.character.cleaning import cleaned
+from charforge.character.cleaning import cleaned, one_line
 from charforge.character.notes import Notes
 from charforge.character.profile import Profile, guess_class_noun, key_values
 from charforge.character.readers.text_logs import read_text_log
@@ -75,11 +75,6 @@ def card_profile(card: Card, names: Names, file: str, notes: Notes) -> Described
         words = ", ".join(f"{{{{{word}}}}}" for word in sorted(unknown)[:5])
         notes.warn(file, f"has macros that are not known: {words}", "they were left out")
     return Described(profile, tuple(told.lore))
-
-
-def one_line(name: str) -> str:
-    """A name as people write it: on one line, without the spaces around it."""
-    return " ".join(cleaned(name).text.split())
 
 
 def _account(card: Card, file: str, notes: Notes) -> None:
