@@ -333,6 +333,17 @@ def test_a_speaker_of_a_data_set_who_is_nobody_known_is_context() -> None:
     assert said == [[("user", "Tea?\nMox: Rum!"), ("character", "Always, beep.")]]
 
 
+def test_a_name_that_no_file_can_hold_is_shown_without_its_half_letter() -> None:
+    notes = Notes()
+    lines = [{"name": "A", "is_user": True, "mes": "Tea?"}, {"name": "M\ud800ox", "is_user": False, "mes": "Rum!"},
+             {"name": "Pip", "is_user": False, "mes": "No."}]  # fmt: skip
+    found = document("\n".join(json.dumps(line) for line in lines), "a.jsonl")
+    assert turns(read_conversations(found, PIP, notes).dialogues) == [
+        [("user", "Tea?\nMox: Rum!"), ("character", "No.")]
+    ]
+    assert ("other", "Mox") in notes.spoken and "Mox (1 lines)" in notes.problems[0].problem
+
+
 def test_a_log_that_does_not_mark_the_user_names_it_in_its_header(tmp_path: Path) -> None:
     lines = [
         {"user_name": "Ann", "character_name": "Pip"},

@@ -157,6 +157,11 @@ def tidied(text: str) -> str:
     return unicodedata.normalize("NFC", _CONTROL.sub("", encodable(text)))
 
 
+def one_line(text: str) -> str:
+    """A name or a phrase on one line, without the spaces around it: as sentences quote it."""
+    return " ".join(tidied(text).split())
+
+
 @dataclass(frozen=True, slots=True)
 class Cleaned:
     """Text as somebody wrote it, and the names of what was taken off, each once: "reasoning", "HTML"."""

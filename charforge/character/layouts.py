@@ -10,12 +10,12 @@ from typing import Any
 
 from charforge.character.cards.card import Card
 from charforge.character.cards.containers import read_card
-from charforge.character.cards.convert import card_dialogues, card_profile, one_line
+from charforge.character.cards.convert import card_dialogues, card_profile
 from charforge.character.cards.lorebook import Told, parse_lorebook, told_by
 from charforge.character.cards.macros import resolved
 from charforge.character.character import Dialogue, Lore
 from charforge.character.check_images import check_images
-from charforge.character.cleaning import cleaned
+from charforge.character.cleaning import cleaned, one_line
 from charforge.character.contents import Contents
 from charforge.character.json_text import parse_json
 from charforge.character.listing import natural_key

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from charforge.character.cards.macros import resolved
 from charforge.character.character import Dialogue, Role, Turn, Voice
-from charforge.character.cleaning import HALF, cleaned, encodable
+from charforge.character.cleaning import HALF, cleaned, one_line
 from charforge.character.notes import Notes
 from charforge.character.speakers import Names
 
@@ -64,8 +64,8 @@ class _Side:
     lines: list[Line] = field(default_factory=list)
 
     def add(self, line: Line) -> None:
-        named = line.voice == "other" and line.name and line.text
-        said = f"{encodable(line.name)}: {line.text}" if named else line.text
+        name = one_line(line.name)
+        said = f"{name}: {line.text}" if line.voice == "other" and name and line.text else line.text
         self.texts += [said] if said else []
         self.image = line.image or self.image
         self.lines.append(line)

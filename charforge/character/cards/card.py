@@ -203,7 +203,10 @@ def _opened(value: object) -> object:
 
 def parse_card(document: object, where: str) -> Card:
     """A card of any version. Raises InputError, with ``where`` as its subject, when it is none."""
-    whole = _sound(document)
+    try:
+        whole = _sound(document)
+    except RecursionError:
+        raise InputError(f"{where} is not a character card (nested too deeply): {REMEDY}") from None
     broken = ("holds half characters, which are left out",) if whole != document else ()
     document, remarks = unwrapped(whole)
     if not isinstance(document, dict):

@@ -10,7 +10,7 @@ from charforge.character.cards.card import Card
 from charforge.character.cards.lorebook import told_by
 from charforge.character.cards.macros import resolved
 from charforge.character.character import Dialogue, Lore
-from charforge.character.cleaning import cleaned
+from charforge.character.cleaning import cleaned, one_line
 from charforge.character.notes import Notes
 from charforge.character.profile import Profile, guess_class_noun, key_values
 from charforge.character.readers.text_logs import read_text_log
@@ -77,11 +77,6 @@ def card_profile(card: Card, names: Names, file: str, notes: Notes) -> Described
     return Described(profile, tuple(told.lore))
 
 
-def one_line(name: str) -> str:
-    """A name as people write it: on one line, without the spaces around it."""
-    return " ".join(cleaned(name).text.split())
-
-
 def _account(card: Card, file: str, notes: Notes) -> None:
     """Say of every field whether it is in the character."""
     for remark in card.remarks:
@@ -123,7 +118,8 @@ def card_dialogues(card: Card, names: Names, file: str, notes: Notes) -> list[Di
     notes.spoken += mine.spoken
     lost = [entry for entry in mine.entries if not entry.taken and entry.kind == "turn"]
     if lost:
-        reason = f"{len(lost)} line{'s' if len(lost) != 1 else ''} of it teach nothing: {lost[0].reason}"
+        some = "a line of it teaches" if len(lost) == 1 else f"{len(lost)} lines of it teach"
+        reason = f"{some} nothing: {lost[0].reason}"
         notes.warn(where, reason, "write examples as {{user}}: ... and {{char}}: ..., one after the other")
     return dialogues
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from charforge.character.cards.macros import resolved
 from charforge.character.character import Lore
-from charforge.character.cleaning import cleaned, tidied
+from charforge.character.cleaning import cleaned, one_line, tidied
 from charforge.character.json_text import parse_json
 from charforge.character.notes import Notes
 from charforge.character.profile import key_values, sentences
@@ -80,7 +80,7 @@ def _rows(document: object) -> list[tuple[str, Any]] | None:
 
 def _numbered(rows: list[Any] | dict[str, Any]) -> list[tuple[str, Any]]:
     if isinstance(rows, dict):
-        return [(f"entry {key}", row) for key, row in rows.items()]
+        return [(f"entry {one_line(key)}", row) for key, row in rows.items()]
     return [(f"entry {number}", row) for number, row in enumerate(rows, start=1)]
 
 
@@ -228,7 +228,8 @@ def _pieces(text: str) -> Iterator[tuple[str, str]]:
     """(key, value) of lines that name what they say, ("", sentence) of the others."""
     as_json = _object(text)
     if as_json is not None:
-        yield from ((str(key), _listed(value)) for key, value in as_json.items() if _listed(value))
+        # the words inside were written as JSON once more
+        yield from ((tidied(str(key)), tidied(_listed(value))) for key, value in as_json.items() if _listed(value))
         return
     for line in text.split("\n"):
         bare = line.strip().lstrip("-*• ").strip()

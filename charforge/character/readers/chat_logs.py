@@ -94,7 +94,7 @@ def said_by(messages: Sequence[tuple[str, Voice, str, str, str | None]], names: 
         if side == "character" and name in strangers:
             voice = "other"
         if text.strip():
-            notes.spoken.append((voice, name or (names.name if voice == "character" else "the user")))
+            notes.hear(voice, name or (names.name if voice == "character" else "the user"))
         # a narrator's words are no speech: they stand without a name
         lines.append(Line(place, voice, "" if side == "other" else name, text, image))
     return lines

@@ -42,7 +42,7 @@ class Document:
             if isinstance(value, dict):
                 yield where, value
             else:
-                notes.pass_over(self.file, where, "turn", json.dumps(value, ensure_ascii=False), "is no JSON object")
+                notes.pass_over(self.file, where, "turn", str(value), "is no JSON object")
 
     def place(self, where: str) -> str:
         """A place in this file as problems and ledger name it: "chats/a.jsonl:3"."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -114,7 +115,7 @@ def from_records(
             for skipped in records:
                 notes.pass_over(*place_parts(place), "turn", _written(skipped), line.reason)
             return None, []
-        notes.spoken.append((line.voice, line.name))
+        notes.hear(line.voice, line.name)
         clean = spoken(line, names, notes, unknown) if line.text else line
         lines += [clean] if clean is not None else []
     tell_macros(lines, unknown, notes)
@@ -218,6 +219,9 @@ def _image(value: object, place: str, notes: Notes) -> str | None:
 
 def _written(value: Any) -> str:
     """A record as its file may have it, for the ledger."""
-    import json
-
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return "(nested too deeply to be shown)"

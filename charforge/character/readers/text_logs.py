@@ -235,13 +235,13 @@ def _ask(sections: Sequence[_Section], file: str, names: Names, notes: Notes) ->
         if "user" in voices:
             notes.warn(
                 f"{file}:{first.number}",
-                f"{first.label!r} is nobody known and speaks {lines}: taken for the user",
-                f"if that is right, nothing; if it is {names.name}, write aliases: {first.label} into character.md",
+                f"{first.label!r} speaks {lines}, and no file says who that is: taken for the user",
+                f"if it is {names.name} instead, write aliases: {first.label} into character.md",
             )
         elif "other" in voices:
             notes.warn(
                 f"{file}:{first.number}",
-                f"{first.label!r} is nobody known and speaks {lines}: context, and nothing of it is learned",
+                f"{first.label!r} speaks {lines}, and no file says who that is: context, never learned",
                 f'write "User:" if it is the user, "{names.name}:" if it is {names.name}',
             )
         elif not any(mark.follows_colon or _starts_a_list(mark, marks) for mark in mine):
@@ -280,7 +280,7 @@ def _lines(section: _Section, file: str, names: Names, notes: Notes) -> list[tup
         if not text and image is None:
             continue
         called = mark.label if mark.role is None else names.name if mark.voice == "character" else "the user"
-        notes.spoken.append((mark.voice, called))
+        notes.hear(mark.voice, called)
         lines.append((mark.after_empty, Line(f"{file}:{mark.number}", mark.voice, called, text, image)))
     return lines
 
