@@ -341,7 +341,7 @@ def test_a_name_that_no_file_can_hold_is_shown_without_its_half_letter() -> None
     assert turns(read_conversations(found, PIP, notes).dialogues) == [
         [("user", "Tea?\nMox: Rum!"), ("character", "No.")]
     ]
-    assert ("other", "Mox") in notes.spoken and "Mox (1 lines)" in notes.problems[0].problem
+    assert ("other", "Mox") in notes.spoken and "Mox (1 lines)" in gathered(notes.problems)[0].problem
 
 
 def test_a_log_that_does_not_mark_the_user_names_it_in_its_header(tmp_path: Path) -> None:

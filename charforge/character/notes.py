@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from charforge.character.character import Voice
-from charforge.character.cleaning import encodable, one_line
+from charforge.character.cleaning import one_line
 from charforge.character.ledger import Entry, Kind, changed, passed_over, taken
 from charforge.character.picture_kinds import SUFFIXES
 from charforge.errors import Problem
@@ -28,11 +28,11 @@ class Notes:
 
     def warn(self, file: str, problem: str, remedy: str) -> None:
         """Something to know that stops nothing."""
-        self.problems.append(Problem(file, "warning", one_line(problem), one_line(remedy)))
+        self.problems.append(Problem(file, "warning", problem, remedy))
 
     def refuse(self, file: str, problem: str, remedy: str) -> None:
         """Something that must be mended before the folder can be used."""
-        self.problems.append(Problem(file, "error", one_line(problem), one_line(remedy)))
+        self.problems.append(Problem(file, "error", problem, remedy))
 
     def take(self, file: str, kind: Kind, count: int = 1) -> None:
         """``count`` things of ``kind`` are in the character."""
@@ -45,7 +45,7 @@ class Notes:
 
     def pass_over(self, file: str, place: str, kind: Kind, text: str, reason: str, remedy: str = "") -> None:
         """Something is not in the character."""
-        self.entries.append(passed_over(file, place, kind, encodable(text), one_line(reason), one_line(remedy)))
+        self.entries.append(passed_over(file, place, kind, text, reason, remedy))
 
     def hear(self, voice: Voice, name: str) -> None:
         """A line was read: whose it is, and what the file calls them."""
@@ -72,7 +72,7 @@ def gathered(problems: Iterable[Problem]) -> list[Problem]:
 
 def _in_one_line(problem: Problem) -> Problem:
     """The problem in words that every file and terminal can hold, whatever was quoted in it."""
-    words = (" ".join(encodable(text).split()) for text in (problem.problem, problem.remedy))
+    words = (one_line(text) for text in (problem.problem, problem.remedy))
     return Problem(problem.file, problem.level, *words)
 
 

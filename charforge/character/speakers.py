@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from charforge.character.character import Role, Speaker, Voice
-from charforge.character.cleaning import encodable
 from charforge.words import word_set
 
 USER_ROLES = frozenset({"user", "human", "you", "me", "{{user}}", "<user>"})
@@ -85,6 +84,6 @@ class Names:
 def cast_of(spoken: Iterable[tuple[Voice, str]]) -> tuple[Speaker, ...]:
     """(whose voice, name) of every line -> the cast, whoever speaks most first within character, user, others."""
     order = {"character": 0, "user": 1, "other": 2}
-    counts = Counter((voice, encodable(name)) for voice, name in spoken)
+    counts = Counter(spoken)
     rows = [Speaker(name, voice, count) for (voice, name), count in counts.items()]
     return tuple(sorted(rows, key=lambda row: (order[row.voice], -row.lines, row.name)))
