@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from charforge.errors import InputError, from_os_error
+
 SYSTEM = os.name
 REPLACE_TRIES, REPLACE_WAIT = 20, 0.05
 """On Windows a file that another program has open for a moment (a virus scanner, an indexer) cannot be replaced."""
@@ -24,8 +26,16 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 def write_atomic_with(path: Path, writer: Callable[[Path], object]) -> None:
     """Let ``writer`` fill a temporary file beside ``path``, then fsync and rename it into place.
 
-    The temporary file is removed when ``writer`` fails; an existing ``path`` is then untouched.
+    The temporary file is removed when ``writer`` fails; an existing ``path`` is then untouched. An OSError names
+    ``path``, not the temporary file.
     """
+    try:
+        _write_atomic_with(path, writer)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def _write_atomic_with(path: Path, writer: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     # made here, so that a name that cannot be written fails before the work of the writer, and one that is there at all
@@ -65,6 +75,31 @@ def sync_folder(folder: Path) -> None:
             os.fsync(opened)
     finally:
         os.close(opened)
+
+
+def check_output(path: Path, option: str = "--out") -> None:
+    """Raise InputError unless a file can be written at ``path``, before anything is computed. Nothing is created."""
+    try:
+        if path.is_dir():
+            raise InputError(f"{option} {path}: it is a folder; name a file, e.g. {path / 'pairs.jsonl'}")
+        if path.exists() and not path.is_file():
+            raise InputError(f"{option} {path}: it is not a plain file; name another")
+        parent = path.absolute().parent
+        # the nearest folder that is there: the others will be made
+        while not os.path.lexists(parent):
+            parent = parent.parent
+        if not parent.is_dir():
+            raise InputError(f"{option} {path}: {parent} is a file and no folder; name another place")
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise InputError(f"{option} {path}: nothing can be written in {parent}; name another place")
+        # names that no disk takes show only when they are looked for
+        os.path.lexists(path) or path.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise from_os_error(error, f"{option} {path}") from error
+    except ValueError as error:
+        raise InputError(f"{option} {str(path)!r}: this cannot be the name of a file; name another") from error
 
 
 def sha256_file(path: Path) -> str:

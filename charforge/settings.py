@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -184,7 +185,7 @@ def read_settings(preset: Path, folder_overrides: Path | None, assignments: list
 def given_settings(folder_overrides: Path | None, assignments: list[str], **explicit: object) -> dict[str, Any]:
     """What the user gave beside the preset, in the order of :func:`read_settings`, not yet checked."""
     data: dict[str, Any] = {}
-    if folder_overrides is not None and folder_overrides.exists():
+    if folder_overrides is not None and os.path.lexists(folder_overrides):
         _merge(data, _read_toml(folder_overrides))
     _merge(data, read_assignments(assignments))
     _merge(data, {key: value for key, value in explicit.items() if value is not None})
@@ -229,7 +230,11 @@ def settings_toml(settings: Settings) -> str:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is not a plain file: replace it by one, or remove it")
         return tomllib.loads(path.read_text("utf-8-sig"))
+    except RecursionError as error:
+        raise InputError(f"{path} is not valid TOML: it is nested too deep") from error
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is not valid TOML: {error}") from error
     except UnicodeDecodeError as error:
@@ -244,7 +249,7 @@ def _parse_assignment(assignment: str) -> dict[str, Any]:
         raise InputError(f"--set {assignment}: write it as key=value, for example sft.steps=300")
     try:
         parsed: object = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         parsed = value.strip()
     for part in reversed(key.strip().split(".")):
         parsed = {part: parsed}

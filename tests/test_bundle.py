@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import struct
 import zipfile
 from collections.abc import Callable
@@ -12,66 +13,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bundle_parts import RANK, A, B, adapter_bytes, manifest, png, safetensors
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from tiny import CONFIG, tiny_model
+from tiny_base import tiny_base
+from typer.testing import CliRunner
 
-from charforge.bundle import Manifest, read_bundle, write_bundle
+from charforge import grammar
+from charforge.adapter.lora import adapter_state, add_adapter, lora_config
+from charforge.bases.where import base_config
+from charforge.bundle import BundleError, read_bundle, write_bundle
+from charforge.bundle.adapter import LAYERS, adapter_shapes
 from charforge.bundle.manifest import (
     ADAPTER,
     ADAPTER_CONFIG,
     AVATAR,
     CARD,
     MANIFEST,
-    AdapterInfo,
-    BaseInfo,
-    CharacterInfo,
-    ChatInfo,
-    TrainingInfo,
 )
 from charforge.character import Dialogue, Turn
+from charforge.character.cards import card_charx, card_json, card_png
+from charforge.chat.session import open_character
+from charforge.cli.main import app
 from charforge.errors import InputError
-
-A = "base_model.model.language_model.model.layers.0.self_attn.q_proj.lora_A.weight"
-B = "base_model.model.language_model.model.layers.0.self_attn.q_proj.lora_B.weight"
-RANK = 2
-
-
-def safetensors(tensors: dict[str, np.ndarray], dtype: str = "F32", extra: bytes = b"") -> bytes:
-    header, body = {}, b""
-    for name, array in tensors.items():
-        raw = array.tobytes()
-        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [len(body), len(body) + len(raw)]}
-        body += raw
-    encoded = json.dumps(header).encode()
-    return struct.pack("<Q", len(encoded)) + encoded + body + extra
-
-
-def adapter_bytes() -> bytes:
-    return safetensors({A: np.ones((RANK, 8), "<f4"), B: np.ones((8, RANK), "<f4")})
-
-
-def png(size: tuple[int, int] = (8, 8)) -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", size, (200, 30, 30)).save(out, "PNG")
-    return out.getvalue()
-
-
-def manifest() -> Manifest:
-    return Manifest(
-        charforge_version="0.1.0",
-        created="2026-11-23",
-        base=BaseInfo(name="mini", content_hash="ab" * 32, precision="bfloat16"),
-        adapter=AdapterInfo(rank=RANK, alpha=4),
-        character=CharacterInfo(
-            name="Pip", class_noun="clay robot", persona="Kind.", voice="Beeps.", appearance="Round.", opening="Beep!",
-            author="me", license="CC0-1.0", facts=("Pip lives in a jar.",),
-        ),
-        chat=ChatInfo(temperature=0.7, top_p=0.9, max_tokens=50),
-        training=TrainingInfo(seed=1, steps=2, best_step=2, pairs={"vqa": 3}, settings={}),
-        evaluation={"perplexity": 3.5, "image_loss": None},
-    )  # fmt: skip
-
 
 DIALOGUES = (Dialogue((Turn("user", "Hi"), Turn("character", "Beep, friend.")), "dialogues.jsonl:1"),)
 
@@ -167,6 +132,7 @@ def config_with(**values: object) -> Callable[[dict[str, bytes]], None]:
 
 
 ones = np.ones((RANK, 8), "<f4")
+zeros = np.zeros((8, RANK), "<f4")
 nan = np.full((RANK, 8), np.nan, "<f4")
 HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], None], str]] = {
     "absolute name": (put("/etc/x.json", b"{}"), "not safe"),
@@ -179,7 +145,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], None], str]] = {
     "python": (put("run.py", b"x"), "kind that does not belong"),
     "checkpoint": (put("model.pt", b"x"), "kind that does not belong"),
     "no suffix": (put("evil", b"x"), "kind that does not belong"),
-    "folder": (put("assets/", b""), "no plain file"),
+    "folder with something in it": (put("assets/", b"x"), "no plain file"),
     "too many": (lambda m: m.update({f"{i}.txt": b"" for i in range(80)}), "more than 64"),
     "too large": (put("big.txt", b"\0" * ((16 << 20) + 1)), "larger than 16 MiB"),
     "same name in capitals": (put("CARD.json", b"{}"), "same name"),
@@ -194,7 +160,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], None], str]] = {
     "config is no LoRA": (config_with(peft_type="IA3"), "not LoRA"),
     "config of other rank": (config_with(r=64), "rank or alpha"),
     "adapter cut": (lambda m: m.__setitem__(ADAPTER, m[ADAPTER][:-4]), "outside its file"),
-    "adapter too long": (put(ADAPTER, safetensors({A: ones}, extra=b"x")), "longer than its tensors"),
+    "adapter too long": (put(ADAPTER, safetensors({A: ones, B: ones.T}, extra=b"x")), "longer than its tensors"),
     "adapter empty": (put(ADAPTER, b""), "too short"),
     "adapter header huge": (put(ADAPTER, struct.pack("<Q", 1 << 60) + b"{}"), "impossible size"),
     "adapter without tensors": (put(ADAPTER, safetensors({})), "no tensors"),
@@ -202,6 +168,10 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], None], str]] = {
     "adapter of other names": (put(ADAPTER, safetensors({"lm_head.weight": ones})), "does not belong"),
     "adapter of other rank": (put(ADAPTER, safetensors({A: np.ones((3, 8), "<f4")})), "no LoRA of rank 2"),
     "adapter not a number": (put(ADAPTER, safetensors({A: nan})), "no numbers"),
+    "adapter of zeros": (put(ADAPTER, safetensors({A: ones, B: zeros})), "all zeros"),
+    "adapter of zeros below nothing": (put(ADAPTER, safetensors({A: ones, B: -zeros})), "all zeros"),
+    "half an adapter": (put(ADAPTER, safetensors({B: np.ones((8, RANK), "<f4")})), "lacks the tensor .*lora_A"),
+    "adapter without a layer": (put(ADAPTER, adapter_bytes(2)), "no tensors for layer 0"),
     "avatar is text": (put(AVATAR, b"hello"), "not a readable PNG"),
     "avatar is huge": (put(AVATAR, png((5000, 1))), "more than 4096"),
 }
@@ -215,7 +185,7 @@ def test_hostile_bundles_are_refused_with_a_reason(good: Path, tmp_path: Path, c
     with pytest.raises(InputError, match=words) as refused:
         read_bundle(path)
     assert "\n" not in str(refused.value)
-    assert "fresh export" in str(refused.value)
+    assert "fresh export" in str(refused.value) and isinstance(refused.value, BundleError)
 
 
 def test_a_changed_member_is_found_by_its_hash(good: Path, tmp_path: Path):
@@ -276,3 +246,155 @@ def test_a_flipped_byte_is_refused_or_harmless(good: Path, tmp_path: Path, data:
         return
     # the flip hit what nobody reads (a time stamp, say): what was read is unchanged
     assert bundle.contents == read_bundle(good).contents
+
+
+# the whole set of tensors
+
+
+def whole_adapter(layers: int | None = None) -> dict[str, np.ndarray]:
+    """Every tensor of an adapter for mini, or those of its first layers."""
+    shapes = adapter_shapes(base_config("mini"), RANK)
+    kept = {name: shape for name, shape in shapes.items() if layers is None or _layer(name) < layers}
+    return {name: np.full(shape, 0.5, "<f2") for name, shape in kept.items()}
+
+
+def _layer(name: str) -> int:
+    return int(name.removeprefix(f"{LAYERS}.").split(".")[0])
+
+
+def for_mini(tensors: dict[str, np.ndarray]) -> Callable[[dict[str, bytes]], None]:
+    def change(members: dict[str, bytes]) -> None:
+        members[ADAPTER] = safetensors(tensors, "F16")
+        raw = json.loads(members[MANIFEST])
+        raw["base"]["name"] = "mini"
+        members[MANIFEST] = json.dumps(raw).encode()
+
+    return change
+
+
+@pytest.mark.parametrize("first_layer", [0, 2])
+def test_the_set_of_tensors_is_that_of_the_model(first_layer: int) -> None:
+    model = tiny_model()
+    add_adapter(model, lora_config(RANK, 4, first_layer=first_layer), seed=0)
+    made = {name: tuple(tensor.shape) for name, tensor in adapter_state(model).items()}
+    assert adapter_shapes(CONFIG, RANK, first_layer) == made
+
+
+def test_an_adapter_that_begins_at_an_upper_layer_says_so(good: Path, tmp_path: Path) -> None:
+    upper = adapter_shapes(base_config("mini"), RANK, 15)
+    tensors = {name: np.full(shape, 0.5, "<f2") for name, shape in upper.items()}
+
+    def change(members: dict[str, bytes], first_layer: int) -> None:
+        for_mini(tensors)(members)
+        raw = json.loads(members[MANIFEST])
+        raw["adapter"]["first_layer"] = first_layer
+        members[MANIFEST] = json.dumps(raw).encode()
+
+    path = tmp_path / "upper.charx"
+    path.write_bytes(rebuilt(good, lambda members: change(members, 15)))
+    assert read_bundle(path).manifest.adapter.first_layer == 15
+    path.write_bytes(rebuilt(good, lambda members: change(members, 0)))
+    with pytest.raises(InputError, match=r"lacks \d+ of \d+ tensors"):
+        read_bundle(path)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "words"),
+    [
+        (whole_adapter(), None),
+        (whole_adapter(15), r"lacks \d+ of \d+ tensors"),
+        ({n: v for n, v in whole_adapter().items() if "moe_gen" not in n}, r"lacks \d+ of \d+ tensors"),
+        (whole_adapter() | {f"{LAYERS}.99.mlp.up_proj.lora_A.weight": ones.astype("<f2")}, "mini has no place for"),
+        (whole_adapter() | {A: ones.astype("<f2")}, "and mini needs"),
+        ({n: np.zeros_like(v) if "lora_B" in n else v for n, v in whole_adapter().items()}, "all zeros"),
+    ],
+    ids=["whole", "half", "understanding alone", "one too many", "misshapen", "zeros"],
+)
+def test_inspect_and_loading_ask_for_the_whole_adapter(
+    good: Path, tmp_path: Path, tensors: dict[str, np.ndarray], words: str | None
+) -> None:
+    path = tmp_path / "mini.charx"
+    path.write_bytes(rebuilt(good, for_mini(tensors)))
+    result = CliRunner().invoke(app, ["inspect", str(path), "--json"])
+    told = json.loads(result.stdout)
+    assert (told["ok"], result.exit_code) == (words is None, int(words is not None))
+    if words is None:
+        assert read_bundle(path).manifest.base.name == "mini" and told["character"]["name"] == "Pip"
+        assert told["problems"] == []
+    else:
+        assert re.search(words, told["problems"][0]["problem"]) and "fresh export" in told["problems"][0]["remedy"]
+        with pytest.raises(InputError, match=words):
+            read_bundle(path)
+
+
+def test_a_base_that_is_not_known_here_is_told(good: Path) -> None:
+    told = json.loads(CliRunner().invoke(app, ["inspect", str(good), "--json"]).stdout)
+    assert told["ok"] and told["problems"][0]["level"] == "warning" and "nobodys" in told["problems"][0]["problem"]
+
+
+# bundles that people unpack and zip anew, and files that are none
+
+
+@pytest.mark.parametrize("top", ["", "Pip/"])
+def test_a_bundle_that_was_zipped_anew_is_read(good: Path, tmp_path: Path, top: str) -> None:
+    path = tmp_path / "anew.charx"
+    with zipfile.ZipFile(good) as old, zipfile.ZipFile(path, "w") as new:
+        for folder in ("assets/", "assets/icon/", "__MACOSX/"):
+            new.writestr(zipfile.ZipInfo(top + folder), b"")
+        for name in old.namelist():
+            new.writestr(top + name, old.read(name))
+        new.writestr("__MACOSX/._card.json", b"attributes")
+        new.writestr(f"{top}.DS_Store", b"order of the icons")
+    assert read_bundle(path).contents == read_bundle(good).contents
+
+
+def ordinary_card(kind: str) -> bytes:
+    document = {"spec": "chara_card_v2", "spec_version": "2.0", "data": {"name": "Pip", "description": "A robot."}}
+    return {"json": card_json(document), "png": card_png(document, png((80, 80))), "charx": card_charx(document, {})}[
+        kind
+    ]
+
+
+@pytest.mark.parametrize("kind", ["json", "png", "charx"])
+def test_an_ordinary_card_is_named_as_one(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"pip.{kind}"
+    path.write_bytes(ordinary_card(kind))
+    result = CliRunner().invoke(app, ["inspect", str(path), "--json"])
+    (problem,) = json.loads(result.stdout)["problems"]
+    assert result.exit_code == 1 and problem["problem"] == "is an ordinary character card of Pip, without an adapter"
+    assert f"charforge chat {path} --bare" in problem["remedy"] and "charforge train" in problem["remedy"]
+    with pytest.raises(InputError, match="ordinary character card"):
+        read_bundle(path)
+
+
+def test_a_card_speaks_through_the_bare_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("charforge.chat.session.load_base", lambda name, *_: asked.append(name) or tiny_base())
+    for kind in ("json", "png", "charx"):
+        (tmp_path / f"pip.{kind}").write_bytes(ordinary_card(kind))
+        session = open_character(tmp_path / f"pip.{kind}", adapter=False, device="cpu")
+        assert grammar.system_prompt(session.character).startswith("You are Pip")
+        assert "A robot." in session.character.persona
+    assert asked == ["mini"] * 3
+    with pytest.raises(InputError, match="ordinary character card"):
+        open_character(tmp_path / "pip.json", adapter=True, device="cpu")
+
+
+def test_a_card_without_a_name_speaks_for_nobody(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps({"spec": "chara_card_v2", "data": {"name": " ", "description": "x"}}))
+    with pytest.raises(InputError, match="has no name"):
+        open_character(tmp_path / "x.json", adapter=False, device="cpu")
+
+
+def test_a_bundle_that_lost_its_manifest_is_no_ordinary_card(good: Path, tmp_path: Path) -> None:
+    path = tmp_path / "less.charx"
+    path.write_bytes(rebuilt(good, drop(MANIFEST)))
+    with pytest.raises(InputError, match=r"charforge\.json is missing"):
+        read_bundle(path)
+
+
+def test_what_is_no_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a folder"):
+        read_bundle(tmp_path)
+    result = CliRunner().invoke(app, ["inspect", str(tmp_path / "none"), "--json"])
+    assert json.loads(result.stdout)["problems"][0]["problem"] == "does not exist"

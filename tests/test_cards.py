@@ -19,13 +19,39 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from charforge.bundle.write import character_card
-from charforge.character import check_character, read_character
-from charforge.character.cards import card_charx, card_json, card_png, parse_card, parse_lorebook, read_card_bytes
+from charforge.character import Dialogue, check_character, read_character
+from charforge.character.cards import (
+    Card,
+    card_charx,
+    card_json,
+    card_png,
+    convert,
+    parse_card,
+    parse_lorebook,
+    read_card_bytes,
+)
 from charforge.character.cards.containers import PNG
-from charforge.character.cards.convert import card_dialogues, card_profile
 from charforge.character.cards.macros import resolved
 from charforge.character.cards.write import as_v2, as_v3
+from charforge.character.notes import Notes
+from charforge.character.profile import Profile
+from charforge.character.speakers import Names
 from charforge.errors import InputError, Problem
+
+
+def card_profile(card: Card, file: str, problems: list[Problem]) -> Profile:
+    return convert.card_profile(card, Names.of(card.name), file, Notes(problems)).profile
+
+
+def card_dialogues(card: Card, file: str, problems: list[Problem]) -> list[Dialogue]:
+    return convert.card_dialogues(card, Names.of(card.name), file, Notes(problems))
+
+
+def lore_of(card: Card) -> list[tuple[str, str]]:
+    """(subject, sentence) of what a card's book says about others."""
+    described = convert.card_profile(card, Names.of(card.name), "card", Notes())
+    return [(item.subject, item.text) for item in described.lore]
+
 
 V1 = {
     "name": "Pip", "description": "{{char}} is a small clay robot who runs a tea cart.", "personality": "warm, brief",
@@ -150,15 +176,15 @@ def test_a_card_becomes_a_profile_and_dialogues() -> None:
     profile = card_profile(card, "card", problems)
     assert profile.persona == "Pip is a small clay robot who runs a tea cart."
     assert (profile.class_noun, profile.voice, profile.opening) == ("clay robot", "warm, brief", "waves Hello, you!")
-    assert profile.facts == ["The gull is called Admiral Crumb."]
+    assert profile.facts == [] and lore_of(card) == [("gull", "The gull is called Admiral Crumb.")]
     dialogues = card_dialogues(card, "card", problems)
     assert [[(t.role, t.text) for t in d.turns] for d in dialogues] == [
         [("user", "Tea?"), ("character", "Always, beep.")],
         [("user", "Rain?"), ("character", "Soon.\nA hat?")],
     ]
     assert problems == []
-    assert card_profile(parse_card(V2, "c"), "c", []).facts == [
-        "The tea cart has three wheels.", "It squeaks in D minor.",
+    assert lore_of(parse_card(V2, "c")) == [
+        ("tea", "The tea cart has three wheels."), ("tea", "It squeaks in D minor."),
     ]  # fmt: skip
 
 
@@ -197,7 +223,7 @@ def test_a_folder_with_a_card_needs_no_character_md(tmp_path: Path) -> None:
     (folder / "lorebook.json").write_text(json.dumps({"entries": {"0": {"content": "Pip counts fog."}}}))
     character = read_character(folder)
     assert character.name == "Pip" and character.class_noun == "clay robot" and "Pip counts fog." in character.facts
-    assert {d.origin.split(" ")[0].split(":")[0] for d in character.dialogues} == {"dialogues.jsonl", "card"}
+    assert {d.origin.split(" ")[0].split(":")[0] for d in character.dialogues} == {"dialogues.jsonl", "card.png"}
     assert character.card is not None and character.card["data"]["extensions"]["agnai/voice"] == {"kind": "x"}
 
 
@@ -257,8 +283,8 @@ def test_a_long_chat_is_cut_into_conversations_and_a_foreign_line_is_told(tmp_pa
     dialogues = read_character(folder).dialogues
     assert all(len(d.turns) <= 7 for d in dialogues) and sum(len(d.turns) for d in dialogues) == 41
     (folder / "dialogues.jsonl").write_text("\n".join(json.dumps(line) for line in [*lines, {"hello": 1}]))
-    assert [(p.file, p.problem) for p in check_character(folder) if p.level == "error"] == [
-        ("dialogues.jsonl:43", "is no message of a chat log")
+    assert [(p.file, p.level, p.problem) for p in check_character(folder) if "no message" in p.problem] == [
+        ("dialogues.jsonl:43", "warning", "is no message of a chat log: the rest of the log is read")
     ]
 
 
@@ -286,7 +312,7 @@ def zipped(name: str, data: bytes, **changes: Any) -> bytes:
         (b"{}", "no name, no description"),
         (b'{"name": "x"}', "no name, no description"),
         (b"[" * 100_000, "not JSON"),
-        (b"\xff\xfe{}", "not UTF-8"),
+        (b"\xff\xfe{}\0", "not UTF-8"),
         (picture(), "without a character card"),
         (picture()[:40], "ends too early"),
         (PNG + struct.pack(">I", 0xFFFFFFFF) + b"tEXt", "ends too early"),

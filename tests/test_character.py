@@ -106,12 +106,12 @@ def save_cut(path: Path) -> None:
     ("save", "level", "words"),
     [
         (lambda p: p.write_bytes(b"no picture at all"), "error", "is not a PNG, JPEG or WebP"),
-        (lambda p: p.write_bytes(b""), "error", "is not a PNG, JPEG or WebP"),
-        (save_cut, "error", "cannot be decoded"),
+        (lambda p: p.write_bytes(b""), "error", "is empty (0 bytes)"),
+        (save_cut, "error", "is cut off"),
         (save_bomb, "error", "promises more than 64 million pixels"),
         (save_gif, "error", "is animated"),
         (save_animated_webp, "error", "is animated"),
-        (lambda p: drawing(1).save(p, format="GIF"), "error", "is a GIF picture"),
+        (lambda p: drawing(1).save(p, format="GIF"), "warning", "is a GIF picture, not .png"),
         (lambda p: drawing(1, 63).save(p), "error", "is tiny (63 x 63 pixels)"),
         (lambda p: drawing(2).save(p), "error", "is the same picture as 01.png"),
         (lambda p: drawing(1).save(p, format="JPEG"), "warning", "is a JPEG picture, not .png"),
@@ -127,7 +127,9 @@ def test_a_bad_picture_is_told(folder: Path, save, level: str, words: str) -> No
 
 def test_transparency_lies_on_white(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    Image.new("RGBA", (80, 80), (255, 0, 0, 0)).save(path)
+    image = Image.new("RGBA", (80, 80), (255, 0, 0, 0))
+    image.putpixel((40, 40), (255, 0, 0, 255))
+    image.save(path)
     assert load_picture(path).getpixel((5, 5)) == (255, 255, 255)
     Image.new("LA", (80, 80), (0, 128)).save(path)
     assert load_picture(path).getpixel((5, 5)) == (127, 127, 127)
@@ -212,14 +214,18 @@ def test_a_linked_images_folder_is_refused(folder: Path, tmp_path: Path) -> None
 # words
 
 
-def test_a_wrong_encoding_names_the_line_and_the_remedy(folder: Path) -> None:
+def test_another_encoding_is_recognised_and_told_with_the_line(folder: Path) -> None:
     (folder / "facts.md").write_bytes("- one\n- caf\xe9\n".encode("latin-1"))
-    assert only(folder, "facts.md:2") == Problem("facts.md:2", "error", "is not UTF-8 text", "save the file as UTF-8")
+    problem = only(folder, "facts.md:2")
+    assert problem.level == "warning" and problem.problem == "is not UTF-8 text: it was read as cp1252"
+    assert read_character(folder).facts == ("one", "caf\xe9")
 
 
-def test_utf16_is_a_wrong_encoding_too(folder: Path) -> None:
-    (folder / "facts.md").write_bytes("- one".encode("utf-16-le"))
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_utf16_is_read_with_and_without_its_mark(folder: Path, encoding: str) -> None:
+    (folder / "facts.md").write_bytes("- one\n- caf\xe9\n".encode(encoding))
     assert "UTF-8" in only(folder, "facts.md").problem
+    assert read_character(folder).facts == ("one", "caf\xe9")
 
 
 def test_a_byte_order_mark_and_windows_newlines_are_fine(folder: Path) -> None:

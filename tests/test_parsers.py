@@ -9,10 +9,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charforge.character.dialogues import parse_text
-from charforge.character.json_lines import parse_jsonl
+from charforge.character import Dialogue
+from charforge.character.notes import Notes
 from charforge.character.profile import guess_class_noun, parse_character_md, parse_facts, sentences
+from charforge.character.readers.documents import document
+from charforge.character.readers.table import read_conversations
+from charforge.character.readers.text_logs import read_text_log
+from charforge.character.speakers import Names
 from charforge.errors import Problem
+
+
+def parse_text(text: str, file: str, name: str, problems: list[Problem]) -> list[Dialogue]:
+    notes = Notes(problems)
+    return read_text_log(text, file, Names.of(name), notes, log=False)
+
+
+def parse_jsonl(text: str, file: str, name: str, problems: list[Problem]) -> list[Dialogue]:
+    notes = Notes(problems)
+    return list(read_conversations(document(text, file), Names.of(name), notes).dialogues)
 
 
 def test_openai_messages_are_read() -> None:

@@ -12,6 +12,7 @@ from charforge.errors import InputError
 from charforge.expand import expand, read_pairs, write_pairs
 from charforge.run.identity import inputs_of
 from charforge.settings import Settings
+from charforge.train.given import given_pairs
 from charforge.train.run import run_pairs
 
 
@@ -43,3 +44,22 @@ def test_a_pair_with_a_picture_that_nobody_sent_stops_the_run(pip: Character, tm
     given.write_text(given.read_text().replace('"image": "03"', '"image": "33"'))
     with pytest.raises(InputError, match="'33', which nobody sent"):
         run_pairs(tmp_path / "run", pip, Settings(), given)
+    with pytest.raises(InputError, match="'33', which nobody sent"):
+        given_pairs(given, pip, Settings())
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "holds no pairs"),
+        ("[]".encode("utf-16"), "not UTF-8"),
+        (b'{"id": "a\xed\xa0\x80"}', "not UTF-8"),
+        (b'{"id": "\\ud800", "task": "vqa", "split": "train", "origin": "", "parts": []}', "bad entries"),
+        (b"[" * 90_000, "bad entries"),
+        (b"\0" * 9, "bad entries"),
+    ],
+)
+def test_pairs_that_cannot_be_read_are_refused(pip: Character, tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "mine.jsonl").write_bytes(content)
+    with pytest.raises(InputError, match=words):
+        given_pairs(tmp_path / "mine.jsonl", pip, Settings())

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from charforge.adapter.low_rank import CONFIG, PREFIX, WEIGHTS, adapted_layers
 from charforge.bagel.model import BagelModel
-from charforge.files import write_atomic, write_atomic_with
+from charforge.files import write_atomic
+from charforge.tensor_files import write_tensors
 
 
 def lora_config(rank: int, alpha: int, generation: bool = True, first_layer: int = 0) -> LoraConfig:
@@ -83,7 +83,7 @@ def save_adapter(
 ) -> None:
     """Write ``adapter_model.safetensors`` and ``adapter_config.json`` as stock peft reads them."""
     state = {name: tensor.to(dtype) for name, tensor in adapter_state(model).items()}
-    write_atomic_with(folder / WEIGHTS, lambda path: save_file(state, path, {"format": "pt"}))
+    write_tensors(folder / WEIGHTS, state, {"format": "pt"})
     plain = {key: value for key, value in config.to_dict().items() if _is_plain(value)}
     plain["base_model_name_or_path"] = base_name
     write_atomic(folder / CONFIG, json.dumps(plain, indent=2, sort_keys=True, default=str))

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from charforge.errors import InputError
+from charforge.tensor_files import read_tensors
 
 # PEFT files name parameters as seen from a PeftModel; stock peft strips this again
 PREFIX = "base_model.model."
@@ -110,7 +110,7 @@ def load_adapter(model: nn.Module, folder: Path, dtype: torch.dtype) -> None:
     """
     config = json.loads((folder / CONFIG).read_text("utf-8"))
     rank, strength = int(config["r"]), float(config["lora_alpha"]) / int(config["r"])
-    state = load_file(folder / WEIGHTS)
+    state, _ = read_tensors(folder / WEIGHTS, "train it again, or ask for a fresh export")
     first_layer = first_layer_of(state)
     linears = {name: module for name, module in model.named_modules() if carries_adapter(name, first_layer)}
     shapes = _adapter_shapes(linears, rank)

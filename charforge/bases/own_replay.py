@@ -11,8 +11,7 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from charforge.bagel.context import empty_context, extend_context
 from charforge.bagel.decode import generate_text
@@ -23,9 +22,10 @@ from charforge.bases.cache import cache_folder
 from charforge.bases.own_pictures import own_captions, own_pictures_file
 from charforge.bases.prepare import draw_target
 from charforge.bases.where import MINI
-from charforge.files import write_atomic, write_atomic_with
+from charforge.files import write_atomic
 from charforge.progress import counting
 from charforge.sample import Sample, Target
+from charforge.tensor_files import read_tensors, write_tensors
 
 SEED = 70_000
 ANSWER_TOKENS = 160
@@ -78,9 +78,8 @@ def replay_pictures(base: Base) -> list[Sample]:
         latents = list(state["tokens"].float() * state["scale"])
     else:
         drawn = _drawn(base)
-        state = load_file(drawn)
-        with safe_open(drawn, framework="pt") as opened:
-            captions = json.loads(opened.metadata()["captions"])
+        state, metadata = read_tensors(drawn, "remove it: the base draws its pictures again")
+        captions = json.loads(metadata["captions"])
         ids, latents = state["position_ids"], list(state["tokens"])
     text = base.tokenizer.text
     return [(text(caption), Target(latent, ids)) for caption, latent in zip(captions, latents, strict=True)]
@@ -111,7 +110,7 @@ def _drawn(base: Base) -> Path:
             targets.append(draw_target(base, prompt, SEED + index))
             report(index + 1, len(wanted))
     state = {"tokens": torch.stack([target.x0 for target in targets]), "position_ids": targets[0].position_ids}
-    write_atomic_with(file, lambda path: save_file(state, path, {"captions": json.dumps(wanted)}))
+    write_tensors(file, state, {"captions": json.dumps(wanted)})
     return file
 
 

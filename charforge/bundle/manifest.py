@@ -56,8 +56,9 @@ class CharacterInfo(_Strict):
 
     @classmethod
     def from_character(cls, character: Character) -> Self:
-        """The character without its pictures and dialogues."""
-        return cls(**{name: getattr(character, name) for name in cls.model_fields})
+        """The character without its pictures and dialogues. What it knows about others stands among its facts."""
+        values = {name: getattr(character, name) for name in cls.model_fields}
+        return cls(**{**values, "facts": (*character.facts, *(item.text for item in character.lore))})
 
 
 class ChatInfo(_Strict):

@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import re
 import stat
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
 
+from charforge.bundle.adapter import Refusal, check_adapter, check_tensor_set
 from charforge.bundle.manifest import (
     ADAPTER,
     ADAPTER_CONFIG,
@@ -25,6 +24,8 @@ from charforge.bundle.manifest import (
     REQUIRED,
     Manifest,
 )
+from charforge.character.cards import Card, read_card
+from charforge.character.listing import is_system_path
 from charforge.errors import InputError
 from charforge.files import write_atomic
 
@@ -32,14 +33,13 @@ MAX_MEMBERS = 64
 MAX_ADAPTER = 2 << 30
 MAX_OTHER = 16 << 20
 MAX_RATIO = 200
-MAX_HEADER = 8 << 20
 MAX_SIDE = 4096
 EXTENSIONS = {".png", ".json", ".safetensors", ".md", ".txt", ".jpg", ".webp"}
-TENSOR_NAME = re.compile(
-    r"base_model\.model\.language_model\.model\.layers\.\d{1,3}\.(self_attn|mlp(_moe_gen)?)\.[a-z_]{1,32}\.lora_[AB]\.weight"
-)
-WIDTHS = {"F32": 4, "F16": 2, "BF16": 2}
 REMEDY = "ask the sender for a fresh export"
+CARD_REMEDY = (
+    "talk to it on the bare base with `charforge chat {path} --bare`, or put it into a folder with about 10 pictures "
+    "in images/ and train it: `charforge train FOLDER`"
+)
 
 
 @dataclass(frozen=True)
@@ -61,29 +61,59 @@ class Bundle:
         return self.contents[AVATAR]
 
 
+class BundleError(InputError):
+    """A file that is no bundle to be used: which, why not, what to do."""
+
+    def __init__(self, path: Path, problem: str, remedy: str) -> None:
+        super().__init__(f"{path} {problem}; {remedy}")
+        self.problem, self.remedy = problem, remedy
+
+
 def read_bundle(path: Path) -> Bundle:
-    """Verify and read ``path``. Raises InputError with one sentence on whatever is wrong."""
+    """Verify and read ``path``. Raises BundleError with one sentence on whatever is wrong.
 
-    def refuse(reason: str) -> InputError:
-        return InputError(f"{path} is refused: {reason}; {REMEDY}")
-
+    An ordinary character card, which has no adapter, is named as one.
+    """
+    if path.is_dir():
+        raise BundleError(path, "is a folder", "name the .charx file that charforge train wrote")
+    if not path.exists():
+        raise BundleError(path, "does not exist", "name the .charx file that charforge train wrote")
     if not path.is_file():
-        raise InputError(f"{path} does not exist: name the .charx file that charforge train wrote")
+        raise BundleError(path, "is not a plain file", "name the .charx file that charforge train wrote")
     try:
         contents = _read_members(path)
         manifest = _read_manifest(contents)
         _check_hashes(contents, manifest)
         _check_adapter_config(contents[ADAPTER_CONFIG], manifest)
-        check_adapter(contents[ADAPTER], manifest.adapter.rank)
+        shapes = check_adapter(contents[ADAPTER], manifest.adapter.rank)
+        check_tensor_set(shapes, manifest.base.name, manifest.adapter.rank, manifest.adapter.first_layer)
         _check_picture(contents[AVATAR])
         card = _object(contents[CARD], CARD)
-    except _Refusal as refusal:
-        raise refuse(str(refusal)) from refusal
+    except PermissionError as error:
+        raise BundleError(path, "cannot be read", "change its permissions") from error
+    except Refusal as refusal:
+        plain = plain_card(path)
+        if plain is not None:
+            told = f"is an ordinary character card of {plain.name.strip() or 'somebody'}, without an adapter"
+            raise BundleError(path, told, CARD_REMEDY.format(path=path)) from refusal
+        raise BundleError(path, f"is refused: {refusal}", REMEDY) from refusal
     return Bundle(path, manifest, card, contents)
 
 
-class _Refusal(Exception):
-    """Why a bundle is not used."""
+def plain_card(path: Path) -> Card | None:
+    """The ordinary character card in ``path``; None for a bundle, also a damaged one, and for anything else."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {PurePosixPath(name).name for name in archive.namelist()}
+        if {PurePosixPath(MANIFEST).name, PurePosixPath(ADAPTER).name} & names:
+            return None
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError):
+        # no zip: a card may be a PNG or JSON
+        pass
+    try:
+        return read_card(path)
+    except InputError:
+        return None
 
 
 def _read_members(path: Path) -> dict[str, bytes]:
@@ -91,26 +121,47 @@ def _read_members(path: Path) -> dict[str, bytes]:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
             if len(infos) > MAX_MEMBERS:
-                raise _Refusal(f"it has {len(infos)} members, more than {MAX_MEMBERS}")
-            names = [info.filename for info in infos]
-            if len({name.lower() for name in names}) != len(names):
-                raise _Refusal("two members have the same name")
-            for info in infos:
+                raise Refusal(f"it has {len(infos)} members, more than {MAX_MEMBERS}")
+            members = _named([info for info in infos if not _is_folder(info) and not is_system_path(info.filename)])
+            if len({name.lower() for name, _ in members}) != len(members):
+                raise Refusal("two members have the same name")
+            for name, info in members:
                 _check_name(info)
-                _check_size(info)
+                _check_size(name, info)
+            names = [name for name, _ in members]
             missing = [name for name in REQUIRED if name not in names]
             if missing:
-                raise _Refusal(f"{missing[0]} is missing")
-            return {info.filename: _bytes_of(archive, info) for info in infos}
+                raise Refusal(f"{missing[0]} is missing")
+            return {name: _bytes_of(archive, info) for name, info in members}
+    except PermissionError:
+        raise
     # RuntimeError: encrypted; NotImplementedError: unknown compression; ValueError, EOFError and zlib's
     # OSError relatives: damaged data. All mean the same to the user.
     except (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, OSError, OverflowError) as error:
-        raise _Refusal(f"it is not a readable zip ({str(error) or type(error).__name__})") from error
+        raise Refusal(f"it is not a readable zip ({str(error) or type(error).__name__})") from error
     except Exception as error:
         # zlib.error, lzma.LZMAError and struct.error share no base class but Exception
-        if isinstance(error, _Refusal):
+        if isinstance(error, Refusal):
             raise
-        raise _Refusal(f"its compressed data is damaged ({type(error).__name__})") from error
+        raise Refusal(f"its compressed data is damaged ({type(error).__name__})") from error
+
+
+def _is_folder(info: zipfile.ZipInfo) -> bool:
+    """Whether a member is the entry of a folder, as programs write them that zip a bundle anew."""
+    return info.filename.endswith("/") and not info.file_size
+
+
+def _named(infos: list[zipfile.ZipInfo]) -> list[tuple[str, zipfile.ZipInfo]]:
+    """Members by name. Where all of them lie in one folder (a bundle unpacked and zipped anew), without it."""
+    top = {info.filename.partition("/")[0] for info in infos if "/" in info.filename}
+    inside = [info for info in infos if "/" in info.filename]
+    if (
+        len(top) == 1
+        and len(inside) == len(infos)
+        and f"{(prefix := top.pop())}/{MANIFEST}" in {info.filename for info in infos}
+    ):
+        return [(info.filename.removeprefix(f"{prefix}/"), info) for info in infos]
+    return [(info.filename, info) for info in infos]
 
 
 def _check_name(info: zipfile.ZipInfo) -> None:
@@ -120,25 +171,25 @@ def _check_name(info: zipfile.ZipInfo) -> None:
     pure = PurePosixPath(name)
     odd = "\\" in name or ":" in name or not name.isprintable() or name != info.filename
     if odd or pure.is_absolute() or ".." in pure.parts or name.startswith("/") or not name.strip():
-        raise _Refusal(f"the member name {shown} is not safe")
+        raise Refusal(f"the member name {shown} is not safe")
     mode = info.external_attr >> 16
     if info.is_dir() or (mode and not stat.S_ISREG(mode) and stat.S_IFMT(mode)):
-        raise _Refusal(f"the member {shown} is no plain file")
+        raise Refusal(f"the member {shown} is no plain file")
     if info.flag_bits & 0x1:
-        raise _Refusal(f"the member {shown} is encrypted")
+        raise Refusal(f"the member {shown} is encrypted")
     if pure.suffix.lower() not in EXTENSIONS:
-        raise _Refusal(f"the member {shown} is of a kind that does not belong in a bundle")
+        raise Refusal(f"the member {shown} is of a kind that does not belong in a bundle")
 
 
 def _limit(name: str) -> int:
     return MAX_ADAPTER if name == ADAPTER else MAX_OTHER
 
 
-def _check_size(info: zipfile.ZipInfo) -> None:
-    if info.file_size > _limit(info.filename):
-        raise _Refusal(f"the member {info.filename} is larger than {_limit(info.filename) >> 20} MiB")
+def _check_size(name: str, info: zipfile.ZipInfo) -> None:
+    if info.file_size > _limit(name):
+        raise Refusal(f"the member {name} is larger than {_limit(name) >> 20} MiB")
     if info.file_size > 1 << 16 and info.file_size > MAX_RATIO * max(info.compress_size, 1):
-        raise _Refusal(f"the member {info.filename} is compressed beyond belief")
+        raise Refusal(f"the member {info.filename} is compressed beyond belief")
 
 
 def _bytes_of(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
@@ -146,7 +197,7 @@ def _bytes_of(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         # the declared size is only a claim: read one byte more than it allows
         data = member.read(info.file_size + 1)
     if len(data) != info.file_size:
-        raise _Refusal(f"the member {info.filename} has another size than it claims")
+        raise Refusal(f"the member {info.filename} has another size than it claims")
     return data
 
 
@@ -154,9 +205,9 @@ def _object(data: bytes, name: str) -> dict[str, Any]:
     try:
         value = json.loads(data.decode("utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise _Refusal(f"{name} is not valid JSON") from error
+        raise Refusal(f"{name} is not valid JSON") from error
     if not isinstance(value, dict):
-        raise _Refusal(f"{name} is no JSON object")
+        raise Refusal(f"{name} is no JSON object")
     return value
 
 
@@ -164,13 +215,13 @@ def _read_manifest(contents: dict[str, bytes]) -> Manifest:
     raw = _object(contents[MANIFEST], MANIFEST)
     version = raw.get("format_version")
     if version != FORMAT_VERSION:
-        raise _Refusal(f"its format is version {version!r}, this charforge reads {FORMAT_VERSION}")
+        raise Refusal(f"its format is version {version!r}, this charforge reads {FORMAT_VERSION}")
     try:
         return Manifest.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise _Refusal(f"{MANIFEST} is wrong at {place} ({first['msg'].lower()})") from error
+        raise Refusal(f"{MANIFEST} is wrong at {place} ({first['msg'].lower()})") from error
 
 
 def _check_hashes(contents: dict[str, bytes], manifest: Manifest) -> None:
@@ -178,71 +229,23 @@ def _check_hashes(contents: dict[str, bytes], manifest: Manifest) -> None:
         if name == MANIFEST:
             continue
         if name not in manifest.members:
-            raise _Refusal(f"the member {name} is not listed in {MANIFEST}")
+            raise Refusal(f"the member {name} is not listed in {MANIFEST}")
         if hashlib.sha256(data).hexdigest() != manifest.members[name]:
-            raise _Refusal(f"the hash of {name} is wrong: it was damaged or changed")
+            raise Refusal(f"the hash of {name} is wrong: it was damaged or changed")
     absent = sorted(set(manifest.members) - set(contents))
     if absent:
-        raise _Refusal(f"{absent[0]} is listed but missing")
+        raise Refusal(f"{absent[0]} is listed but missing")
 
 
 def _check_adapter_config(data: bytes, manifest: Manifest) -> None:
     config = _object(data, "adapter_config.json")
     if config.get("peft_type") != "LORA":
-        raise _Refusal("its adapter is not LoRA")
+        raise Refusal("its adapter is not LoRA")
     if (config.get("r"), config.get("lora_alpha")) != (manifest.adapter.rank, manifest.adapter.alpha):
-        raise _Refusal(f"rank or alpha differ between adapter_config.json and {MANIFEST}")
+        raise Refusal(f"rank or alpha differ between adapter_config.json and {MANIFEST}")
     # names a Python module to import: never from a stranger
     if config.get("auto_mapping") is not None:
-        raise _Refusal("adapter_config.json asks to import code")
-
-
-def check_adapter(data: bytes, rank: int) -> None:
-    """Check a safetensors file by hand: header, names, shapes, dtypes, extent, finite values."""
-    if len(data) < 8:
-        raise _Refusal("its adapter is too short")
-    length = int.from_bytes(data[:8], "little")
-    if length > min(MAX_HEADER, len(data) - 8):
-        raise _Refusal("its adapter has a header of impossible size")
-    header = _object(data[8 : 8 + length], "the adapter's header")
-    metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not header:
-        raise _Refusal("its adapter holds no tensors")
-    body = memoryview(data)[8 + length :]
-    position = 0
-    for name, entry in sorted(header.items(), key=lambda item: _offsets(item[1])):
-        if not TENSOR_NAME.fullmatch(name):
-            raise _Refusal(f"its adapter holds the tensor {name[:80]!r}, which does not belong there")
-        begin, end = _offsets(entry)
-        shape, dtype = entry.get("shape"), entry.get("dtype")
-        if dtype not in WIDTHS:
-            raise _Refusal(f"the tensor {name} is of type {str(dtype)[:16]}, expected floating point")
-        sides = isinstance(shape, list) and len(shape) == 2 and all(type(s) is int and 0 < s <= 1 << 17 for s in shape)
-        if not sides or shape[0 if "lora_A" in name else 1] != rank:
-            raise _Refusal(f"the tensor {name} has the shape {str(shape)[:40]}, which is no LoRA of rank {rank}")
-        if begin != position or end - begin != shape[0] * shape[1] * WIDTHS[dtype] or end > len(body):
-            raise _Refusal(f"the tensor {name} lies outside its file")
-        if not _finite(body[begin:end], dtype):
-            raise _Refusal(f"the tensor {name} holds values that are no numbers")
-        position = end
-    if position != len(body):
-        raise _Refusal("its adapter is longer than its tensors")
-
-
-def _offsets(entry: Any) -> tuple[int, int]:
-    offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
-    if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(o) is int and o >= 0 for o in offsets):
-        raise _Refusal("its adapter has a tensor without a place")
-    return offsets[0], offsets[1]
-
-
-def _finite(raw: memoryview, dtype: str) -> bool:
-    if dtype == "F32":
-        return bool(np.isfinite(np.frombuffer(raw, "<f4")).all())
-    if dtype == "F16":
-        return bool(np.isfinite(np.frombuffer(raw, "<f2")).all())
-    # bf16: infinite or no number when all eight exponent bits are set
-    return bool(((np.frombuffer(raw, "<u2") & 0x7F80) != 0x7F80).all())
+        raise Refusal("adapter_config.json asks to import code")
 
 
 def _check_picture(data: bytes) -> None:
@@ -251,7 +254,7 @@ def _check_picture(data: bytes) -> None:
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             if max(image.size) > MAX_SIDE:
-                raise _Refusal(f"its avatar is {image.width} x {image.height} pixels, more than {MAX_SIDE}")
+                raise Refusal(f"its avatar is {image.width} x {image.height} pixels, more than {MAX_SIDE}")
             image.load()
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
-        raise _Refusal("its avatar is not a readable PNG") from error
+        raise Refusal("its avatar is not a readable PNG") from error

@@ -1,16 +1,20 @@
 """A character folder, read and checked. No torch here."""
 
-from charforge.character.character import Character, Dialogue, Picture, Role, Turn
+from charforge.character.character import Character, Dialogue, Lore, Picture, Role, Speaker, Turn
 from charforge.character.pictures import load_picture
-from charforge.character.read import check_character, read_character
+from charforge.character.read import Reading, check_character, read_character, read_folder
 
 __all__ = [
     "Character",
     "Dialogue",
+    "Lore",
     "Picture",
+    "Reading",
     "Role",
+    "Speaker",
     "Turn",
     "check_character",
     "load_picture",
     "read_character",
+    "read_folder",
 ]

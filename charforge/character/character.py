@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from charforge.character.ledger import Ledger
+
 Role = Literal["user", "character"]
+Voice = Literal["user", "character", "other"]
+"""Whose words a line of a file holds; ``other`` is anybody who is neither."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,33 @@ class Dialogue:
 
 
 @dataclass(frozen=True)
+class Speaker:
+    """One who speaks in the user's files, and in how many lines."""
+
+    name: str
+    voice: Voice
+    lines: int
+
+
+@dataclass(frozen=True)
+class Lore:
+    """A sentence that the character knows about somebody or something else. ``subject``: whom it is about.
+
+    ``place`` is where it stands: "lorebook.json:entry 3".
+    """
+
+    subject: str
+    text: str
+    place: str
+
+
+@dataclass(frozen=True)
 class Character:
-    """Everything the user told us about one character. ``class_noun`` is what it is: "Shiba Inu dog"."""
+    """Everything the user told us about one character. ``class_noun`` is what it is: "Shiba Inu dog".
+
+    ``facts`` are about the character, or say themselves whom they are about; ``lore`` is about others. ``cast`` is
+    everybody who speaks in the files, ``ledger`` what was taken from them and what was not.
+    """
 
     name: str
     class_noun: str
@@ -53,6 +82,9 @@ class Character:
     folder: Path
     card: dict[str, Any] | None = None
     """The document of the card it came from, unknown keys included: an export writes them back."""
+    lore: tuple[Lore, ...] = ()
+    cast: tuple[Speaker, ...] = ()
+    ledger: Ledger = field(default_factory=Ledger, compare=False, repr=False)
 
     def picture(self, name: str) -> Picture:
         """The picture called ``name``; KeyError when there is none."""

@@ -110,8 +110,16 @@ def voice_words(replies: list[str], questions: list[str], most: int = 8) -> list
         if count >= 3 and ratio > 2:
             scores[term] = math.log(ratio) * count
     ranked = sorted(scores, key=lambda term: (-scores[term], term))
-    # "left spanner" says "spanner" too
-    return [t for n, t in enumerate(ranked) if not any(t in other.split() for other in ranked[:n])][:most]
+    chosen: list[str] = []
+    said: set[str] = set()
+    for term in ranked:
+        # "left spanner" says "spanner" too
+        if term not in said:
+            chosen.append(term)
+        if len(chosen) == most:
+            break
+        said.update(term.split())
+    return chosen
 
 
 def _terms(text: str) -> list[str]:

@@ -19,6 +19,8 @@ FRONT_KEYS = (
     "appearance",
     "breed",
     "species",
+    "aliases",
+    "user",
 )
 _SECTIONS = {
     "persona": ("persona", "personality", "description", "about", "character", "who"),
@@ -29,6 +31,13 @@ _SECTIONS = {
 }
 _HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*\s*$")
 _BULLET = re.compile(r"^\s*(?:[-*+•]|\d{1,3}[.)])\s+(.*)$")
+
+_CAPITAL = "A-Z0-9À-ÖØ-ÞĀΑ-ΩА-Я\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
+_SENTENCE_ENDS = re.compile(
+    rf"(?<=[.!?])[\"'”’)]*\s+(?=[\"'“‘(]?[{_CAPITAL}])"
+    # the full-width marks end a sentence without a space behind them
+    r"|(?:(?<=[。！？])|(?<=[。！？][」』”）]))(?![。！？」』”）\"'])\s*(?=\S)"
+)
 
 ANIMALS = {
     "dog": ("dog", "puppy", "pup", "doggo", "hound"),
@@ -97,6 +106,12 @@ class Profile:
     voice: str = ""
     appearance: str = ""
     facts: list[str] = field(default_factory=list)
+    aliases: tuple[str, ...] = ()
+    """Other names under which the character speaks in logs."""
+    users: tuple[str, ...] = ()
+    """Names under which the user speaks in logs."""
+    unread: list[tuple[int, str]] = field(default_factory=list)
+    """(line, text) of what stands under headings that are not read."""
 
 
 def parse_character_md(text: str, file: str, problems: list[Problem]) -> Profile:
@@ -110,6 +125,7 @@ def parse_character_md(text: str, file: str, problems: list[Problem]) -> Profile
     profile.appearance = values.get("appearance", "")
     profile.class_noun = values.get("class", "")
     profile.breed = values.get("breed", "") or values.get("species", "")
+    profile.aliases, profile.users = _names(values.get("aliases", "")), _names(values.get("user", ""))
     section: str | None = "persona"
     collected: dict[str, list[str]] = {}
     for number, line in enumerate(body.split("\n"), start=offset):
@@ -117,6 +133,8 @@ def parse_character_md(text: str, file: str, problems: list[Problem]) -> Profile
         if not heading:
             if section is not None:
                 collected.setdefault(section, []).append(line)
+            elif line.strip():
+                profile.unread.append((number, line.strip()))
             continue
         title = heading[1].strip("*_ :")
         known = _section(title)
@@ -138,8 +156,17 @@ def parse_character_md(text: str, file: str, problems: list[Problem]) -> Profile
         prose = _prose(collected.get(key, []))
         if prose and not getattr(profile, key):
             setattr(profile, key, prose)
-    profile.facts = parse_facts("\n".join(collected.get("facts", [])))
+        elif prose:
+            # the front matter says it too, and is right
+            profile.unread.append((1, prose))
+    profile.facts, rest = facts_and_rest("\n".join(collected.get("facts", [])))
+    profile.unread += [(1, text) for _, text, _ in rest]
     return profile
+
+
+def _names(value: str) -> tuple[str, ...]:
+    """Names between commas."""
+    return tuple(name.strip() for name in re.split(r"[,，;]", value) if name.strip())
 
 
 def _split_front_matter(text: str, file: str, problems: list[Problem]) -> tuple[str, str, int]:
@@ -205,18 +232,30 @@ def plain(line: str) -> str:
 
 def parse_facts(text: str) -> list[str]:
     """One fact a bullet (continued on indented lines); without any bullet, one fact a line."""
-    lines = [line for line in text.split("\n") if line.strip() and not _HEADING.match(line)]
-    has_bullets = any(_BULLET.match(line) for line in lines)
-    facts: list[str] = []
-    for line in lines:
+    return facts_and_rest(text)[0]
+
+
+def facts_and_rest(text: str) -> tuple[list[str], list[tuple[int, str, str]]]:
+    """The facts of a list, each once, and what of it is no fact: (line, text, reason)."""
+    rest: list[tuple[int, str, str]] = []
+    lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip() and not _HEADING.match(line)]
+    has_bullets = any(_BULLET.match(line) for _, line in lines)
+    facts: list[tuple[int, str]] = []
+    for number, line in lines:
         bullet = _BULLET.match(line)
-        if bullet:
-            facts.append(plain(bullet[1]))
-        elif not has_bullets:
-            facts.append(plain(line))
+        if bullet or not has_bullets:
+            facts.append((number, plain(bullet[1] if bullet else line)))
         elif facts and line[0] in " \t":
-            facts[-1] = f"{facts[-1]} {plain(line)}"
-    return [fact for fact in dict.fromkeys(facts) if fact]
+            facts[-1] = (facts[-1][0], f"{facts[-1][1]} {plain(line)}")
+        else:
+            rest.append((number, line.strip(), "is no item of the list"))
+    kept: dict[str, None] = {}
+    for number, fact in facts:
+        if fact in kept:
+            rest.append((number, fact, "is said twice"))
+        elif fact:
+            kept[fact] = None
+    return list(kept), rest
 
 
 def key_values(text: str) -> list[tuple[str, str]]:
@@ -225,7 +264,7 @@ def key_values(text: str) -> list[tuple[str, str]]:
     for line in text.split("\n"):
         bullet = _BULLET.match(line)
         words = plain(bullet[1] if bullet else line.lstrip("# "))
-        match = re.match(r"^([A-Za-z][\w /&'-]{0,40}?)(?:\s*\([^)]*\))?\s*:\s+(\S.*)$", words)
+        match = re.match(r"^([^\W\d_][\w /&'-]{0,40}?)(?:\s*\([^)]*\))?\s*(?::\s+|：\s*)(\S.*)$", words)
         if match and len(match[1].split()) <= 4:
             pairs.append((match[1].strip(), match[2].strip()))
     return pairs
@@ -234,7 +273,7 @@ def key_values(text: str) -> list[tuple[str, str]]:
 def sentences(text: str) -> list[str]:
     """Sentences of running text; abbreviations such as "Dr." do not end one."""
     guarded = re.sub(r"\b(Mr|Mrs|Ms|Dr|St|Jr|Sr|vs|etc|e\.g|i\.e)\.", lambda m: m[0].replace(".", "\0"), text)
-    parts = re.split(r"(?<=[.!?])[\"'”’)]*\s+(?=[\"'“‘(]?[A-Z0-9])", guarded)
+    parts = _SENTENCE_ENDS.split(guarded)
     cut: list[str] = []
     position = 0
     for part in parts:

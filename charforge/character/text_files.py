@@ -1,17 +1,19 @@
-"""Reading the user's files: only inside the folder, only sane sizes, only UTF-8."""
+"""Reading the user's files: only inside the folder, only sane sizes, only what is text."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from charforge.character.cleaning import decoded, tidied
 from charforge.errors import Problem
 
 MAX_TEXT_BYTES = 8 * 1024 * 1024
 
 
 def shown(folder: Path, path: Path) -> str:
-    """The path as the table shows it: relative to the character folder."""
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
+    """The path as the table shows it: relative to the character folder. Bytes that are no text stand as ``\\xe9``."""
+    name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def outside(folder: Path, path: Path) -> Problem | None:
@@ -51,14 +53,22 @@ def read_text(folder: Path, path: Path, problems: list[Problem]) -> str | None:
     except OSError as error:
         problems.append(Problem(name, "error", f"cannot be read ({error.strerror})", "make the file readable for you"))
         return None
+    found = decoded(data)
+    if found is None:
+        problems.append(Problem(name, "error", "is not UTF-8 text, nor any other", "save the file as UTF-8"))
+        return None
+    if found.encoding != "utf-8":
+        sure = "look whether its accents are right, or" if found.guessed else "nothing to do, or"
+        told = f"is not UTF-8 text: it was read as {found.encoding}"
+        where = f"{name}:{_first_odd_line(data)}" if found.guessed else name
+        problems.append(Problem(where, "warning", told, f"{sure} save the file as UTF-8"))
+    return tidied(found.text)
+
+
+def _first_odd_line(data: bytes) -> int:
+    """The line with the first byte that is not UTF-8: there a guessed encoding can be seen."""
     try:
-        text = data.decode("utf-8-sig")
+        data.decode("utf-8")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        problems.append(Problem(f"{name}:{line}", "error", "is not UTF-8 text", "save the file as UTF-8"))
-        return None
-    if "\x00" in text:
-        # UTF-16 without its mark decodes as UTF-8 full of NULs
-        problems.append(Problem(name, "error", "is not UTF-8 text", "save the file as UTF-8"))
-        return None
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+        return data.count(b"\n", 0, error.start) + 1
+    return 1

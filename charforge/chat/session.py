@@ -14,7 +14,9 @@ from charforge.bagel.blocks import pack_decoder
 from charforge.bases.base import Base, load_base
 from charforge.bases.prepare import contact_sheet, draw_many, draw_prompts, sized
 from charforge.bundle import read_bundle
+from charforge.bundle.read import plain_card
 from charforge.character import Character
+from charforge.character.from_card import card_character
 from charforge.chat.replies import sample_replies
 from charforge.device import default_device
 from charforge.errors import InputError
@@ -70,8 +72,13 @@ class Session:
 def open_character(bundle: Path, adapter: bool = True, device: str | None = None) -> Session:
     """Verify a bundle, load its base and put its adapter in (or leave it out, for comparison).
 
-    Raises InputError when the bundle is damaged or was trained on another base than the one at hand.
+    Without ``adapter`` an ordinary character card will do too: it speaks through the base ``mini`` as it is. Raises
+    InputError when the bundle is damaged or was trained on another base than the one at hand.
     """
+    card = plain_card(bundle) if not adapter and bundle.is_file() else None
+    if card is not None:
+        character = card_character(card, bundle.name)
+        return Session(load_base("mini", None, device or default_device()), character, ChatSettings())
     opened = read_bundle(bundle)
     manifest = opened.manifest
     quantize = manifest.base.precision if manifest.base.precision in ("int8", "nf4") else None

@@ -37,10 +37,14 @@ def bench(
     set_threads(threads)
     import json
 
+    from charforge.character.outputs import check_over_inputs
     from charforge.cli.output import print_json, say
-    from charforge.files import write_atomic
+    from charforge.files import check_output, write_atomic
     from charforge.progress import counting, waiting
 
+    if out is not None:
+        check_output(out)
+        check_over_inputs(out, [Path(preset)] if preset and preset.endswith(".toml") else [])
     with waiting("loading PyTorch"):
         from charforge.bench.run import run_bench
         from charforge.device import chosen_device

@@ -11,11 +11,13 @@ from charforge.cli.options import Device, Threads
 
 
 def chat(
-    bundle: Annotated[Path, typer.Argument(help="the character's .charx bundle")],
+    bundle: Annotated[Path, typer.Argument(help="the character's .charx bundle; with --bare also a character card")],
     say: Annotated[str | None, typer.Option(help="one turn: say this, print the reply, leave")] = None,
     seed: Annotated[int, typer.Option(help="same seed, same reply and picture")] = 0,
     pictures: Annotated[Path, typer.Option(help="folder for the pictures it sends")] = Path("pictures"),
-    bare: Annotated[bool, typer.Option("--bare", help="the base without the adapter, for comparison")] = False,
+    bare: Annotated[
+        bool, typer.Option("--bare", help="the base without the adapter; takes any character card too")
+    ] = False,
     device: Device = None,
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="with --say: the reply as JSON on stdout")] = False,
@@ -27,7 +29,10 @@ def chat(
       charforge chat runs/wren-20261123-1/wren.charx
       charforge chat wren.charx --say "What are you building today?" --seed 1 --json
     """
+    from charforge.files import check_output
     from charforge.machine import set_threads
+
+    check_output(pictures / "picture.png", "--pictures")
 
     set_threads(threads)
     from charforge.progress import waiting

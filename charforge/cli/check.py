@@ -19,28 +19,38 @@ def check(
 ) -> None:
     """Read a character folder and say what it holds, what is wrong and how to mend it, and what training would cost.
 
-    Loads no model and changes nothing.
+    Says who speaks, what was taken from each file and how much was passed over. Loads no model and changes nothing.
 
     \b
     Examples:
       charforge check examples/wren
+      charforge check ./mychar --verbose
       charforge check ./mychar --json
     """
     from charforge.auto import AUTO, resolve_preset
-    from charforge.character import check_character, read_character
+    from charforge.character import read_folder
+    from charforge.character.judge_captions import judge_captions
     from charforge.character.judge_dialogues import judge_dialogues
     from charforge.character.judge_pictures import judge_pictures
-    from charforge.cli.output import print_cost, print_json, print_pictures, print_problems, say
+    from charforge.cli.output import (
+        print_cast,
+        print_cost,
+        print_json,
+        print_ledger,
+        print_pictures,
+        print_problems,
+        say,
+    )
     from charforge.errors import InputError, Problem
-    from charforge.estimate import cost_of
     from charforge.mini.can_draw import what_mini_draws
-    from charforge.progress import waiting
+    from charforge.progress import verbosity, waiting
     from charforge.resources import preset_path
     from charforge.settings import read_settings
 
     if preset != AUTO:
         preset_path(preset)
-    problems = check_character(folder)
+    reading = read_folder(folder)
+    problems = list(reading.problems)
     settings = choice = None
     try:
         choice = resolve_preset(preset, folder, [], None, base=base)
@@ -49,14 +59,16 @@ def check(
         problem, _, remedy = str(error).rpartition(". ") if ". " in str(error) else str(error).rpartition(": ")
         problems.insert(0, Problem("charforge.toml", "error", problem or remedy, remedy))
     wrong = any(problem.level == "error" for problem in problems)
+    character = reading.character
     told: dict[str, object] = {}
-    if not wrong and settings is not None and choice is not None:
-        character = read_character(folder)
+    if character is not None and not wrong and settings is not None and choice is not None:
         pictures, about_pictures = judge_pictures(character)
         dialogues, about_dialogues = judge_dialogues(character)
-        problems += [*about_pictures, *about_dialogues]
+        problems += [*about_pictures, *judge_captions(character), *about_dialogues]
         cost = None
         if with_cost:
+            from charforge.estimate import cost_of
+
             with waiting("counting what training would take"):
                 cost = cost_of(character, settings)
         mini_draws = what_mini_draws(character) if choice.base == "mini" else None
@@ -65,7 +77,8 @@ def check(
             "class": character.class_noun,
             "pictures": len(character.pictures),
             "dialogues": len(character.dialogues),
-            "facts": len(character.facts),
+            "facts": len(character.facts) + len(character.lore),
+            "facts_about_others": len(character.lore),
         }
         told = {
             "found": found,
@@ -75,14 +88,18 @@ def check(
             "mini_draws": mini_draws,
             "cost": vars(cost) if cost else None,
         }
+    cast = character.cast if character is not None else ()
     if as_json:
-        print_json({"ok": not wrong, "found": {}, "problems": [vars(problem) for problem in problems], **told})
+        read = {"cast": [vars(speaker) for speaker in cast], "ledger": reading.ledger.as_json()}
+        print_json({"ok": not wrong, "found": {}, "problems": [vars(problem) for problem in problems], **read, **told})
         raise typer.Exit(1 if wrong else 0)
+    print_cast(cast)
+    print_ledger(reading.ledger, verbosity.get() == "verbose")
     if problems:
         print_problems(problems)
-    if not wrong and settings is not None and choice is not None:
+    if told and choice is not None:
         print_pictures(pictures)
-        say(", ".join(f"{key}: {value}" for key, value in found.items()))
+        say(", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in found.items()))
         voice = ", ".join(dialogues.voice_words) or "no words stand out"
         say(f"voice: {voice} ({dialogues.words_per_reply} words a reply)")
         for line in filter(None, (choice.sentence, mini_draws)):

@@ -54,18 +54,23 @@ def expand(
 
     from charforge.bases.own_pictures import own_captions
     from charforge.character import read_character
+    from charforge.character.outputs import check_pairs_outputs
     from charforge.cli.output import print_json, say
     from charforge.device import chosen_device
+    from charforge.expand import dropped_file, ledger_file, summary, write_expansion
     from charforge.expand import expand as expand_character
-    from charforge.expand import summary, write_expansion
     from charforge.expand.authors import endpoint_author, self_author
     from charforge.expand.endpoint import Endpoint, EndpointSettings
     from charforge.expand.page import write_page
+    from charforge.files import check_output
     from charforge.progress import counting
 
     began = time.monotonic()
     character = read_character(folder)
+    check_output(out)
     kept = out.with_name(f"{out.stem}.written.jsonl")
+    beside = [kept, dropped_file(out), ledger_file(out), *([out.with_suffix(".html")] if page else [])]
+    check_pairs_outputs(folder, out, beside)
     with counting("writing") as on_done:
         author = None
         if writer is Writer.self:
@@ -78,7 +83,7 @@ def expand(
         expansion = expand_character(character, seed, author, own_captions(base))
     write_expansion(out, expansion)
     figures = summary(expansion, character.name)
-    told = {**figures, "seconds": round(time.monotonic() - began, 1), "out": str(out)}
+    told = {**figures, "ledger": str(ledger_file(out)), "seconds": round(time.monotonic() - began, 1), "out": str(out)}
     if page:
         told["page"] = str(out.with_suffix(".html"))
         write_page(out.with_suffix(".html"), character, expansion)
@@ -91,4 +96,5 @@ def expand(
         say("\n".join(f"{count:5d}  {task}" for task, count in figures["tasks"].items()))
         for why, count in figures["dropped"].items():
             say(f"{count:5d}  dropped: {why}")
+        say(f"{figures['passed_over']:5d}  of your words in no pair, each with its reason: {ledger_file(out)}")
         say(f"{len(expansion.pairs)} pairs in {out}" + (f", to look through: {told['page']}" if page else ""))

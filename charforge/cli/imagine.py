@@ -28,7 +28,12 @@ def imagine(
       charforge imagine wren.charx "smiling, in a forest" --out wren.png
       charforge imagine wren.charx "in space, holding a telescope" -n 4 --seed 7 --out sheet.png
     """
+    from charforge.character.outputs import check_over_inputs
+    from charforge.files import check_output
     from charforge.machine import set_threads
+
+    check_output(out)
+    check_over_inputs(out, [bundle])
 
     set_threads(threads)
     from charforge.cli.output import say

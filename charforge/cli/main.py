@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import sys
-import traceback
 from typing import Annotated
 
 import typer
 
 from charforge import __version__
 from charforge.cli import base, bench, chat, check, doctor, eval, expand, imagine, inspect, new, runs, train
+from charforge.cli.failures import run
 from charforge.cli.options import QUIET, VERBOSE, set_verbosity, speaking
-from charforge.progress import verbosity
 
 app = typer.Typer(
     name="charforge",
@@ -61,29 +59,13 @@ def charforge(
 
 
 def main() -> None:
-    """Entry point: errors meant for people become sentences and exit codes."""
-    from charforge.errors import CharforgeError, Interrupted
+    """Entry point: whatever goes wrong becomes a sentence and an exit code."""
     from charforge.machine import wait_passively
 
     wait_passively()
-    for stream in (sys.stdout, sys.stderr):
-        # a letter that the console cannot show becomes a question mark instead of ending the command
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
     # bitsandbytes reports every missing optional kernel at import: nothing a user can act on
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    try:
-        app()
-    except CharforgeError as error:
-        from charforge.cli.output import print_error
-
-        if verbosity.get() == "verbose":
-            traceback.print_exc()
-        print_error(error)
-        sys.exit(error.exit_code)
-    except Interrupted as interrupted:
-        sys.stderr.write(f"charforge: {interrupted}\n")
-        sys.exit(interrupted.exit_code)
+    run(app)
 
 
 if __name__ == "__main__":

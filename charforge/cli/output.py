@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from charforge.progress import terminal, verbosity
@@ -11,14 +12,16 @@ from charforge.progress import terminal, verbosity
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from charforge.character.character import Speaker
     from charforge.character.judge_pictures import PictureJudgement
+    from charforge.character.ledger import Ledger
     from charforge.errors import CharforgeError, Problem
     from charforge.estimate import Cost
 
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout; with escapes where that cannot hold every letter (some consoles of Windows)."""
-    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    unicode = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
     sys.stdout.write(json.dumps(value, ensure_ascii=not unicode, indent=2) + "\n")
 
 
@@ -65,6 +68,47 @@ def print_pictures(pictures: list[PictureJudgement]) -> None:
         size, sharp, bright = f"{one.width} x {one.height}", f"{one.sharpness:.2f}", f"{one.brightness:.2f}"
         table.add_row(Text(one.name), size, sharp, bright, Text(one.nearest), f"{one.difference:.3f}")
     show(table)
+
+
+def print_cast(cast: Sequence[Speaker]) -> None:
+    """Who speaks in the user's files, in how many lines, on stderr."""
+    whose = {"character": "the character", "user": "the user", "other": "somebody else, never learned"}
+    for speaker in cast:
+        called = "" if speaker.name == whose[speaker.voice] else f"{speaker.name}: "
+        say(f"{speaker.lines:6d} line{' ' if speaker.lines == 1 else 's'}  {called}{whose[speaker.voice]}")
+
+
+def print_ledger(ledger: Ledger, verbose: bool) -> None:
+    """What was taken from each file, and how much was passed over, on stderr; with ``verbose`` every entry."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_lines=False)
+    for column, side in (("read from", "left"), ("what", "left"), ("taken", "right"), ("passed over", "right")):
+        table.add_column(column, justify=side, overflow="fold")  # type: ignore[arg-type]
+    for row in ledger.counts():
+        if row.taken or row.passed_over:
+            over = str(row.passed_over) if row.passed_over else ""
+            table.add_row(Text(row.file), _counted(row.kind, row.taken + row.passed_over), str(row.taken), over)
+    if table.row_count:
+        show(table)
+    left = ledger.passed_over
+    if not verbose:
+        if left:
+            say(f"passed over: {len(left)}; `--verbose` says what and why")
+        return
+    for entry in ledger.entries:
+        if entry.taken and not entry.reason:
+            continue
+        place = f"{entry.file}:{entry.place}" if entry.place else entry.file
+        words = " ".join(entry.text.split())
+        shown = f" {words[:100]}{'…' if len(words) > 100 else ''}" if words else ""
+        remedy = f" ({entry.remedy})" if entry.remedy else ""
+        say(f"{'changed' if entry.taken else 'passed over'}: {place}: {entry.kind}{shown}: {entry.reason}{remedy}")
+
+
+def _counted(kind: str, count: int) -> str:
+    return kind if count == 1 else f"{kind}s"
 
 
 def print_metrics(lines: list[dict[str, Any]]) -> None:
@@ -120,8 +164,13 @@ def print_cost(cost: Cost) -> None:
 
 
 def print_error(error: CharforgeError) -> None:
-    """One line, and the table when there is one; also with --quiet."""
+    """One line, and the table when there is one, also with --quiet.
+
+    The same problem on many lines is one row with a count.
+    """
     problems = getattr(error, "problems", None)
     if problems:
-        print_problems(problems)
+        from charforge.character.notes import gathered
+
+        print_problems(gathered(problems))
     sys.stderr.write(f"charforge: {error}\n")

@@ -67,6 +67,10 @@ def train(
         settings = read_settings(preset_path(choice.preset), folder / "charforge.toml", assignments or [], **explicit)
         if stage == "sft":
             settings = settings.model_copy(update={"grpo": settings.grpo.model_copy(update={"iterations": 0})})
+        if pairs is not None:
+            from charforge.train.given import given_pairs
+
+            given_pairs(pairs, character, settings)
         with waiting("counting what training would take"):
             cost = cost_of(character, settings, device)
         if as_json:

@@ -5,6 +5,7 @@ from charforge.expand.expansion import (
     Expansion,
     dropped_file,
     expand,
+    ledger_file,
     summary,
     write_expansion,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "dropped_file",
     "expand",
     "leaked",
+    "ledger_file",
     "prompt_key",
     "prompts",
     "read_pairs",

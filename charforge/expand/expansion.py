@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from charforge.character import Character
+from charforge.character.ledger import Ledger
 from charforge.expand.authored import Complete, authored_drafts
 from charforge.expand.drafts import numbered
 from charforge.expand.filters import Dropped, duplicate_figures, keep_good, reasons
 from charforge.expand.holdout import hold_out
+from charforge.expand.lore import unused_sentences
 from charforge.expand.pairs import Pair, WriterName, leaked, write_pairs
 from charforge.expand.template import template_drafts
 from charforge.files import write_atomic
@@ -39,10 +41,14 @@ class Author:
 
 @dataclass(frozen=True)
 class Expansion:
-    """The pairs of a character, and what was written but not kept."""
+    """The pairs of a character, what was written but not kept, and what of the user's words is in no pair.
+
+    ``ledger`` goes on from the character's: what was read, what was passed over then, and what is used nowhere.
+    """
 
     pairs: list[Pair]
     dropped: list[Dropped]
+    ledger: Ledger = field(default_factory=Ledger)
 
 
 def expand(
@@ -66,7 +72,8 @@ def expand(
         against = {pair.id: why for pair, why in zip(authored, author.judge(authored), strict=True) if why}
         dropped += [Dropped(pair, against[pair.id]) for pair in kept if pair.id in against]
         kept = [pair for pair in kept if pair.id not in against]
-    return Expansion(kept, dropped)
+    answers = [text for pair in kept if pair.task == "knowledge" for text in pair.texts("assistant")]
+    return Expansion(kept, dropped, character.ledger + Ledger(tuple(unused_sentences(character, answers))))
 
 
 def summary(expansion: Expansion, name: str) -> dict[str, Any]:
@@ -80,6 +87,7 @@ def summary(expansion: Expansion, name: str) -> dict[str, Any]:
         "near_duplicate_share": round(near, 4),
         "leaked": len(leaked(expansion.pairs, name)),
         "dropped": reasons(expansion.dropped),
+        "passed_over": len(expansion.ledger.passed_over),
     }
 
 
@@ -88,8 +96,19 @@ def dropped_file(pairs_file: Path) -> Path:
     return pairs_file.with_name(f"{pairs_file.stem}.dropped.jsonl")
 
 
+def ledger_file(pairs_file: Path) -> Path:
+    """Where stands what was read for ``pairs_file``, and what of it is in no pair."""
+    return pairs_file.with_name(f"{pairs_file.stem}.ledger.json")
+
+
 def write_expansion(path: Path, expansion: Expansion) -> None:
-    """The pairs as JSON Lines, and beside them the dropped ones with their reasons."""
+    """The pairs as JSON Lines, and beside them the dropped pairs and sentences with their reasons, and the ledger."""
     lines = [{"reason": item.reason, **item.pair.model_dump()} for item in expansion.dropped]
+    lines += [
+        {"reason": entry.reason, "sentence": entry.text, "file": entry.file, "place": entry.place}
+        for entry in expansion.ledger.passed_over
+        if entry.kind in ("sentence", "fact")
+    ]
+    write_atomic(ledger_file(path), json.dumps(expansion.ledger.as_json(), ensure_ascii=False, indent=1) + "\n")
     write_atomic(dropped_file(path), "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     write_pairs(path, expansion.pairs)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from charforge.character import Character
+from charforge.expand.near_sets import NearSets
 from charforge.expand.pairs import TALK, Pair, leaked, prompt_key
 from charforge.words import word_set
 
 SIMILAR = 0.8
 """Share of common four-letter runs from which two texts say the same."""
+NEARLY_THE_SAME = 0.9
+"""The same for the figure of what is left at the end."""
 LONGEST_REPLY, LONGEST_QUESTION = 120, 40
 """Words. Longer authored texts ramble, whoever wrote them."""
 
@@ -49,7 +52,7 @@ def keep_good(pairs: Sequence[Pair], character: Character) -> tuple[list[Pair], 
     voice = _Reference.of(character)
     kept: list[Pair] = []
     dropped: list[Dropped] = []
-    seen = _Seen(frozenset(dialogue.origin for dialogue in character.dialogues))
+    seen = _Seen(frozenset(dialogue.origin for dialogue in character.dialogues), pairs)
     leaks = {pair.id for pair in leaked(pairs, character.name)}
     # held-out pairs first: what repeats one of them is a leak, not a duplicate
     for pair in sorted(pairs, key=lambda pair: pair.split != "held_out"):
@@ -76,7 +79,8 @@ class _Reference:
     @staticmethod
     def of(character: Character) -> _Reference:
         texts = [character.name, character.class_noun, character.persona, character.voice, character.appearance]
-        texts += [character.opening, *character.facts, *(p.caption or "" for p in character.pictures)]
+        texts += [character.opening, *character.facts, *(item.text for item in character.lore)]
+        texts += [picture.caption or "" for picture in character.pictures]
         texts += [turn.text for dialogue in character.dialogues for turn in dialogue.turns]
         words = re.findall(r"[^\W\d_]+", " ".join(texts).lower())
         return _Reference(frozenset(words), frozenset(p.name for p in character.pictures), latin_share(" ".join(texts)))
@@ -142,7 +146,9 @@ def invented_names(text: str, known: frozenset[str]) -> list[str]:
 def grams(text: str) -> frozenset[str]:
     """The four-letter runs of a text in lower case without marks."""
     plain = " ".join(re.findall(r"\w+", text.lower()))
-    return frozenset(plain[start : start + 4] for start in range(max(1, len(plain) - 3)))
+    if len(plain) < 4:
+        return frozenset([plain])
+    return frozenset(map("".join, zip(plain, plain[1:], plain[2:], plain[3:], strict=False)))
 
 
 def overlap(one: frozenset[str], other: frozenset[str]) -> float:
@@ -165,26 +171,65 @@ def learned_of(pair: Pair) -> str:
 class _Seen:
     """Pairs kept so far, by what makes them comparable."""
 
-    def __init__(self, own: frozenset[str]) -> None:
+    def __init__(self, own: frozenset[str], pairs: Sequence[Pair]) -> None:
         self._own = own
         self._exact: set[object] = set()
-        self._groups: dict[object, list[tuple[str, frozenset[str], frozenset[str]]]] = {}
+        self._groups = _groups(pairs, SIMILAR)
 
     def repeats(self, pair: Pair, name: str) -> str | None:
         """The reason when the pair says again what an earlier one said; otherwise remember it."""
         if pair.parts in self._exact:
             return "exact duplicate"
-        group = self._groups.setdefault(_group(pair), [])
-        key, asked, learned = prompt_key(asked_of(pair), name), grams(asked_of(pair)), grams(learned_of(pair))
+        group = self._groups[_group(pair)]
+        key, asked, learned = prompt_key(asked_of(pair), name), grams(asked_of(pair)), learned_of(pair)
         # the user's own dialogues stay, however alike: only what was made from them is measured against them
-        for other_key, other_asked, other_learned in () if pair.origin in self._own else group:
-            same = key == other_key or overlap(asked, other_asked) >= SIMILAR
+        for other in () if pair.origin in self._own else group.near(key, asked):
+            same = key == other.key or overlap(asked, other.asked) >= SIMILAR
             # a caption is the question: what it names is the picture, the same for all of the group
-            if same and (pair.images("draw") or key == other_key or overlap(learned, other_learned) >= SIMILAR):
+            if same and (pair.images("draw") or key == other.key or _says_the_same(learned, other.learned)):
                 return "near duplicate"
         self._exact.add(pair.parts)
-        group.append((key, asked, learned))
+        group.add(_Compared(key, asked, learned))
         return None
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """What two pairs are compared by: the question's key and runs of letters, and what is learned."""
+
+    key: str
+    asked: frozenset[str]
+    learned: str
+
+
+def _says_the_same(one: str, other: str) -> bool:
+    return overlap(grams(one), grams(other)) >= SIMILAR
+
+
+class _Group:
+    """Pairs that may repeat each other, found by their key or by a question that is nearly the same."""
+
+    def __init__(self, threshold: float, frequency: Mapping[str, int]) -> None:
+        self._members: list[_Compared] = []
+        self._by_key: dict[str, list[int]] = {}
+        self._near = NearSets(threshold, frequency)
+
+    def add(self, member: _Compared) -> None:
+        self._by_key.setdefault(member.key, []).append(len(self._members))
+        self._near.add(len(self._members), member.asked)
+        self._members.append(member)
+
+    def near(self, key: str, asked: frozenset[str]) -> list[_Compared]:
+        """Members with this key, and those whose question may be nearly ``asked``."""
+        return [self._members[n] for n in sorted({*self._by_key.get(key, ()), *self._near.candidates(asked)})]
+
+
+def _groups(pairs: Sequence[Pair], threshold: float) -> dict[object, _Group]:
+    """An empty group for each kind of pair."""
+    counts: dict[object, Counter[str]] = {}
+    for pair in pairs:
+        counts.setdefault(_group(pair), Counter()).update(grams(asked_of(pair)))
+    return {group: _Group(threshold, frequency) for group, frequency in counts.items()}
 
 
 def _group(pair: Pair) -> object:
@@ -199,12 +244,14 @@ def duplicate_figures(pairs: Sequence[Pair], name: str) -> tuple[int, float]:
     """
     exact = len(pairs) - len({(pair.task, pair.parts) for pair in pairs})
     near = 0
-    groups: dict[object, list[tuple[str, frozenset[str]]]] = {}
+    groups = _groups(pairs, NEARLY_THE_SAME)
     for pair in pairs:
-        group = groups.setdefault(_group(pair), [])
+        group = groups[_group(pair)]
         key, asked = prompt_key(asked_of(pair), name), grams(asked_of(pair))
-        near += any(key == other or overlap(asked, theirs) >= 0.9 for other, theirs in group)
-        group.append((key, asked))
+        near += any(
+            key == other.key or overlap(asked, other.asked) >= NEARLY_THE_SAME for other in group.near(key, asked)
+        )
+        group.add(_Compared(key, asked, ""))
     return exact, near / len(pairs) if pairs else 0.0
 
 

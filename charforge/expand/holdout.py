@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from charforge import grammar
 from charforge.character import Character, Dialogue
-from charforge.expand.pairs import prompt_key, similar
+from charforge.expand.pairs import PromptKeys, prompt_key, similar
 
 HELD_OUT_SHARE = 0.15
 FEWEST_HELD_OUT = 3
@@ -53,12 +53,13 @@ def _dialogues(character: Character, picture: str | None, seed: int) -> set[int]
     """Indices of the held-out dialogues; those that ask the same as a held-out one go with it."""
     dialogues = character.dialogues
     keys = [[prompt_key(t.text, character.name) for t in d.turns if t.role == "user"] for d in dialogues]
+    asked = [(key, index) for index, mine in enumerate(keys) for key in mine]
+    known = PromptKeys([key for key, _ in asked])
 
     def with_kin(index: int) -> set[int]:
         group, fresh = {index}, [index]
         while fresh:
-            mine = keys[fresh.pop()]
-            kin = [o for o, theirs in enumerate(keys) if any(similar(a, b) for a in mine for b in theirs)]
+            kin = {asked[number][1] for key in keys[fresh.pop()] for number in known.like(key)}
             fresh += [other for other in kin if other not in group]
             group.update(kin)
         return group
@@ -72,11 +73,9 @@ def _dialogues(character: Character, picture: str | None, seed: int) -> set[int]
     order = list(range(len(dialogues)))
     random.Random(f"{seed} dialogues").shuffle(order)
     for index in order:
+        if len(held) >= wanted:
+            break
         group = with_kin(index)
-        if (
-            len(held) < wanted
-            and len(held | group) <= max(wanted + 2, len(held) + 1)
-            and len(held | group) < len(dialogues)
-        ):
+        if len(held | group) <= max(wanted + 2, len(held) + 1) and len(held | group) < len(dialogues):
             held |= group
     return held

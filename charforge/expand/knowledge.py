@@ -13,6 +13,7 @@ from collections.abc import Callable
 from charforge import grammar
 from charforge.character import Character
 from charforge.character.profile import sentences
+from charforge.expand.lore import about_others, lore_source
 from charforge.expand.persons import ADVERBS, PLAIN_VERBS, ended, first_person
 from charforge.words import word_set
 
@@ -104,6 +105,7 @@ def questions(character: Character) -> list[Question]:
             ask(form, about_me, origin)
         elif not made and origin.startswith("facts"):
             ask(f"Tell me something about {character.name}.", ended(fact), origin)
+    about_others(character, ask)
     return list(asked.values())
 
 
@@ -131,6 +133,8 @@ def source_of(character: Character, origin: str) -> str:
     """The user's own words that a question of this origin rests on."""
     if origin.startswith("facts:"):
         return character.facts[int(origin.removeprefix("facts:")) - 1]
+    if origin.startswith("lore:"):
+        return lore_source(character, origin)
     prose = {"persona": character.persona, "voice": character.voice, "appearance": character.appearance}
     return prose.get(origin, grammar.who(character))
 

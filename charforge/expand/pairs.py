@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from charforge.errors import InputError, Problem
+from charforge.expand.near_sets import NearSets, frequencies
 from charforge.files import write_atomic
 
 Task = Literal[
@@ -119,6 +120,8 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
 def read_pairs(path: Path) -> list[Pair]:
     """Read pairs back; every bad line is a problem with its number (InputError). Empty lines are skipped."""
     try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is not a plain file: name a file that charforge expand wrote.")
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(
@@ -190,6 +193,8 @@ _CONTRACTIONS = {
     "haven't": "have not",
     "couldn't": "could not",
 }
+SIMILAR_PROMPTS, FEWEST_WORDS = 0.8, 4
+"""Two prompts ask the same from this Jaccard index of their words, where both have so many words."""
 _FILLERS = {"hey", "hi", "hello", "so", "well", "please", "tell", "me", "oh", "can", "you", "say"}
 
 
@@ -228,23 +233,48 @@ def similar(first: str, second: str) -> bool:
     if first == second:
         return True
     one, other = set(first.split()), set(second.split())
-    return min(len(one), len(other)) >= 4 and len(one & other) >= 0.8 * len(one | other)
+    return min(len(one), len(other)) >= FEWEST_WORDS and len(one & other) >= SIMILAR_PROMPTS * len(one | other)
+
+
+class PromptKeys:
+    """Prompt keys by number, to find those that ask the same as another (``similar``)."""
+
+    def __init__(self, keys: Sequence[str], asked: Iterable[str] = ()) -> None:
+        """``asked``: every key that will be looked for and is not among ``keys``."""
+        self._keys = keys
+        sets = [frozenset(key.split()) for key in keys]
+        frequency = frequencies([*sets, *(frozenset(key.split()) for key in asked)])
+        self._near = NearSets(SIMILAR_PROMPTS, frequency)
+        self._same: dict[str, list[int]] = {}
+        for number, (key, words) in enumerate(zip(keys, sets, strict=True)):
+            self._same.setdefault(key, []).append(number)
+            if len(words) >= FEWEST_WORDS:
+                self._near.add(number, words)
+
+    def like(self, key: str) -> list[int]:
+        """Numbers of the keys that ask what ``key`` asks."""
+        words = frozenset(key.split())
+        near = self._near.candidates(words) if len(words) >= FEWEST_WORDS else ()
+        return sorted({*self._same.get(key, ()), *(n for n in near if similar(key, self._keys[n]))})
 
 
 def leaked(pairs: Iterable[Pair], name: str = "") -> list[Pair]:
     """Training pairs that ask what a held-out pair asks, or that show a picture held out for drawing."""
     pairs = list(pairs)
     held = [pair for pair in pairs if pair.split == "held_out"]
+    trained = [pair for pair in pairs if pair.split == "train"]
+    asked = {pair.id: [(family, prompt_key(text, name)) for family, text in prompts(pair)] for pair in pairs}
     keys: dict[str, list[str]] = {}
     for pair in held:
-        for family, text in prompts(pair):
-            keys.setdefault(family, []).append(prompt_key(text, name))
+        for family, key in asked[pair.id]:
+            keys.setdefault(family, []).append(key)
+    others = [key for pair in trained for _, key in asked[pair.id]]
+    held_out = {family: PromptKeys(there, others) for family, there in keys.items()}
     drawn = {image for pair in held for image in pair.images("draw")}
 
     def asks_held_out(pair: Pair) -> Iterator[bool]:
-        for family, text in prompts(pair):
-            key = prompt_key(text, name)
-            yield any(similar(key, other) for other in keys.get(family, ()))
+        for family, key in asked[pair.id]:
+            yield family in held_out and bool(held_out[family].like(key))
         yield bool(drawn & {*pair.images("draw"), *pair.images("look")})
 
-    return [pair for pair in pairs if pair.split == "train" and any(asks_held_out(pair))]
+    return [pair for pair in trained if any(asks_held_out(pair))]

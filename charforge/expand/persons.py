@@ -28,7 +28,7 @@ ADVERBS = word_set("""
 
 def ended(text: str) -> str:
     """The text with a full stop where it has no mark at its end."""
-    return text if re.search(r"[.!?][\"'”’)]*$", text) else f"{text}."
+    return text if re.search(r"[.!?。！？][\"'”’)」』）]*$", text) else f"{text}."
 
 
 def first_person(text: str, name: str) -> str | None:

@@ -10,11 +10,11 @@ from types import MappingProxyType
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from charforge.errors import InputError
-from charforge.files import write_atomic_with
+from charforge.tensor_files import write_tensors
 
 OPTIMIZER = "optimizer."
 
@@ -35,7 +35,7 @@ def save_checkpoint(
             state[f"{OPTIMIZER}{part}.{name}"] = torch.as_tensor(value).detach().cpu().contiguous().clone()
     state |= {f"other.{name}": tensor.detach().cpu().contiguous() for name, tensor in others.items()}
     metadata = {"step": str(step), "notes": json.dumps(notes)}
-    write_atomic_with(path, lambda temporary: save_file(state, temporary, metadata))
+    write_tensors(path, state, metadata)
 
 
 def load_checkpoint(

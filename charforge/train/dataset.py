@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from charforge.bagel.splits import LookSplit
 from charforge.bases.base import Base
@@ -18,12 +17,13 @@ from charforge.bases.prepare import prepare_picture
 from charforge.character import Character, load_picture
 from charforge.errors import InputError
 from charforge.expand import TALK, Pair
-from charforge.files import sha256_file, write_atomic, write_atomic_with
+from charforge.files import sha256_file, write_atomic
 from charforge.sample import Picture, Sample, Target, render, target_of
 from charforge.settings import SftSettings
+from charforge.tensor_files import read_tensors, write_tensors
 from charforge.train.sft import Dataset
 
-CACHE_FORMAT = 2
+CACHE_FORMAT = 3
 
 
 def prepared_pictures(base: Base, character: Character, cache: Path) -> dict[str, Picture]:
@@ -44,7 +44,7 @@ def prepared_pictures(base: Base, character: Character, cache: Path) -> dict[str
                 "features": made.look.features,
             }
             contiguous = {name: tensor.contiguous() for name, tensor in state.items() if tensor is not None}
-            write_atomic_with(file, lambda path, state=contiguous: save_file(state, path))  # type: ignore[misc]
+            write_tensors(file, contiguous)
         keys[picture.name] = key
     # who they are, so that a run can be measured without the folder it came from
     write_atomic(cache / "pictures.json", json.dumps(keys, indent=1, ensure_ascii=False))
@@ -55,7 +55,7 @@ def read_prepared(cache: Path) -> dict[str, Picture]:
     """The pictures that :func:`prepared_pictures` left in ``cache``, by name."""
     prepared = {}
     for name, key in json.loads((cache / "pictures.json").read_text("utf-8")).items():
-        state = load_file(cache / f"{key}.safetensors")
+        state, _ = read_tensors(cache / f"{key}.safetensors", "remove it and run charforge train again")
         look = LookSplit(state["patches"], state["patch_position_ids"], state["features"])
         prepared[name] = Picture(Target(state["x0"], state["position_ids"]), look)
     return prepared

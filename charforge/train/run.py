@@ -16,7 +16,9 @@ from charforge.adapter.lora import add_adapter, lora_config
 from charforge.bases.base import load_base
 from charforge.bases.own_pictures import own_captions
 from charforge.bases.prepare import park_encoders, sized
+from charforge.bases.where import find_base
 from charforge.character import Character, read_character
+from charforge.character.outputs import check_run_folder
 from charforge.device import chosen_device
 from charforge.errors import InputError, MachineError
 from charforge.expand import Pair, expand, read_pairs, write_expansion, write_pairs
@@ -31,6 +33,7 @@ from charforge.settings import Settings, read_settings
 from charforge.train.checkpoints import load_best
 from charforge.train.dataset import build_dataset, prepared_pictures, prepared_strangers
 from charforge.train.finish import Trained, finish, write_failure
+from charforge.train.given import check_pictures_of, given_pairs
 from charforge.train.interrupt import Interruption
 from charforge.train.memory import Memory
 from charforge.train.progress import Progress, peak_memory_gib
@@ -68,9 +71,14 @@ def train_character(
     settings = read_settings(
         preset_path(preset), folder / "charforge.toml", overrides, base=base, seed=seed, quantize=quantize
     )
+    # all that is read is right before anything is created
+    find_base(settings.base)
+    if pairs_file is not None:
+        given_pairs(pairs_file, character, settings)
     inputs = inputs_of(character, pairs_file)
     both = stage != "sft" and settings.grpo.iterations > 0
     run = out or find_run(Path("runs"), character, settings, inputs, both)
+    check_run_folder(folder, run)
     bundle = run / f"{slug_of(character)}.charx"
     command = f"charforge train {shlex.quote(str(folder))} --out {shlex.quote(str(run))}"
     go_on = f"To go on: {command}, other options as before."
@@ -183,11 +191,7 @@ def run_pairs(run: Path, character: Character, settings: Settings, given: Path |
             write_page(file.with_suffix(".html"), character, expansion)
             write_expansion(file, expansion)
     pairs = read_pairs(file)
-    known = {picture.name for picture in character.pictures} | set(own_captions(settings.base))
-    for pair in pairs:
-        for name in (*pair.images("look"), *pair.images("draw")):
-            if name not in known:
-                raise InputError(f"pair {pair.id} names the picture {name!r}, which nobody sent: mend or remove it")
+    check_pictures_of(pairs, character, settings)
     return pairs
 
 

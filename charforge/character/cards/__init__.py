@@ -1,7 +1,11 @@
-"""Character cards (V1, V2, V3) in PNG, JSON and CHARX files, and lorebooks. A card is hostile until checked."""
+"""Character cards (V1, V2, V3, Agnai, Pygmalion) in pictures, JSON and CHARX files, and lorebooks.
 
-from charforge.character.cards.card import Card, Entry, parse_card, parse_lorebook
+A card is hostile until checked.
+"""
+
+from charforge.character.cards.card import Card, parse_card
 from charforge.character.cards.containers import read_card, read_card_bytes
+from charforge.character.cards.lorebook import Entry, parse_lorebook
 from charforge.character.cards.write import card_charx, card_json, card_png
 
 __all__ = [

@@ -1,81 +1,126 @@
-"""A card as a profile and dialogues: what a character folder would have said."""
+"""A card as a profile, dialogues and lore: what a character folder would have said."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from charforge.character.cards.card import Card, Entry
+from charforge.character.cards.card import Card
+from charforge.character.cards.lorebook import told_by
 from charforge.character.cards.macros import resolved
-from charforge.character.character import Dialogue
-from charforge.character.dialogues import parse_text
-from charforge.character.profile import Profile, guess_class_noun, key_values, sentences
-from charforge.errors import Problem
+from charforge.character.character import Dialogue, Lore
+from charforge.character.cleaning import cleaned, one_line
+from charforge.character.notes import Notes
+from charforge.character.profile import Profile, guess_class_noun, key_values
+from charforge.character.readers.text_logs import read_text_log
+from charforge.character.speakers import Names
 
-LONGEST_FACT = 30
-"""Words. A lorebook entry may be a page: its sentences are the facts."""
+_WPP = re.compile(r"^\s*\[?\s*([A-Za-z][\w /&'-]{0,40}?)\s*\(\s*((?:\"[^\"]*\"\s*\+?\s*)+)\)\s*\]?\s*[{}]?\s*$")
+"""A line of an attribute list in W++: Likes("tea" + "rain")."""
+_PERSONA = ("personality", "description", "persona", "character", "mind", "traits")
+_VOICE = ("voice", "speech", "speaking style", "speech style", "linguistic habits")
+_LOOKS = ("appearance", "looks", "physical description", "physical characteristics", "body", "features")
+_KIND = ("species", "race", "breed")
+_NAME = ("name", "full name")
 
 
-def card_profile(card: Card, file: str, problems: list[Problem]) -> Profile:
-    """Name, persona, voice, appearance, opening and facts of a card. Unknown macros become one warning."""
+@dataclass(frozen=True)
+class Described:
+    """A card's profile, and what it tells about others."""
+
+    profile: Profile
+    lore: tuple[Lore, ...]
+
+
+def card_profile(card: Card, names: Names, file: str, notes: Notes) -> Described:
+    """Name, persona, voice, appearance, opening, facts and lore of a card. Unknown macros become one warning.
+
+    ``names.name`` is what the character is called in the end: macros become that name.
+    """
     unknown: set[str] = set()
-    name = card.name.strip()
 
-    def plain(text: str) -> str:
-        return resolved(text, name, "you", unknown)
+    def plain(text: str, field: str) -> str:
+        clean = cleaned(text)
+        if clean.removed:
+            notes.change(file, field, "field", f"{', '.join(clean.removed)} removed")
+        return resolved(clean.text, names.name, "you", unknown)
 
-    description = plain(card.description)
-    pairs = key_values(description)
+    description = plain(card.description, "description")
+    pairs, prose = _sorted_lines(description)
+    fields = {key.lower(): value for key, value in reversed(pairs)}
 
-    def first(*keys: str) -> str:
-        return next((value for key, value in pairs if key.lower() in keys), "")
+    def first(keys: Sequence[str]) -> str:
+        return next((fields[key] for key in keys if key in fields), "")
 
-    profile = Profile(name=name)
-    profile.persona = " ".join((_prose(description) if not pairs else first("personality", "description")).split())
-    profile.persona = profile.persona or " ".join(plain(card.personality).split())
-    profile.voice = first("voice", "speech", "speaking style", "speech style") or (
-        " ".join(plain(card.personality).split()) if profile.persona else ""
-    )
-    if profile.voice == profile.persona:
-        profile.voice = ""
-    profile.appearance = first("appearance", "looks", "physical description", "physical characteristics")
-    profile.opening = " ".join(_spoken(plain(card.first_mes)).split())
+    profile = Profile(name=one_line(card.name))
+    personality = " ".join(plain(card.personality, "personality").split())
+    described = [prose, *(value for key, value in pairs if key.lower() in _PERSONA)]
+    profile.persona = " ".join(" ".join(described).split()) or personality
+    profile.voice = first(_VOICE) or (personality if profile.persona != personality else "")
+    profile.appearance = first(_LOOKS)
+    profile.opening = " ".join(_spoken(plain(card.first_mes, "first_mes")).split())
     profile.author = card.creator.strip()
-    profile.class_noun = guess_class_noun(first("species", "race", "breed"), f"{description} {plain(card.scenario)}")
-    profile.facts = entry_facts(card.entries, name, unknown)
+    profile.class_noun = guess_class_noun(first(_KIND), f"{description} {plain(card.scenario, 'scenario')}")
+    used = {*_PERSONA, *_NAME}
+    for keys, value in ((_VOICE, profile.voice), (_LOOKS, profile.appearance)):
+        used |= {key for key in keys if fields.get(key) == value}
+    profile.facts = [f"{key}: {value}" for key, value in pairs if key.lower() not in used]
+    if first(_VOICE) and personality and personality not in profile.persona:
+        profile.facts.append(f"Personality: {personality}")
+    told = told_by(card.entries, names, file, notes)
+    profile.facts += told.facts
+    _account(card, file, notes)
     if unknown:
-        told = ", ".join(f"{{{{{word}}}}}" for word in sorted(unknown)[:5])
-        problems.append(Problem(file, "warning", f"has macros that are not known: {told}", "they were left out"))
-    return profile
+        words = ", ".join(f"{{{{{word}}}}}" for word in sorted(unknown)[:5])
+        notes.warn(file, f"has macros that are not known: {words}", "they were left out")
+    return Described(profile, tuple(told.lore))
 
 
-def entry_facts(entries: tuple[Entry, ...], name: str, unknown: set[str]) -> list[str]:
-    """One fact a sentence, from the entries that are switched on."""
-    facts: list[str] = []
-    for entry in entries:
-        if not entry.enabled:
-            continue
-        text = resolved(entry.content, name, "you", unknown)
-        for line in text.split("\n"):
-            told = sentences(line.strip().lstrip("-*• ").strip())
-            facts += [fact for fact in told if len(fact.split()) <= LONGEST_FACT]
-    return list(dict.fromkeys(facts))
+def _account(card: Card, file: str, notes: Notes) -> None:
+    """Say of every field whether it is in the character."""
+    for remark in card.remarks:
+        notes.warn(file, remark, "nothing to do, if what `charforge check --verbose` shows is right")
+    read = {"description", "personality", "first_mes"}
+    notes.take(file, "field", sum(1 for field in read if getattr(card, field).strip()))
+    for field, text, reason in card.unread:
+        notes.pass_over(file, field, "field", text, reason)
 
 
-def card_dialogues(card: Card, file: str, problems: list[Problem]) -> list[Dialogue]:
+def _sorted_lines(description: str) -> tuple[list[tuple[str, str]], str]:
+    """The "Key: value" lines of a description, and its prose."""
+    pairs: list[tuple[str, str]] = []
+    prose: list[str] = []
+    for line in description.split("\n"):
+        attributes = _WPP.match(line)
+        found = key_values(line.strip().strip("[]{}"))
+        if attributes:
+            pairs.append((attributes[1].strip(), ", ".join(re.findall(r'"([^"]+)"', attributes[2]))))
+        elif found and len(found[0][0].split()) <= 3 and not found[0][0].lower().endswith((" says", " said")):
+            pairs.append(found[0])
+        elif line.strip():
+            prose.append(_prose(line))
+    return pairs, " ".join(prose)
+
+
+def card_dialogues(card: Card, names: Names, file: str, notes: Notes) -> list[Dialogue]:
     """The example messages, a dialogue a ``<START>`` block. Greetings answer nobody and are no dialogues."""
-    unknown: set[str] = set()
+    if not card.mes_example.strip():
+        return []
     text = re.sub(r"(?<!\n)<START>", "\n<START>", card.mes_example, flags=re.IGNORECASE)
     text = re.sub(r"<START>", "<START>\n", text, flags=re.IGNORECASE)
-    # speakers first, so that "{{user}}:" stays a speaker and "{{user}}" inside a sentence becomes "you"
-    text = re.sub(r"^\s*(?:\{\{user\}\}|<USER>)\s*:", "User:", text, flags=re.IGNORECASE | re.MULTILINE)
-    text = resolved(text, card.name.strip(), "you", unknown)
+    where = f"{file} mes_example"
+    mine = Notes()
+    dialogues = read_text_log(text, where, names, mine, log=False, lenient=True)
     # whatever stands before a block's first speaker is narration
-    found: list[Problem] = []
-    dialogues = parse_text(text, f"{file} mes_example", card.name.strip(), found)
-    # examples are somebody's, not the user's own dialogues: what cannot be used is told and left out
-    told = [problem for problem in found if "before the first speaker" not in problem.problem]
-    problems += [replace(problem, level="warning") for problem in told]
+    notes.problems += [problem for problem in mine.problems if "before the first speaker" not in problem.problem]
+    notes.entries += mine.entries
+    notes.spoken += mine.spoken
+    lost = [entry for entry in mine.entries if not entry.taken and entry.kind == "turn"]
+    if lost:
+        some = "a line of it teaches" if len(lost) == 1 else f"{len(lost)} lines of it teach"
+        reason = f"{some} nothing: {lost[0].reason}"
+        notes.warn(where, reason, "write examples as {{user}}: ... and {{char}}: ..., one after the other")
     return dialogues
 
 

@@ -12,8 +12,8 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from charforge.character.cards.card import without_decorators
 from charforge.character.cards.containers import PNG, png_chunks
+from charforge.character.cards.lorebook import without_decorators
 from charforge.errors import InputError
 
 V3_ONLY = (

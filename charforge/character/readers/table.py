@@ -1,0 +1,61 @@
+"""Every format of conversations that is read: its name, how it is recognised by its own keys, its reader.
+
+A file is read by the first row that recognises it. Cards and lorebooks have tables of their own in ``cards``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from charforge.character.notes import Notes
+from charforge.character.readers import chat_logs, datasets, messages, other_logs
+from charforge.character.readers.documents import Document
+from charforge.character.readers.messages import Conversations
+from charforge.character.speakers import Names
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format. ``recognised`` takes the values of a file's records."""
+
+    name: str
+    recognised: Callable[[Sequence[Any]], bool]
+    read: Callable[[Document, Names, Notes], Conversations]
+
+
+FORMATS = (
+    Format("charforge dialogues", messages.has_own_turns, messages.read_records),
+    Format("SillyTavern chat", chat_logs.is_chat_log, chat_logs.read_chat_log),
+    Format("RisuAI chat", other_logs.is_risu_chat, other_logs.read_risu_chat),
+    Format("Agnai chat", other_logs.is_agnai_chat, other_logs.read_agnai_chat),
+    Format("OpenAI messages", messages.has_messages, messages.read_records),
+    Format("ShareGPT", datasets.is_sharegpt, datasets.read_sharegpt),
+    Format("KoboldAI save", other_logs.is_kobold_save, other_logs.read_kobold_save),
+    Format("text-generation-webui chat", other_logs.is_webui_chat, other_logs.read_webui_chat),
+    Format("Character.AI dump", other_logs.is_characterai_dump, other_logs.read_characterai_dump),
+    Format("list of lines", other_logs.is_list_of_lines, other_logs.read_list_of_lines),
+    Format("Alpaca", datasets.is_alpaca, datasets.read_alpaca),
+    Format("list of messages", messages.has_lists_of_messages, messages.read_lists),
+)
+_WHOLE_FILES = frozenset({
+    "RisuAI chat", "Agnai chat", "KoboldAI save", "text-generation-webui chat", "Character.AI dump", "list of lines",
+})  # fmt: skip
+"""Formats of one JSON value: lines that are no JSON are none of theirs. Other readers tell torn lines themselves."""
+
+
+def format_of(values: Sequence[Any]) -> Format | None:
+    """The format of a file's records, or None."""
+    return next((row for row in FORMATS if row.recognised(values)), None)
+
+
+def read_conversations(found: Document, names: Names, notes: Notes) -> Conversations:
+    """The conversations of a file in whatever format they are."""
+    known = format_of(found.values)
+    if known is None:
+        return messages.read_records(found, names, notes)
+    for torn in found.torn if known.name in _WHOLE_FILES else ():
+        notes.warn(found.place(str(torn.number)), f"is not JSON ({torn.reason}): the rest is read", "export it again")
+        notes.pass_over(found.file, str(torn.number), "turn", torn.text, "is not JSON")
+    return known.read(found, names, notes)
