@@ -27,11 +27,19 @@ class _Strict(BaseModel):
 
 
 class AdapterSettings(_Strict):
-    """Size and place of the LoRA adapter; layers of the understanding expert below ``first_layer`` carry none."""
+    """Size and place of the LoRA adapter.
+
+    ``frozen_share`` of the understanding expert's layers, the lowest, carry none: what they make of a text never
+    changes and is computed once a run.
+    """
 
     rank: int = Field(16, ge=1, le=512)
     alpha: int = Field(32, ge=1)
-    first_layer: int = Field(0, ge=0)
+    frozen_share: float = Field(0.0, ge=0, lt=1)
+
+    def first_layer(self, layers: int) -> int:
+        """The lowest layer that carries the adapter, of ``layers``; one at least does."""
+        return min(layers - 1, round(layers * self.frozen_share))
 
 
 class SftSettings(_Strict):

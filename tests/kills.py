@@ -41,7 +41,7 @@ SETTINGS = {
 }  # fmt: skip
 APPEARING = (
     "pairs/pairs.jsonl", "cache/pictures.json", "checkpoints/last.safetensors", "checkpoints/best.safetensors",
-    "adapter/adapter_model.safetensors", "avatar.png", "pip.charx", "before/measured.json", "before_after.png",
+    "adapter/adapter_model.safetensors", "avatar.png", "pip.charx", "measured/texts-off.json", "before_after.png",
     "replies.json", "curves.png", "report.html", "result.json", "checkpoints/grpo/last.safetensors",
     "reward_curves.png",
 )  # fmt: skip

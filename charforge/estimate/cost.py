@@ -188,11 +188,10 @@ def layers_measured(config: BagelConfig, twice: bool) -> tuple[BagelConfig, Bage
 
 
 def phases_of(
-    config: BagelConfig, settings: Settings, work: Workload, device: str, dtype: torch.dtype, depth: float
+    config: BagelConfig, settings: Settings, work: Workload, device: str, dtype: torch.dtype, frozen: int
 ) -> Phases:
-    """What the steps of both stages take with a model of ``config``'s layers, ``depth`` being their share of all."""
+    """What the steps of both stages take with a model of ``config``'s depth and ``frozen`` layers without adapter."""
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    frozen = round(settings.adapter.first_layer * depth)
     lora = lora_config(settings.adapter.rank, settings.adapter.alpha, first_layer=frozen)
     model, weights, adapter = stand_in(config, settings.quantize, lora, dtype, fake)
     model.language_model.model.checkpoint_layers = settings.memory.checkpoint_layers
@@ -215,26 +214,30 @@ class Phases:
     adapter: float
     steps: dict[str, tuple[float, float]]
 
-    def towards(self, other: Phases, times: float) -> Phases:
-        """The straight line through both, ``times`` their distance beyond self."""
+    def moved(self, start: Phases, end: Phases, times: float) -> Phases:
+        """These figures and ``times`` what leads from ``start`` to ``end``: each figure grows along a straight line."""
 
-        def on(a: float, b: float) -> float:
-            return a + (b - a) * times
+        def on(own: float, a: float, b: float) -> float:
+            return own + (b - a) * times
 
         steps = {
-            name: (on(peak, other.steps[name][0]), on(flops, other.steps[name][1]))
-            for name, (peak, flops) in self.steps.items()
+            name: tuple(on(*values) for values in zip(own, start.steps[name], end.steps[name], strict=True))
+            for name, own in self.steps.items()
         }
-        return Phases(on(self.weights, other.weights), on(self.adapter, other.adapter), steps)
+        return Phases(
+            on(self.weights, start.weights, end.weights),
+            on(self.adapter, start.adapter, end.adapter),
+            steps,  # type: ignore[arg-type]
+        )
 
 
 def predict(config: BagelConfig, settings: Settings, work: Workload, device: str, dtype: torch.dtype) -> Cost:
     """Peaks and hours of a run on ``device`` ("cpu" or "cuda") with the base held in ``dtype`` or quantised."""
     few, more, times = layers_measured(config, settings.memory.checkpoint_layers)
-    phases, deeper = (
-        phases_of(shallow, settings, work, device, dtype, shallow.layers / config.layers) for shallow in (few, more)
-    )
-    phases = phases.towards(deeper, times)
+    phases, deeper = (phases_of(shallow, settings, work, device, dtype, 0) for shallow in (few, more))
+    phases = phases.moved(phases, deeper, times)
+    if frozen := settings.adapter.first_layer(config.layers):
+        phases = phases.moved(deeper, phases_of(more, settings, work, device, dtype, 1), frozen)
     autoencoder, tally = decoding(config, work, FakeTensorMode(allow_non_fake_inputs=True))
     steps = phases.steps | {"decoding": (tally.peak, tally.flops)}
     fullest = max(steps, key=lambda name: steps[name][0])

@@ -13,7 +13,7 @@ from charforge.expand.pairs import Pair
 from charforge.settings import ChatSettings
 
 SEED = 70_000
-ROWS = 8
+ROWS = 16
 """Requests answered side by side."""
 
 

@@ -19,7 +19,7 @@ from peft import LoraConfig
 from PIL import Image, ImageDraw
 from torch import nn
 
-from charforge import __version__
+from charforge import __version__, grammar
 from charforge.adapter.lora import rounded_to_bf16, save_adapter, with_values
 from charforge.adapter.low_rank import adapter_off
 from charforge.bases.base import Base
@@ -34,7 +34,7 @@ from charforge.bundle.manifest import (
     TrainingInfo,
 )
 from charforge.character import Character
-from charforge.chat.session import Session
+from charforge.chat.replies import sample_replies
 from charforge.evaluate.requests import held_out_requests, request_values
 from charforge.expand import Pair
 from charforge.files import write_atomic, write_atomic_with
@@ -43,7 +43,7 @@ from charforge.run.sittings import Sittings
 from charforge.settings import Settings
 from charforge.train.progress import PREVIEW_SEED
 from charforge.train.report import write_report
-from charforge.train.sft import Dataset, held_out
+from charforge.train.sft import Dataset, flow_error, held_out_text
 
 QUESTIONS = ("Hello, who are you?", "What did you do today?", "What makes you angry?")
 Made = TypeVar("Made")
@@ -127,60 +127,62 @@ def draw(trained: Trained) -> list[Image.Image]:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Figures, replies and pictures with the adapter on or off."""
+class Texts:
+    """Figures of held-out texts and requests, and the replies to ``QUESTIONS``."""
 
     figures: dict[str, Any]
     replies: list[str]
-    pictures: list[Image.Image]
 
 
-def measure(trained: Trained, state: str, pictures: list[Image.Image]) -> Measured:
-    """Held-out losses, requests for pictures, replies; ``state`` is on or off and names the figures."""
+def measure_texts(trained: Trained, state: str) -> Texts:
+    """With the adapter as it is in the model; ``state`` is on or off and names the figures.
+
+    Measured once a run and kept: neither the bare base nor what the second stage leaves alone, the adapter of the
+    understanding expert, changes after the first stage.
+    """
+    kept = trained.run / "measured" / f"texts-{state}.json"
+    if kept.exists():
+        return Texts(**read_json(kept))
     base, settings = trained.base, trained.settings
-    ce, mse = held_out(base.model, trained.data, settings.sft)
-    replies = [
-        Session(base, trained.character, settings.chat).say(question, PREVIEW_SEED, draw=False).text
-        for question in QUESTIONS
-    ]
-    figures: dict[str, Any] = {}
+    figures = {f"held_out_perplexity_{state}": _rounded(math.exp(held_out_text(base.model, trained.data)))}
     if requests := held_out_requests(trained.pairs):
         figures[f"held_out_requests_{state}"] = round(float(request_values(base, requests, settings.chat).mean()), 4)
-    figures |= {
-        f"held_out_perplexity_{state}": _rounded(math.exp(ce)),
-        f"held_out_image_loss_{state}": _rounded(mse),
-    }
-    return Measured(figures, replies, pictures)
+    system, text = grammar.system_prompt(trained.character), base.tokenizer.text
+    conversations = [[text(system, "system"), text(question, "user")] for question in QUESTIONS]
+    replies = [grammar.split_plan(raw)[0] for raw in sample_replies(base, conversations, settings.chat, PREVIEW_SEED)]
+    write_atomic(kept, json.dumps({"figures": figures, "replies": replies}, indent=1, ensure_ascii=False))
+    return Texts(figures, replies)
 
 
-def measure_without(trained: Trained) -> Measured:
-    """The same without the adapter: it never changes, so the second stage takes what was kept after the first."""
-    kept = trained.run / "before"
-    files = [kept / f"{index}.png" for index in range(len(trained.prompts))]
-    if (kept / "measured.json").exists():
-        told = read_json(kept / "measured.json")
-        return Measured(told["figures"], told["replies"], [Image.open(file) for file in files])
-    with adapter_off(trained.base.model):
-        pictures = draw(trained)
-        before = measure(trained, "off", pictures)
-    for file, picture in zip(files, pictures, strict=True):
-        write_atomic_with(file, lambda path, picture=picture: picture.save(path, "PNG"))  # type: ignore[misc]
-    # written last: where it is, the pictures are
-    told = {"figures": before.figures, "replies": before.replies}
-    write_atomic(kept / "measured.json", json.dumps(told, indent=1, ensure_ascii=False))
-    return before
+def pictures_without(trained: Trained) -> list[Image.Image]:
+    """The same prompts without the adapter: drawn once a run and kept."""
+    files = [trained.run / "measured" / f"off-{index}.png" for index in range(len(trained.prompts))]
+    if not all(file.exists() for file in files):
+        for file, picture in zip(files, draw(trained), strict=True):
+            write_atomic_with(file, lambda path, picture=picture: picture.save(path, "PNG"))  # type: ignore[misc]
+    return [Image.open(file) for file in files]
+
+
+def measure_pictures(trained: Trained, state: str) -> dict[str, Any]:
+    """The flow error of held-out pictures with the adapter as it is in the model."""
+    error = flow_error(trained.base.model, trained.data.held_out_pictures, trained.settings.sft)
+    return {f"held_out_image_loss_{state}": _rounded(error)}
 
 
 def evaluate(trained: Trained, pictures: list[Image.Image]) -> dict[str, Any]:
     """The figures with the adapter off and on; sheets and replies of both go to the run folder. ``pictures`` are drawn
     with the adapter.
     """
-    before, after = measure_without(trained), measure(trained, "on", pictures)
-    sheet = contact_sheet([*before.pictures, *after.pictures], len(pictures), pictures[0].width)
+    with adapter_off(trained.base.model):
+        before, bare = measure_texts(trained, "off"), pictures_without(trained)
+        figures = before.figures | measure_pictures(trained, "off")
+    after = measure_texts(trained, "on")
+    figures |= after.figures | measure_pictures(trained, "on")
+    sheet = contact_sheet([*bare, *pictures], len(pictures), pictures[0].width)
     write_atomic_with(trained.run / "before_after.png", lambda path: sheet.save(path, "PNG"))
     replies = {"questions": QUESTIONS, "off": before.replies, "on": after.replies}
     write_atomic(trained.run / "replies.json", json.dumps(replies, indent=2, ensure_ascii=False))
-    return before.figures | after.figures
+    return figures
 
 
 def _rounded(value: float) -> float | None:
@@ -194,7 +196,11 @@ def make_bundle(trained: Trained, metrics: dict[str, Any]) -> None:
         charforge_version=__version__,
         created=date.today().isoformat(),
         base=BaseInfo(name=settings.base, content_hash=base.content_hash, precision=base.precision),
-        adapter=AdapterInfo(**settings.adapter.model_dump()),
+        adapter=AdapterInfo(
+            rank=settings.adapter.rank,
+            alpha=settings.adapter.alpha,
+            first_layer=settings.adapter.first_layer(base.config.layers),
+        ),
         character=CharacterInfo.from_character(character),
         chat=ChatInfo(**settings.chat.model_dump()),
         training=TrainingInfo(

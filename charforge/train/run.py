@@ -111,8 +111,9 @@ def train_character(
         progress.begin("encoding pictures", settings.sft.steps)
         pictures = prepared_pictures(loaded, character, run / "cache") | prepared_strangers(loaded, pairs)
         data = build_dataset(loaded, pairs, pictures, settings.sft)
-        data = texts_read_once(loaded, data, settings.adapter.first_layer)
-        config = lora_config(settings.adapter.rank, settings.adapter.alpha, first_layer=settings.adapter.first_layer)
+        first_layer = settings.adapter.first_layer(loaded.config.layers)
+        data = texts_read_once(loaded, data, first_layer)
+        config = lora_config(settings.adapter.rank, settings.adapter.alpha, first_layer=first_layer)
         parameters = add_adapter(loaded.model, config, settings.seed)
         prompts = preview_prompts(character)
         if settings.memory.park_encoders:

@@ -175,22 +175,26 @@ def train_step(
     return StepLog(step + 1, ce.item(), mse.item(), norm.item(), factor, seconds)
 
 
-@torch.no_grad()
 def held_out(model: BagelModel, data: Dataset, settings: SftSettings) -> tuple[float, float]:
     """Cross-entropy per token and flow error at fixed noise and eight fixed times per picture; nan where empty."""
-    ce = mse = math.nan
+    return held_out_text(model, data), flow_error(model, data.held_out_pictures, settings)
+
+
+@torch.no_grad()
+def held_out_text(model: BagelModel, data: Dataset) -> float:
+    """Cross-entropy per token of the held-out texts; nan where there are none."""
+    if not data.held_out_texts:
+        return math.nan
     with torch.autocast(model.device.type, torch.bfloat16, enabled=computes_in_bf16(model)):
-        if data.held_out_texts:
-            total, count = text_loss(model, data.held_out_texts)
-            ce = total.item() / count
-    if data.held_out_pictures:
-        mse = flow_error(model, data.held_out_pictures, settings)
-    return ce, mse
+        total, count = text_loss(model, data.held_out_texts)
+    return total.item() / count
 
 
 @torch.no_grad()
 def flow_error(model: BagelModel, pictures: Sequence[Sample], settings: SftSettings) -> float:
-    """Mean squared velocity error at fixed noise and eight fixed times per picture."""
+    """Mean squared velocity error at fixed noise and eight fixed times per picture; nan where there are none."""
+    if not pictures:
+        return math.nan
     repeated = [sample for sample in pictures for _ in range(8)]
     noise = draw_noise(repeated, settings.timestep_shift, torch.Generator().manual_seed(20_061))
     with torch.autocast(model.device.type, torch.bfloat16, enabled=computes_in_bf16(model)):

@@ -17,7 +17,6 @@ from charforge.bagel.packing import pack
 from charforge.bagel.prefixes import shared_rows, split_key
 from charforge.bagel.splits import LookSplit, Split, TextSplit, Trunk
 from charforge.bases.base import Base
-from charforge.errors import InputError
 from charforge.progress import counting
 from charforge.sample import Sample, Target
 from charforge.train.sft import Dataset
@@ -29,14 +28,7 @@ get the same bits as the run that it continues."""
 
 
 def texts_read_once(base: Base, data: Dataset, layers: int) -> Dataset:
-    """``data`` with what the first ``layers`` layers make of each text; pictures to draw are left as they are.
-
-    Raises InputError when the base has no layer left for an adapter.
-    """
-    if layers >= base.config.layers:
-        raise InputError(
-            f"adapter.first_layer = {layers}: the base {base.name} has layers 0 to {base.config.layers - 1}"
-        )
+    """``data`` with what the first ``layers`` layers make of each text; pictures to draw are left as they are."""
     if layers == 0:
         return data
     alone = [getattr(data, kind) for kind in KINDS]
