@@ -31,7 +31,8 @@ from charforge.bundle import read_bundle
 from charforge.bundle.manifest import MANIFEST
 
 SETTINGS = {
-    "sft.steps": 6, "sft.dialogues": 1, "sft.knowledge": 0, "sft.looks": 1, "sft.study_share": 0, "sft.pictures": 1,
+    "sft.steps": 6, "sft.dialogues": 1, "sft.knowledge": 0, "sft.looks": 1,
+    "sft.study_share": 0, "sft.pictures": 1, "sft.replay_looks": 0,
     "sft.replay_pictures": 1, "sft.draws": 1, "sft.evaluate_every": 2, "sft.preview_every": 3,
     "sft.checkpoint_every": 2, "chat.max_tokens": 4, "pictures.draw_steps": 3, "pictures.draw_side": 64,
     "pictures.longest_side": 64, "pictures.shortest_side": 32, "grpo.iterations": 3, "grpo.prompts": 2,

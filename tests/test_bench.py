@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_cli import charforge
+from command import charforge
 from tiny import CONFIG
 
 from charforge.adapter.lora import add_adapter, lora_config

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command import charforge
 from folders import make_folder
 from typer.testing import CliRunner
 
@@ -17,7 +18,8 @@ from charforge.cli.main import app
 COMMANDS = [*sorted(str(command.name) for command in app.registered_commands), "base list", "base pull", "base add"]
 
 
-def charforge(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def program(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """In a process of its own."""
     command = [sys.executable, "-m", "charforge.cli.main", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=600, check=False)
 
@@ -76,13 +78,13 @@ def test_quiet_leaves_errors_and_results(tmp_path: Path, before: bool):
 def test_verbose_says_where_an_error_came_from(tmp_path: Path):
     (tmp_path / "x.charx").write_bytes(b"PK nothing")
     for verbose in (True, False):
-        done = charforge("inspect", "x.charx", *(["--verbose"] if verbose else []), cwd=tmp_path)
+        done = program("inspect", "x.charx", *(["--verbose"] if verbose else []), cwd=tmp_path)
         assert done.returncode == 1 and ("Traceback" in done.stderr) is verbose
 
 
 def test_check_of_a_good_folder_is_zero_and_json_is_on_stdout(tmp_path: Path):
     make_folder(tmp_path / "pip")
-    done = charforge("check", str(tmp_path / "pip"), "--json")
+    done = program("check", str(tmp_path / "pip"), "--json")
     assert done.returncode == 0
     told = json.loads(done.stdout)
     assert told["ok"] is True
@@ -112,7 +114,7 @@ def test_runs_of_an_empty_folder_and_of_none(tmp_path: Path):
 
 
 def test_wrong_usage_is_two():
-    assert charforge("train").returncode == 2
+    assert program("train").returncode == 2
     assert charforge("chat", "x.charx", "--nonsense").returncode == 2
 
 

@@ -8,7 +8,7 @@ import os
 from dataclasses import replace
 
 import pytest
-from test_cli import charforge
+from command import charforge
 
 from charforge.doctor import facts as facts_room
 from charforge.doctor.checks import Check, can_train, checks, fitting_presets

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from command import charforge
 from folders import make_folder
-from test_cli import charforge
 
 from charforge.bagel.config import bagel_7b
 from charforge.estimate.cost import predict

@@ -1,43 +1,40 @@
-"""The main job end to end on the embedded base, in a few steps: interrupted, continued, bundled, talked to."""
+"""The main job through the command, on a small random base: its result, staged, measured, bundled, talked to.
+
+On the embedded base: tests/test_train_mini.py. Killed at any moment: tests/test_kills.py.
+"""
 
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command import charforge
 from folders import make_folder
+from kills import SETTINGS
+from layout import write_checkpoint
 from PIL import Image
 
+from charforge.bundle import read_bundle, write_bundle
+
+CHANGES = {"sft.steps": 3, "sft.preview_every": 2, "grpo.iterations": 2, "grpo.prompts": 1, "grpo.updates": 1}
 SHORT = [
-    "--set", "sft.steps=3", "--set", "sft.dialogues=1", "--set", "sft.knowledge=0", "--set", "sft.looks=1",
-    "--set", "sft.study_share=0",
-    "--set", "sft.pictures=1", "--set", "sft.replay_pictures=1", "--set", "sft.draws=1",
-    "--set", "sft.evaluate_every=2", "--set", "sft.preview_every=2", "--set", "sft.checkpoint_every=1",
-    "--set", "chat.max_tokens=6", "--set", "pictures.draw_steps=4",
-    "--set", "grpo.iterations=2", "--set", "grpo.prompts=1", "--set", "grpo.group=4", "--set", "grpo.updates=1",
-    "--set", "grpo.steps=4", "--set", "grpo.window=1", "--set", "grpo.window_last_start=1",
-    "--set", "grpo.anchor_pictures=1", "--set", "grpo.held_out_pictures=1", "--set", "grpo.evaluate_every=2",
-    "--set", "grpo.preview_every=2", "--set", "grpo.checkpoint_every=1",
+    "pip", "--base", "./base",
+    *(part for key, value in (SETTINGS | CHANGES).items() for part in ("--set", f"{key}={value}")),
 ]  # fmt: skip
 
 
-def charforge(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "charforge.cli.main", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=1200, check=False)
-
-
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict]]:
     folder = tmp_path_factory.mktemp("train")
+    write_checkpoint(folder / "base")
     make_folder(folder / "pip")
-    done = charforge("train", "pip", "--json", *SHORT, "--out", "whole", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder, json.loads(done.stdout)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHARFORGE_CACHE", str(folder / "cache"))
+        done = charforge("train", *SHORT, "--json", "--out", "whole", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        yield folder, json.loads(done.stdout)
 
 
 def test_the_result_names_run_bundle_and_metrics(trained):
@@ -59,44 +56,27 @@ def test_the_result_names_run_bundle_and_metrics(trained):
 
 def test_running_it_again_does_nothing_and_says_the_same(trained):
     folder, told = trained
-    again = charforge("train", "pip", "--json", *SHORT, "--out", "whole", cwd=folder)
+    again = charforge("train", *SHORT, "--json", "--out", "whole", cwd=folder)
     assert json.loads(again.stdout) == told
+    assert "nothing left to do" in again.stderr
 
 
 def test_other_settings_do_not_continue_a_run(trained):
     folder, _ = trained
-    done = charforge("train", "pip", "--out", "whole", "--seed", "9", *SHORT, cwd=folder)
+    done = charforge("train", *SHORT, "--out", "whole", "--seed", "9", cwd=folder)
     assert done.returncode == 1
     assert "seed is 0 there and 9 now" in done.stderr and "Choose a new --out, or --restart" in done.stderr
 
 
-def test_killed_at_some_step_and_run_again_gives_the_same_adapter_to_the_bit(trained):
-    folder, told = trained
-    command = [sys.executable, "-m", "charforge.cli.main", "train", "pip", *SHORT, "--out", "cut"]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    metrics = folder / "cut/metrics.jsonl"
-    deadline = time.monotonic() + 300
-    while not (metrics.exists() and '"step": 2' in metrics.read_text()):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (folder / "cut/result.json").exists()
-    done = charforge("train", "pip", *SHORT, "--out", "cut", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    whole = (folder / told["run"] / "adapter/adapter_model.safetensors").read_bytes()
-    assert (folder / "cut/adapter/adapter_model.safetensors").read_bytes() == whole
-
-
 def test_the_first_stage_alone_and_the_second_later_end_in_the_same_adapter(trained):
     folder, told = trained
-    early = charforge("train", "pip", "--stage", "grpo", *SHORT, "--out", "staged", cwd=folder)
+    early = charforge("train", *SHORT, "--stage", "grpo", "--out", "staged", cwd=folder)
     assert early.returncode == 1 and "--stage sft first" in early.stderr
-    first = charforge("train", "pip", "--stage", "sft", "--json", *SHORT, "--out", "staged", cwd=folder)
+    first = charforge("train", *SHORT, "--stage", "sft", "--json", "--out", "staged", cwd=folder)
     assert first.returncode == 0, first.stderr
     assert json.loads(first.stdout)["metrics"]["stage"] == "sft"
     assert not (folder / "staged/checkpoints/grpo").exists()
-    both = charforge("train", "pip", "--stage", "grpo", "--json", *SHORT, "--out", "staged", cwd=folder)
+    both = charforge("train", *SHORT, "--stage", "grpo", "--json", "--out", "staged", cwd=folder)
     assert both.returncode == 0, both.stderr
     assert json.loads(both.stdout)["metrics"]["stage"] == "grpo"
     whole = (folder / told["run"] / "adapter/adapter_model.safetensors").read_bytes()
@@ -147,13 +127,11 @@ def test_imagine_writes_one_picture_and_the_same_again(trained):
         done = charforge("imagine", told["bundle"], "smiling, in a forest", "--seed", "3", "--out", out, cwd=folder)
         assert done.returncode == 0, done.stderr
     with Image.open(folder / "one.png") as picture:
-        assert picture.size == (128, 128)
+        assert picture.size == (64, 64)
     assert (folder / "one.png").read_bytes() == (folder / "two.png").read_bytes()
 
 
 def test_a_bundle_of_another_base_is_refused(trained, tmp_path: Path):
-    from charforge.bundle import read_bundle, write_bundle
-
     folder, told = trained
     bundle = read_bundle(folder / told["bundle"])
     bundle.extract_adapter(tmp_path)
@@ -163,16 +141,15 @@ def test_a_bundle_of_another_base_is_refused(trained, tmp_path: Path):
     write_bundle(tmp_path / "other.charx", other, tmp_path, (), bundle.avatar())
     done = charforge("chat", str(tmp_path / "other.charx"), "--say", "hi", cwd=folder)
     assert done.returncode == 1
-    assert "was trained on mini 000000000000" in done.stderr
+    assert "was trained on ./base 000000000000" in done.stderr
 
 
 def test_int8_base_trains(trained):
     folder, _ = trained
-    # both stages on quantised shapes: tests/test_bench.py; here the command, on a CPU int8 is slow
-    brief = (*SHORT, "--set", "sft.steps=1", "--stage", "sft")
-    done = charforge("train", "pip", "--json", *brief, "--quantize", "int8", "--out", "int8", cwd=folder)
+    # both stages on quantised shapes: tests/test_bench.py; here the command
+    replay = ("--set", "sft.replay_texts=0", "--set", "sft.replay_pictures=0")
+    brief = (*SHORT, "--set", "sft.steps=1", *replay, "--stage", "sft")
+    done = charforge("train", "--json", *brief, "--quantize", "int8", "--out", "int8", cwd=folder)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    from charforge.bundle import read_bundle
-
     assert read_bundle(folder / told["bundle"]).manifest.base.precision == "int8"
