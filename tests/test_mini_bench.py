@@ -136,6 +136,7 @@ def test_unpacked_weights_pack_to_what_ships(tmp_path):
         unpack_base(MINI, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_whole_benchmark_in_small(tmp_path):
     for library in ("dicebear", "dicebear_styles", "cairosvg", "skimage"):
         pytest.importorskip(library, reason=f"{library} belongs to the extra `recipe`")

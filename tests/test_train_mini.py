@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from folders import make_folder
 from PIL import Image
 
 from charforge.bundle import read_bundle
+from charforge.expand import Pair, read_pairs, write_pairs
 
 SHORT = [
     "--set", "sft.steps=3", "--set", "sft.dialogues=1", "--set", "sft.knowledge=0", "--set", "sft.looks=1",
@@ -29,7 +31,7 @@ SHORT = [
 ]  # fmt: skip
 BRIEF = [
     "--set", "sft.steps=1", "--set", "chat.max_tokens=2", "--set", "pictures.draw_steps=2",
-    "--set", "sft.replay_looks=0", "--stage", "sft",
+    "--set", "sft.replay_looks=0", "--set", "sft.replay_texts=0", "--stage", "sft",
 ]  # fmt: skip
 
 
@@ -40,7 +42,15 @@ def charforge(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def test_one_step_on_the_embedded_base_makes_a_bundle_that_draws(tmp_path: Path):
     make_folder(tmp_path / "pip")
-    done = in_this_process("train", "pip", "--preset", "mini", *SHORT, *BRIEF, "--out", "run", "--json", cwd=tmp_path)
+    assert in_this_process("expand", "pip", "--out", "all.jsonl", cwd=tmp_path).returncode == 0
+    few: dict[tuple[str, str], list[Pair]] = defaultdict(list)
+    for pair in read_pairs(tmp_path / "all.jsonl"):
+        few[pair.task, pair.split].append(pair)
+    # requests that are held out are answered in whole replies
+    del few["roleplay_request", "held_out"]
+    write_pairs(tmp_path / "few.jsonl", [pair for pairs in few.values() for pair in pairs[:2]])
+    options = ("--preset", "mini", *SHORT, *BRIEF, "--pairs", "few.jsonl", "--out", "run", "--json")
+    done = in_this_process("train", "pip", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     manifest = read_bundle(tmp_path / told["bundle"]).manifest
