@@ -10,12 +10,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 
-from charforge.progress import terminal
+from charforge.progress import terminal, verbosity
 
 torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
 def new_terminal() -> None:
-    """The one console of a command looks at its surroundings once: every test has its own."""
+    """The one console of a command looks at its surroundings once: every test has its own, and a --quiet ends with it."""
     terminal.cache_clear()
+    verbosity.set("normal")
