@@ -16,7 +16,7 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
-def new_terminal() -> None:
-    """The one console of a command looks at its surroundings once: every test has its own, and a --quiet ends with it."""
+def new_command() -> None:
+    """One command has one console and one --quiet: they end with the test."""
     terminal.cache_clear()
     verbosity.set("normal")
