@@ -75,12 +75,12 @@ def test_commands_work_in_a_folder_with_any_name(folder: Path, command: list[str
     assert command[0] != "runs" or [Path(run["run"]).name for run in told["runs"]] == ["pip-1"]
 
 
-def test_a_console_without_unicode_shows_question_marks_and_json_stays_whole(folder: Path):
+def test_a_console_without_unicode_shows_escapes_and_json_stays_whole(folder: Path):
     character = manifest().character.model_copy(update={"name": "Pīp 🐕"})
     named = manifest().model_copy(update={"character": character})
     write_bundle(folder / "pip.charx", named, folder / "adapter", DIALOGUES, png())
     plain = elsewhere("inspect", "pip.charx", cwd=folder, PYTHONIOENCODING="cp1252")
-    assert plain.returncode == 0 and plain.stderr.startswith("P?p ?, clay robot"), plain.stderr
+    assert plain.returncode == 0 and plain.stderr.startswith(r"P\u012bp \U0001f415, clay robot"), plain.stderr
     told = elsewhere("inspect", "pip.charx", "--json", cwd=folder, PYTHONIOENCODING="cp1252")
     assert json.loads(told.stdout)["character"]["name"] == "Pīp 🐕"
 
