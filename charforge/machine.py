@@ -19,8 +19,6 @@ SPINNING = (WAIT_POLICY, "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 """What tells OpenMP how long an idle thread spins: the standard's variable, and those of GNU (torch on Linux) and of
 LLVM and Intel (torch on macOS and Windows), which go before it."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-LOOK_SECONDS = 0.2
-"""How long other programs are watched: the system counts in hundredths of a second."""
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -42,7 +40,7 @@ def wait_passively(environment: MutableMapping[str, str] = os.environ) -> None:
 
 
 def set_threads(threads: int | None, environment: MutableMapping[str, str] = os.environ) -> None:
-    """Compute with ``threads``, or with what the environment says, or with :func:`idle_cores`.
+    """Compute with ``threads``, or with what the environment says, or with :func:`usable_cores`.
 
     Works before torch is loaded only.
     """
@@ -50,33 +48,32 @@ def set_threads(threads: int | None, environment: MutableMapping[str, str] = os.
         for name in THREADS:
             environment[name] = str(threads)
     elif not any(name in environment for name in THREADS):
-        environment[THREADS[0]] = str(idle_cores())
+        environment[THREADS[0]] = str(usable_cores())
 
 
-def idle_cores() -> int:
-    """Physical cores that this process may use and that no other program keeps busy now; at least 1."""
+def usable_cores() -> int:
+    """Physical cores that this process may use; at least 1.
+
+    Those that other programs keep busy at the moment count too: with waiting threads that sleep two threads are not
+    slower than one beside ten other programs (docs/log.md), and what is busy when a run of an hour begins is not busy
+    for an hour.
+    """
     import psutil
 
     logical = psutil.cpu_count() or 1
     physical = psutil.cpu_count(logical=False) or logical
     process = psutil.Process()
     # macOS has no such thing
-    allowed = process.cpu_affinity() if hasattr(process, "cpu_affinity") else list(range(logical))
-    shares = psutil.cpu_percent(LOOK_SECONDS, percpu=True)
-    # processors can be taken away while the system runs
-    busy = [shares[cpu] / 100 for cpu in allowed if cpu < len(shares)]
-    return threads_for(physical, logical, busy, cgroup_cores())
+    allowed = len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else logical
+    return threads_for(physical, logical, allowed, cgroup_cores())
 
 
-def threads_for(physical: int, logical: int, busy: list[float], limit: float | None) -> int:
-    """Threads for a machine of so many cores and processors.
-
-    ``busy`` is the share (0 to 1) of each processor that this process may use and that others take; ``limit`` is how
-    many processors' time it may have (None: no limit). Two processors of one core share its arithmetic.
+def threads_for(physical: int, logical: int, allowed: int, limit: float | None) -> int:
+    """Threads for a machine of so many cores and processors, of which this process may use ``allowed`` processors and
+    ``limit`` processors' time (None: no limit). Two processors of one core share its arithmetic.
     """
-    mine = min(physical, math.ceil(len(busy) * physical / logical))
-    idle = mine - round(sum(busy))
-    return max(1, idle if limit is None else min(idle, math.floor(limit)))
+    mine = min(physical, math.ceil(allowed * physical / logical))
+    return max(1, mine if limit is None else min(mine, math.floor(limit)))
 
 
 def cgroup_cores(root: Path = CGROUPS) -> float | None:

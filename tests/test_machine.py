@@ -9,30 +9,27 @@ from pathlib import Path
 
 import pytest
 
-from charforge.machine import cgroup_cores, idle_cores, set_threads, threads_for, wait_passively
+from charforge.machine import cgroup_cores, set_threads, threads_for, usable_cores, wait_passively
 
 
 @pytest.mark.parametrize(
-    ("physical", "logical", "busy", "limit", "threads"),
+    ("physical", "logical", "allowed", "limit", "threads"),
     [
-        (2, 2, [0.0, 0.0], None, 2),
-        (8, 16, [0.0] * 16, None, 8),  # two processors of one core are no two cores
-        (8, 16, [1.0, 1.0, 1.0] + [0.0] * 13, None, 5),
-        (8, 16, [0.1] * 4 + [0.0] * 12, None, 8),  # a little is nothing
-        (8, 16, [0.0] * 4, None, 2),  # this process may use four of them
-        (8, 8, [0.0] * 8, 2.5, 2),  # a container
-        (8, 8, [0.0] * 8, 0.5, 1),
-        (2, 2, [1.0, 1.0], None, 1),  # never none
+        (2, 2, 2, None, 2),
+        (8, 16, 16, None, 8),  # two processors of one core are no two cores
+        (8, 16, 4, None, 2),  # this process may use four of them
+        (8, 8, 8, 2.5, 2),  # a container
+        (8, 8, 8, 0.5, 1),  # never none
     ],
 )
-def test_as_many_threads_as_idle_physical_cores(
-    physical: int, logical: int, busy: list[float], limit: float | None, threads: int
+def test_as_many_threads_as_physical_cores_that_may_be_used(
+    physical: int, logical: int, allowed: int, limit: float | None, threads: int
 ):
-    assert threads_for(physical, logical, busy, limit) == threads
+    assert threads_for(physical, logical, allowed, limit) == threads
 
 
-def test_this_machine_has_an_idle_core_at_least():
-    assert 1 <= idle_cores() <= (os.cpu_count() or 1)
+def test_this_machine_has_a_core_at_least():
+    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +64,7 @@ def test_threads_wait_passively_otherwise():
 
 
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "MKL_NUM_THREADS"])
-def test_the_option_goes_before_the_environment_and_that_before_the_idle_cores(name: str):
+def test_the_option_goes_before_the_environment_and_that_before_the_cores(name: str):
     environment = {name: "3"}
     set_threads(None, environment)
     assert environment == {name: "3"}
