@@ -18,6 +18,8 @@ WAIT_POLICY = "OMP_WAIT_POLICY"
 SPINNING = (WAIT_POLICY, "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 """What tells OpenMP how long an idle thread spins: the standard's variable, and those of GNU (torch on Linux) and of
 LLVM and Intel (torch on macOS and Windows), which go before it."""
+SPINS, BLOCK_MILLISECONDS = "10000", "1"
+"""About a tenth of a millisecond, and the shortest time but none that LLVM's and Intel's take (not measured)."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -28,15 +30,15 @@ def bound_kernel_caches() -> None:
         os.environ.setdefault(name, str(KERNELS_KEPT))
 
 
-def wait_passively(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Let OpenMP's idle threads sleep instead of spinning. Works before torch is loaded only.
+def wait_briefly(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Let OpenMP's idle threads spin for a moment and then sleep. Works before torch is loaded only.
 
-    A thread that spins takes its core from whoever has work to do there, other programs and charforge's own threads.
-    Beside other programs two threads that spin are four times slower than one (docs/log.md).
-    What the user has set about it stays.
+    A thread that spins takes its core from whoever has work to do there: GNU's spins so long that beside other programs
+    a step took 28 times its time. One that sleeps at once has to be woken thousands of times a step, which costs most of
+    what a second thread brings (docs/log.md). What the user has set about it stays.
     """
     if not any(name in environment for name in SPINNING):
-        environment[WAIT_POLICY] = "PASSIVE"
+        environment["GOMP_SPINCOUNT"], environment["KMP_BLOCKTIME"] = SPINS, BLOCK_MILLISECONDS
 
 
 def set_threads(threads: int | None, environment: MutableMapping[str, str] = os.environ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from charforge.machine import cgroup_cores, set_threads, threads_for, usable_cores, wait_passively
+from charforge.machine import cgroup_cores, set_threads, threads_for, usable_cores, wait_briefly
 
 
 @pytest.mark.parametrize(
@@ -53,14 +53,14 @@ def test_the_limit_of_a_container(tmp_path: Path, files: dict[str, str], cores: 
 @pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])
 def test_what_the_user_set_about_waiting_stays(name: str):
     environment = {name: "7"}
-    wait_passively(environment)
+    wait_briefly(environment)
     assert environment == {name: "7"}
 
 
-def test_threads_wait_passively_otherwise():
+def test_threads_wait_briefly_otherwise():
     environment: dict[str, str] = {}
-    wait_passively(environment)
-    assert environment == {"OMP_WAIT_POLICY": "PASSIVE"}
+    wait_briefly(environment)
+    assert environment == {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
 
 
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "MKL_NUM_THREADS"])
@@ -79,10 +79,10 @@ def test_torch_computes_as_the_command_line_says():
     """It is read when torch is loaded: nothing of the command line may load it before."""
     code = (
         "import sys\n"
-        "from charforge.machine import set_threads, wait_passively\n"
+        "from charforge.machine import set_threads, wait_briefly\n"
         "from charforge.cli import main\n"
         "assert 'torch' not in sys.modules\n"
-        "wait_passively(); set_threads(1)\n"
+        "wait_briefly(); set_threads(1)\n"
         "import torch; print(torch.get_num_threads())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)

@@ -60,9 +60,9 @@ def charforge(
 
 def main() -> None:
     """Entry point: whatever goes wrong becomes a sentence and an exit code."""
-    from charforge.machine import wait_passively
+    from charforge.machine import wait_briefly
 
-    wait_passively()
+    wait_briefly()
     # bitsandbytes reports every missing optional kernel at import: nothing a user can act on
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     run(app)
