@@ -10,9 +10,10 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 GIB = 1 << 30
-KERNELS_KEPT = 256
+KERNELS_KEPT = 600
 """oneDNN keeps a compiled kernel for every shape it meets, 1,024 of them by default. Texts of many lengths make sixty
-new shapes a step of `mini`: 25 MiB a step for nothing, because few lengths come again (docs/log.md)."""
+new shapes a step of `mini`: 25 MiB a step for nothing, because few lengths come again. With fewer than a step needs the
+shapes that do come again are compiled anew every time: 256 made a step a seventh slower (docs/log.md)."""
 
 WAIT_POLICY = "OMP_WAIT_POLICY"
 SPINNING = (WAIT_POLICY, "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
@@ -34,8 +35,8 @@ def wait_briefly(environment: MutableMapping[str, str] = os.environ) -> None:
     """Let OpenMP's idle threads spin for a moment and then sleep. Works before torch is loaded only.
 
     A thread that spins takes its core from whoever has work to do there: GNU's spins so long that beside other programs
-    a step took 28 times its time. One that sleeps at once has to be woken thousands of times a step, which costs most of
-    what a second thread brings (docs/log.md). What the user has set about it stays.
+    a step took 28 times its time. One that sleeps at once has to be woken thousands of times a step, which costs most
+    of what a second thread brings (docs/log.md). What the user has set about it stays.
     """
     if not any(name in environment for name in SPINNING):
         environment["GOMP_SPINCOUNT"], environment["KMP_BLOCKTIME"] = SPINS, BLOCK_MILLISECONDS
