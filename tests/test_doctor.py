@@ -29,7 +29,7 @@ from charforge.doctor.facts import (
     requirements,
     without_password,
 )
-from charforge.machine import bound_kernel_caches
+from charforge.machine import KERNELS_KEPT, bound_kernel_caches
 
 CARD = Gpu("A card", 23.6, 23.0, "8.9", "12.8", bf16=True, count=1)
 GOOD = Facts(
@@ -184,4 +184,5 @@ def test_compiled_kernels_are_bounded_unless_the_environment_says(monkeypatch: p
     monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
     monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
     bound_kernel_caches()
-    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "256" and os.environ["LRU_CACHE_CAPACITY"] == "7"
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == str(KERNELS_KEPT)
+    assert os.environ["LRU_CACHE_CAPACITY"] == "7"
