@@ -13,7 +13,7 @@ GIB = 1 << 30
 KERNELS_KEPT = 600
 """oneDNN keeps a compiled kernel for every shape it meets, 1,024 of them by default. Texts of many lengths make sixty
 new shapes a step of `mini`: 25 MiB a step for nothing, because few lengths come again. With fewer than a step needs the
-shapes that do come again are compiled anew every time: 256 made a step a seventh slower (docs/log.md)."""
+shapes that do come again are compiled anew every time: 256 made a step a sixth slower (docs/log.md)."""
 
 WAIT_POLICY = "OMP_WAIT_POLICY"
 SPINNING = (WAIT_POLICY, "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
