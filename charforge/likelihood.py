@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from charforge.bagel.model import computes_in_bf16
-from charforge.bagel.packing import pack
-from charforge.bagel.splits import Split, supervised_tokens
 from charforge.bases.base import Base
+from charforge.families.bagel.model import computes_in_bf16
+from charforge.families.bagel.packing import pack
+from charforge.families.bagel.splits import Split, supervised_tokens
 
 NOT_ASKED = "Go on."
 """What stands instead of a question to learn how likely an answer is by itself."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from charforge.bagel.splits import LatentSplit, LookSplit, Split, TextSplit
-from charforge.bagel.tokenizer import Tokenizer
 from charforge.expand.pairs import Pair, TextPart
+from charforge.families.bagel.splits import LatentSplit, LookSplit, Split, TextSplit
+from charforge.families.bagel.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ import pytest
 import torch
 from tiny import CONFIG, tiny_model
 
-from charforge.bagel.context import empty_context, extend_context
-from charforge.bagel.splits import TextSplit
 from charforge.errors import InputError
-from charforge.mini.contrast import (
+from charforge.families.bagel.context import empty_context, extend_context
+from charforge.families.bagel.splits import TextSplit
+from charforge.recipe.contrast import (
     COMPLETENESS,
     SHARES,
     Contrast,
@@ -57,7 +57,7 @@ def test_both_captions_are_alike_but_for_it():
 def test_nearly_all_of_the_difference_is_in_the_window():
     pytest.importorskip("dicebear", reason="needs the extra `recipe`")
     pytest.importorskip("cairosvg", reason="needs the extra `recipe`")
-    from charforge.mini.drawing import draw
+    from charforge.recipe.drawing import draw
 
     inside: dict[str, list[float]] = {attribute: [] for attribute in SHARES}
     for pair in contrasts(80):
@@ -132,7 +132,7 @@ def test_pairs_are_made_and_read_back(tmp_path, monkeypatch):
     pytest.importorskip("dicebear", reason="needs the extra `recipe`")
     pytest.importorskip("cairosvg", reason="needs the extra `recipe`")
     from charforge.bases.base import load_base
-    from charforge.mini import contrast
+    from charforge.recipe import contrast
 
     base = load_base("mini")
     with pytest.raises(InputError, match=r"run python -m charforge\.mini contrasts first"):

@@ -15,12 +15,13 @@ from tiny import tiny_data
 from tiny_base import SCENES, grpo_settings, tiny_base, tiny_judges
 
 from charforge.adapter.lora import add_adapter, lora_config, with_values
-from charforge.bagel.context import empty_context, extend_context, prepare_canvas, velocity
-from charforge.bagel.quantize import quantize_decoder
-from charforge.bagel.sampler import timestep_schedule
 from charforge.bases.prepare import drawing_positions
 from charforge.errors import Interrupted, MachineError
+from charforge.families.bagel.context import empty_context, extend_context, prepare_canvas, velocity
+from charforge.families.bagel.quantize import quantize_decoder
+from charforge.families.bagel.sampler import timestep_schedule
 from charforge.flow import ode_step
+from charforge.judges.judges import advantages
 from charforge.settings import Settings
 from charforge.train import grpo
 from charforge.train.forward_process import forward_process_gradient, negative_aware_loss, noised_again, optimality
@@ -35,7 +36,6 @@ from charforge.train.held_out_scenes import HeldOutScenes, best_so_far, hacked
 from charforge.train.interrupt import Interruption
 from charforge.train.losses import select_rows
 from charforge.train.policy_gradient import UpdateStatistics, importance_weights, log_probabilities, policy_gradient
-from charforge.train.rewards.judges import advantages
 from charforge.train.rollout import Rollout, roll_out
 
 LORA = lora_config(rank=4, alpha=8)
@@ -471,8 +471,8 @@ def test_prompts_of_different_lengths_read_together_are_as_read_alone():
 
 
 def test_the_published_variety_has_no_gradient_and_ours_has():
-    from charforge.train.rewards.likeness import leave_one_out_variety
-    from charforge.train.rewards.published import group_diversity
+    from charforge.judges.likeness import leave_one_out_variety
+    from charforge.judges.published import group_diversity
 
     features = torch.nn.functional.normalize(torch.rand(12, 9, generator=torch.Generator().manual_seed(0)), dim=-1)
     scene = torch.rand(12, generator=torch.Generator().manual_seed(1))

@@ -14,16 +14,16 @@ from tiny_base import tiny_base
 
 from charforge.adapter.lora import add_adapter, lora_config, save_adapter
 from charforge.adapter.low_rank import LowRankLinear, adapted_layers, adapter_off, load_adapter
-from charforge.bagel.blocks import pack_decoder
-from charforge.bagel.context import Context, empty_context, extend_context, join_contexts
-from charforge.bagel.decode import SLOTS, TextDecoder, generate_text, rows_of, stream_text
-from charforge.bagel.layers import grid_position_ids
-from charforge.bagel.model import BagelModel
-from charforge.bagel.packing import pack
-from charforge.bagel.quantize import quantize_decoder
-from charforge.bagel.splits import LatentSplit, LookSplit, Split, TextSplit
 from charforge.bases.prepare import draw_prompts
 from charforge.chat.replies import sample_replies
+from charforge.families.bagel.blocks import pack_decoder
+from charforge.families.bagel.context import Context, empty_context, extend_context, join_contexts
+from charforge.families.bagel.decode import SLOTS, TextDecoder, generate_text, rows_of, stream_text
+from charforge.families.bagel.layers import grid_position_ids
+from charforge.families.bagel.model import BagelModel
+from charforge.families.bagel.packing import pack
+from charforge.families.bagel.quantize import quantize_decoder
+from charforge.families.bagel.splits import LatentSplit, LookSplit, Split, TextSplit
 from charforge.settings import ChatSettings
 
 LORA = lora_config(4, 8)
@@ -194,8 +194,8 @@ def test_a_conversation_waits_for_no_library_that_it_does_not_need():
     script = (
         "import sys\n"
         "import charforge.chat.session, charforge.chat.terminal\n"
-        "from charforge.bagel.checkpoint import build_empty\n"
-        "from charforge.bagel.config import read_config\n"
+        "from charforge.families.bagel.checkpoint import build_empty\n"
+        "from charforge.families.bagel.config import read_config\n"
         "from charforge.bases.where import MINI\n"
         "build_empty(read_config(MINI))\n"
         "slow = {'peft', 'diffusers', 'transformers', 'bitsandbytes', 'matplotlib', 'torch._dynamo', 'accelerate'}\n"

@@ -11,11 +11,11 @@ from tiny import CONFIG, tiny_data, tiny_model, tiny_settings
 from tiny_base import tiny_base
 
 from charforge.adapter.lora import add_adapter, lora_config
-from charforge.bagel.images import look_split, to_image
-from charforge.bagel.packing import pack
-from charforge.bagel.splits import TextSplit
 from charforge.bases.prepare import at_work, park_encoders, seen, sized
 from charforge.errors import InputError, MachineError
+from charforge.families.bagel.images import look_split, to_image
+from charforge.families.bagel.packing import pack
+from charforge.families.bagel.splits import TextSplit
 from charforge.settings import GrpoSettings, MemorySettings, PictureSettings, Settings
 from charforge.train.losses import Weights, draw_noise, text_loss, unified_gradient
 from charforge.train.memory import Memory, memory_of_second_stage

@@ -12,7 +12,8 @@ from tiny import CONFIG, tiny_data, tiny_model
 
 from charforge.adapter.lora import add_adapter, lora_config
 from charforge.adapter.low_rank import adapter_acts, adapter_off
-from charforge.bagel.checkpoint import (
+from charforge.errors import InputError
+from charforge.families.bagel.checkpoint import (
     add_low_rank,
     build_empty,
     load_official,
@@ -20,15 +21,14 @@ from charforge.bagel.checkpoint import (
     rounded_rows,
     save_official,
 )
-from charforge.bagel.context import empty_context, extend_context, prepare_canvas, velocity
-from charforge.bagel.images import patchify_latent, unpatchify_latent
-from charforge.bagel.layers import grid_position_ids
-from charforge.bagel.packing import pack
-from charforge.bagel.sampler import Guidance, draw, guided, timestep_schedule
-from charforge.bagel.splits import LatentSplit, TextSplit
-from charforge.errors import InputError
+from charforge.families.bagel.context import empty_context, extend_context, prepare_canvas, velocity
+from charforge.families.bagel.images import patchify_latent, unpatchify_latent
+from charforge.families.bagel.layers import grid_position_ids
+from charforge.families.bagel.packing import pack
+from charforge.families.bagel.sampler import Guidance, draw, guided, timestep_schedule
+from charforge.families.bagel.splits import LatentSplit, TextSplit
 from charforge.flow import interpolate, logit_normal_timesteps, shift_timesteps, stratified_normal, target_velocity
-from charforge.mini.answers import ALPHA, RANK, low_rank
+from charforge.recipe.answers import ALPHA, RANK, low_rank
 
 
 def test_drawing_mixes_no_devices():
@@ -64,7 +64,7 @@ def test_both_velocities_of_guidance_in_one_pass_are_as_in_two(monkeypatch):
         guidance = Guidance(full, without_text, full)
         together = draw(model, guidance, noise, ids, settings)
         with monkeypatch.context() as patch:
-            patch.setattr("charforge.bagel.sampler.JOINED_TOKENS", 0)
+            patch.setattr("charforge.families.bagel.sampler.JOINED_TOKENS", 0)
             apart = draw(model, guidance, noise, ids, settings)
         unguided = draw(model, guidance, noise, ids, settings.model_copy(update={"cfg_text_scale": 1.0}))
         torch.testing.assert_close(together, apart, atol=1e-5, rtol=1e-4)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from tiny import CONFIG, tiny_data, tiny_model
 
 from charforge.adapter.lora import add_adapter, lora_config
-from charforge.bagel.packing import pack
-from charforge.bagel.prefixes import Node, ancestry, shared_rows
-from charforge.bagel.splits import LatentSplit, Split, TextSplit
+from charforge.families.bagel.packing import pack
+from charforge.families.bagel.prefixes import Node, ancestry, shared_rows
+from charforge.families.bagel.splits import LatentSplit, Split, TextSplit
 from charforge.train.losses import text_loss
 
 SYSTEM, OTHER = TextSplit(tuple(range(5, 30))), TextSplit((31, 32))

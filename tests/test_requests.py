@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from tiny_base import tiny_base
 
 from charforge import grammar
-from charforge.bagel.splits import TextSplit
 from charforge.character import Character, read_character
 from charforge.chat.replies import sample_replies
 from charforge.evaluate.requests import asked_for, held_out_requests, request_values, share_planned
@@ -22,6 +21,7 @@ from charforge.expand.habits import Habits, habits, voiced
 from charforge.expand.holdout import hold_out
 from charforge.expand.requests import PictureRequest, picture_requests
 from charforge.expand.scenes import scene_details
+from charforge.families.bagel.splits import TextSplit
 from charforge.settings import ChatSettings
 
 WREN = Path(__file__).parent.parent / "examples" / "wren"

@@ -12,14 +12,13 @@ from PIL import Image
 from tiny_base import SCENES, tiny_base, tiny_judges
 
 from charforge.adapter.lora import add_adapter, lora_config
-from charforge.bagel.context import empty_context, extend_context
-from charforge.bagel.images import to_pixels
-from charforge.bagel.packing import pack
 from charforge.errors import InputError, MachineError
-from charforge.settings import RewardSettings
-from charforge.train.rewards import published
-from charforge.train.rewards.encoders import load_encoder, load_text_matcher
-from charforge.train.rewards.judges import (
+from charforge.families.bagel.context import empty_context, extend_context
+from charforge.families.bagel.images import to_pixels
+from charforge.families.bagel.packing import pack
+from charforge.judges import published
+from charforge.judges.encoders import load_encoder, load_text_matcher
+from charforge.judges.judges import (
     SCALE_FLOOR,
     load_judges,
     reward_parts,
@@ -27,15 +26,16 @@ from charforge.train.rewards.judges import (
     update_scales,
     weights_of,
 )
-from charforge.train.rewards.likeness import (
+from charforge.judges.likeness import (
     calibrate,
     copying_reward,
     identity_reward,
     leave_one_out_variety,
     nearest_similarity,
 )
-from charforge.train.rewards.published_judges import load_published_judges
-from charforge.train.rewards.scene import answer_probabilities, keyed_probabilities, looks_of, scene_reward
+from charforge.judges.published_judges import load_published_judges
+from charforge.judges.scene import answer_probabilities, keyed_probabilities, looks_of, scene_reward
+from charforge.settings import RewardSettings
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 HELD = [scene for scene in SCENES if scene.split == "held_out"]

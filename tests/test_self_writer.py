@@ -9,7 +9,6 @@ import pytest
 from folders import drawing
 
 from charforge.bases.base import Base, load_base
-from charforge.bases.own_pictures import own_captions
 from charforge.bases.prepare import prepare_picture
 from charforge.errors import InputError
 from charforge.evaluate.questions import balanced_accuracy, choices_right, read_choices, yes_no_right
@@ -18,6 +17,7 @@ from charforge.expand.authored import Request
 from charforge.expand.kept import Kept
 from charforge.expand.self_writer import SelfWriter, batches, likelihood_judge
 from charforge.likelihood import mean_log_likelihood, token_log_likelihoods
+from charforge.replay.pictures import own_captions
 from charforge.train.dataset import prepared_strangers
 
 ASK = Request("ask", (("user", "Write one question about a lighthouse."),), max_tokens=12)

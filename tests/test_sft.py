@@ -12,9 +12,9 @@ from tiny import CONFIG, tiny_data, tiny_model, tiny_settings
 
 from charforge.adapter.lora import adapter_state, add_adapter, lora_config, save_adapter
 from charforge.adapter.low_rank import adapted_layers, adapter_off, addition_of, load_adapter
-from charforge.bagel.packing import pack
-from charforge.bagel.quantize import quantize_decoder
 from charforge.errors import InputError
+from charforge.families.bagel.packing import pack
+from charforge.families.bagel.quantize import quantize_decoder
 from charforge.sample import without_text
 from charforge.train.checkpoints import load_best
 from charforge.train.interrupt import Interruption

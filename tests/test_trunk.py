@@ -7,9 +7,9 @@ import torch
 
 from charforge.adapter.lora import add_adapter, lora_config, save_adapter
 from charforge.adapter.low_rank import first_layer_of, load_adapter
-from charforge.bagel.cross_entropy import linear_cross_entropy
-from charforge.bagel.model import BagelModel
-from charforge.bagel.splits import LookSplit, TextSplit
+from charforge.families.bagel.cross_entropy import linear_cross_entropy
+from charforge.families.bagel.model import BagelModel
+from charforge.families.bagel.splits import LookSplit, TextSplit
 from charforge.sample import Sample
 from charforge.train.losses import text_loss
 from charforge.train.trunk import samples_with_trunks

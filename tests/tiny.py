@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from charforge.bagel.checkpoint import build_empty, set_tensor
-from charforge.bagel.config import (
+from charforge.families.bagel.checkpoint import build_empty, set_tensor
+from charforge.families.bagel.config import (
     AutoencoderConfig,
     BagelConfig,
     ExpertConfig,
@@ -13,9 +13,9 @@ from charforge.bagel.config import (
     SpecialTokens,
     VisionConfig,
 )
-from charforge.bagel.layers import grid_position_ids
-from charforge.bagel.model import BagelModel
-from charforge.bagel.splits import LookSplit, TextSplit
+from charforge.families.bagel.layers import grid_position_ids
+from charforge.families.bagel.model import BagelModel
+from charforge.families.bagel.splits import LookSplit, TextSplit
 from charforge.sample import Target
 from charforge.settings import SftSettings
 from charforge.train.sft import Dataset

@@ -13,14 +13,14 @@ from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from charforge.bagel.autoencoder import Autoencoder
-from charforge.bagel.tokenizer import Tokenizer
 from charforge.bases.base import Base
 from charforge.expand.scenes import Check, KeyedCheck, Scene
+from charforge.families.bagel.autoencoder import Autoencoder
+from charforge.families.bagel.tokenizer import Tokenizer
+from charforge.judges.encoders import Encoder
+from charforge.judges.judges import Judges
+from charforge.judges.likeness import calibrate
 from charforge.settings import GrpoSettings, RewardSettings, Settings
-from charforge.train.rewards.encoders import Encoder
-from charforge.train.rewards.judges import Judges
-from charforge.train.rewards.likeness import calibrate
 
 WORDS = "Pip Yes No . , ? Is the character in a forest desert on beach wearing red blue coat frowning Where is it In A"
 

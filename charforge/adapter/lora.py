@@ -15,7 +15,7 @@ from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 from torch import Tensor, nn
 
 from charforge.adapter.low_rank import CONFIG, PREFIX, WEIGHTS, adapted_layers
-from charforge.bagel.model import BagelModel
+from charforge.families.bagel.model import BagelModel
 from charforge.files import write_atomic
 from charforge.tensor_files import write_tensors
 

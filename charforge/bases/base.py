@@ -10,17 +10,17 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from charforge.bagel.autoencoder import Autoencoder
-from charforge.bagel.checkpoint import build_empty, load_autoencoder, low_rank_additions, unrounded
-from charforge.bagel.config import BagelConfig, read_config
-from charforge.bagel.model import BagelModel
-from charforge.bagel.stream import Addition, load_tensors
-from charforge.bagel.tokenizer import Tokenizer
 from charforge.bases.hashes import file_hash
 from charforge.bases.language import ensure_language_weights
 from charforge.bases.where import MINI as MINI
 from charforge.bases.where import find_base
 from charforge.device import multiplies_bf16
+from charforge.families.bagel.autoencoder import Autoencoder
+from charforge.families.bagel.checkpoint import build_empty, load_autoencoder, low_rank_additions, unrounded
+from charforge.families.bagel.config import BagelConfig, read_config
+from charforge.families.bagel.model import BagelModel
+from charforge.families.bagel.stream import Addition, load_tensors
+from charforge.families.bagel.tokenizer import Tokenizer
 from charforge.progress import byte_progress
 
 
@@ -50,7 +50,7 @@ def load_base(
     """Load ``mini``, ``bagel``, a registered base or a folder in the official layout, frozen, in evaluation mode.
 
     Weights stream from disk to ``device`` one tensor at a time, in ``dtype`` (by default what suits the device),
-    quantised on the way when ``quantize`` is int8 or nf4 (``int8_threshold``: see charforge/bagel/quantize.py). The
+    quantised on the way when ``quantize`` is int8 or nf4 (``int8_threshold``: see families/bagel/quantize.py). The
     peak of host memory is what stays there, plus the largest decoder matrix twice. Raises InputError for an unknown or
     malformed base, MachineError when weights cannot be had.
     """

@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from charforge.bagel.config import BagelConfig, read_config
-from charforge.bagel.headers import StoredTensor, read_header
 from charforge.bases.cache import base_folder
 from charforge.bases.language import FILES, language_folder
 from charforge.bases.where import BaseFiles, find_base, pulled, registered
 from charforge.errors import CharforgeError
+from charforge.families.bagel.config import BagelConfig, read_config
+from charforge.families.bagel.headers import StoredTensor, read_header
 
-# what a decoder linear has to be a multiple of for nf4 (charforge/bagel/quantize.py)
+# what a decoder linear has to be a multiple of for nf4 (charforge/families/bagel/quantize.py)
 _NF4_BLOCK = 64
 
 

@@ -10,15 +10,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from charforge.bagel import images
-from charforge.bagel.config import BagelConfig
-from charforge.bagel.context import Context, empty_context, extend_context, repeat_context
-from charforge.bagel.layers import grid_position_ids
-from charforge.bagel.model import computes_in_bf16
-from charforge.bagel.sampler import Guidance, draw
-from charforge.bagel.splits import LookSplit, Split
 from charforge.bases.base import Base
 from charforge.errors import InputError
+from charforge.families.bagel import images
+from charforge.families.bagel.config import BagelConfig
+from charforge.families.bagel.context import Context, empty_context, extend_context, repeat_context
+from charforge.families.bagel.layers import grid_position_ids
+from charforge.families.bagel.model import computes_in_bf16
+from charforge.families.bagel.sampler import Guidance, draw
+from charforge.families.bagel.splits import LookSplit, Split
 from charforge.sample import Picture, Target
 from charforge.settings import PictureSettings
 

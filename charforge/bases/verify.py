@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from charforge.bagel.checkpoint import autoencoder_shapes, model_shapes
-from charforge.bagel.config import read_config
-from charforge.bagel.stream import plan
-from charforge.bagel.tokenizer import Tokenizer
 from charforge.bases.where import BaseFiles, folder_files
 from charforge.errors import InputError
+from charforge.families.bagel.checkpoint import autoencoder_shapes, model_shapes
+from charforge.families.bagel.config import read_config
+from charforge.families.bagel.stream import plan
+from charforge.families.bagel.tokenizer import Tokenizer
 
 
 def check_folder(folder: Path, name: str) -> BaseFiles:

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charforge.bagel.config import BagelConfig, bagel_7b, read_config
-from charforge.bagel.folder import tokenizer_file, weight_files
 from charforge.bases.cache import base_folder, cache_folder
 from charforge.bases.language import language_folder
 from charforge.errors import InputError, MachineError
+from charforge.families.bagel.config import BagelConfig, bagel_7b, read_config
+from charforge.families.bagel.folder import tokenizer_file, weight_files
 from charforge.files import write_atomic
 
 MINI = Path(__file__).parent / "mini"
 # the vision table and the drawing side of `mini`; the language weights come from the user's cache
 MINI_FILES = ("generation.safetensors", "vision.safetensors")
-# what answering questions about pictures adds to the language weights (charforge/mini/answers.py)
+# what answering questions about pictures adds to the language weights (charforge/recipe/answers.py)
 MINI_READING = MINI / "reading.safetensors"
 # written last by a pull: with it, every file beside it is complete and checked
 SOURCE = "charforge_source.json"

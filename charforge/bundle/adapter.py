@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from charforge.bagel.config import BagelConfig
 from charforge.bases.where import base_config, registered
 from charforge.errors import InputError, MachineError
+from charforge.families.bagel.config import BagelConfig
 
 MAX_HEADER = 8 << 20
 LAYERS = "base_model.model.language_model.model.layers"

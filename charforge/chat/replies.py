@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from charforge.bagel.context import empty_context, extend_context
-from charforge.bagel.decode import rows_of, stream_text
-from charforge.bagel.model import computes_in_bf16
-from charforge.bagel.splits import TextSplit
 from charforge.bases.base import Base
+from charforge.families.bagel.context import empty_context, extend_context
+from charforge.families.bagel.decode import rows_of, stream_text
+from charforge.families.bagel.model import computes_in_bf16
+from charforge.families.bagel.splits import TextSplit
 from charforge.sampling import nucleus, penalised
 from charforge.settings import ChatSettings
 

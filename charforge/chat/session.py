@@ -10,7 +10,6 @@ from PIL import Image
 
 from charforge import grammar
 from charforge.adapter.low_rank import load_adapter
-from charforge.bagel.blocks import pack_decoder
 from charforge.bases.base import Base, load_base
 from charforge.bases.prepare import contact_sheet, draw_many, draw_prompts, sized
 from charforge.bundle import read_bundle
@@ -20,6 +19,7 @@ from charforge.character.from_card import card_character
 from charforge.chat.replies import sample_replies
 from charforge.device import default_device
 from charforge.errors import InputError
+from charforge.families.bagel.blocks import pack_decoder
 from charforge.files import write_atomic_with
 from charforge.settings import ChatSettings
 

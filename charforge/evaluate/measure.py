@@ -14,21 +14,21 @@ from PIL import Image
 from torch import Tensor
 
 from charforge.adapter.low_rank import load_adapter
-from charforge.bagel.images import to_image, to_pixels
-from charforge.bagel.model import computes_in_bf16
 from charforge.bases.base import Base, load_base
 from charforge.bases.prepare import draw_prompts, sized
 from charforge.errors import InputError
 from charforge.evaluate.requests import held_out_requests, request_values
 from charforge.expand import TALK, Pair, read_pairs
 from charforge.expand.scenes import Scene, read_scenes
+from charforge.families.bagel.images import to_image, to_pixels
+from charforge.families.bagel.model import computes_in_bf16
+from charforge.judges.judges import Judges, load_judges
+from charforge.judges.likeness import nearest_similarity
+from charforge.judges.scene import keyed_probabilities, scene_reward
 from charforge.sample import Sample, render
 from charforge.settings import ChatSettings, Settings, read_settings
 from charforge.train.dataset import read_prepared
 from charforge.train.losses import text_loss
-from charforge.train.rewards.judges import Judges, load_judges
-from charforge.train.rewards.likeness import nearest_similarity
-from charforge.train.rewards.scene import keyed_probabilities, scene_reward
 
 SEED = 90_000
 """Of the first picture: other noise than any that training saw or chose by."""

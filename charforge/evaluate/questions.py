@@ -10,10 +10,10 @@ from pathlib import Path
 from torch import Tensor
 
 from charforge.adapter.low_rank import adapter_off
-from charforge.bagel.splits import LookSplit, Split
 from charforge.bases.base import Base
 from charforge.errors import InputError
 from charforge.expand import ImagePart, Pair
+from charforge.families.bagel.splits import LookSplit, Split
 from charforge.likelihood import NOT_ASKED, token_log_likelihoods
 from charforge.sample import Picture
 

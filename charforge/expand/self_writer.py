@@ -8,14 +8,14 @@ from itertools import groupby
 
 import torch
 
-from charforge.bagel.context import empty_context, extend_context
-from charforge.bagel.decode import generate_text
-from charforge.bagel.model import computes_in_bf16
-from charforge.bagel.splits import Split
 from charforge.bases.base import Base
 from charforge.expand.authored import Request
 from charforge.expand.kept import Kept
 from charforge.expand.pairs import Pair, TextPart
+from charforge.families.bagel.context import empty_context, extend_context
+from charforge.families.bagel.decode import generate_text
+from charforge.families.bagel.model import computes_in_bf16
+from charforge.families.bagel.splits import Split
 from charforge.likelihood import NOT_ASKED, mean_log_likelihood
 from charforge.sample import Picture
 from charforge.sampling import nucleus

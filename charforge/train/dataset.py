@@ -8,16 +8,16 @@ from pathlib import Path
 
 import torch
 
-from charforge.bagel.splits import LookSplit
 from charforge.bases.base import Base
-from charforge.bases.own_looks import own_look, replay_looks
-from charforge.bases.own_pictures import PREFIX, own_captions
-from charforge.bases.own_replay import replay_pictures, replay_texts
 from charforge.bases.prepare import prepare_picture
 from charforge.character import Character, load_picture
 from charforge.errors import InputError
 from charforge.expand import TALK, Pair
+from charforge.families.bagel.splits import LookSplit
 from charforge.files import sha256_file, write_atomic
+from charforge.replay.looks import own_look, replay_looks
+from charforge.replay.own import replay_pictures, replay_texts
+from charforge.replay.pictures import PREFIX, own_captions
 from charforge.sample import Picture, Sample, Target, render, target_of
 from charforge.settings import SftSettings
 from charforge.tensor_files import read_tensors, write_tensors

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from charforge.adapter.lora import with_values
-from charforge.bagel.context import Context, prepare_canvas, velocity
 from charforge.bases.base import Base
 from charforge.bases.prepare import drawing_positions
+from charforge.families.bagel.context import Context, prepare_canvas, velocity
 from charforge.flow import interpolate, logit_normal_timesteps, stratified_normal
 from charforge.settings import GrpoSettings
 from charforge.train.losses import select_rows

@@ -18,12 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from charforge.adapter.lora import with_values
-from charforge.bagel.context import Context, empty_context, extend_context
-from charforge.bagel.model import computes_in_bf16
 from charforge.bases.base import Base
 from charforge.bases.prepare import decode_latents, drawing_positions
 from charforge.errors import MachineError
 from charforge.expand.scenes import Scene
+from charforge.families.bagel.context import Context, empty_context, extend_context
+from charforge.families.bagel.model import computes_in_bf16
+from charforge.judges.judges import Judges, advantages, reward_parts, total_reward, update_scales
 from charforge.sample import Sample
 from charforge.settings import GrpoSettings, Settings
 from charforge.train.checkpoints import load_checkpoint, save_checkpoint
@@ -39,7 +40,6 @@ from charforge.train.losses import Weights, draw_noise, select_rows, unified_gra
 from charforge.train.memory import Memory, memory_of_second_stage
 from charforge.train.optimizers import make_optimizer, rate_factor
 from charforge.train.policy_gradient import UpdateStatistics, policy_gradient
-from charforge.train.rewards.judges import Judges, advantages, reward_parts, total_reward, update_scales
 from charforge.train.rollout import Rollout, roll_out
 from charforge.train.sft import Dataset, choose, flow_error
 

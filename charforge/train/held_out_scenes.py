@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import torch
 
-from charforge.bagel.images import to_pixels
 from charforge.bases.base import Base
 from charforge.bases.prepare import draw_prompts
 from charforge.expand.scenes import Scene
-from charforge.train.rewards.judges import Judges
-from charforge.train.rewards.likeness import nearest_similarity
-from charforge.train.rewards.scene import keyed_probabilities, scene_reward
+from charforge.families.bagel.images import to_pixels
+from charforge.judges.judges import Judges
+from charforge.judges.likeness import nearest_similarity
+from charforge.judges.scene import keyed_probabilities, scene_reward
 
 SEED = 40_000
 """Of the first picture; the same noise every time."""

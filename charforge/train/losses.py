@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from charforge.bagel.context import Context, empty_context, extend_context
-from charforge.bagel.cross_entropy import linear_cross_entropy
-from charforge.bagel.model import BagelModel
-from charforge.bagel.packing import pack
-from charforge.bagel.splits import LatentSplit, Split, supervised_tokens
+from charforge.families.bagel.context import Context, empty_context, extend_context
+from charforge.families.bagel.cross_entropy import linear_cross_entropy
+from charforge.families.bagel.model import BagelModel
+from charforge.families.bagel.packing import pack
+from charforge.families.bagel.splits import LatentSplit, Split, supervised_tokens
 from charforge.flow import interpolate, logit_normal_timesteps, stratified_normal, target_velocity
 from charforge.sample import Sample, Target, noised, stack_targets, target_of, without_text
 

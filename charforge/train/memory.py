@@ -12,8 +12,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from charforge.bagel.model import BagelModel
 from charforge.errors import MachineError
+from charforge.families.bagel.model import BagelModel
 from charforge.files import write_atomic
 from charforge.settings import MemorySettings, Settings
 

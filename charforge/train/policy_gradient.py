@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from charforge.bagel.context import Canvas, Context, prepare_canvas, velocity
-from charforge.bagel.model import BagelModel
 from charforge.bases.base import Base
 from charforge.bases.prepare import drawing_positions
+from charforge.families.bagel.context import Canvas, Context, prepare_canvas, velocity
+from charforge.families.bagel.model import BagelModel
 from charforge.flow import log_probability
 from charforge.settings import GrpoSettings
 from charforge.train.losses import select_rows

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from charforge.bagel.context import Canvas, Context, prepare_canvas, velocity
-from charforge.bagel.model import BagelModel
-from charforge.bagel.sampler import timestep_schedule
+from charforge.families.bagel.context import Canvas, Context, prepare_canvas, velocity
+from charforge.families.bagel.model import BagelModel
+from charforge.families.bagel.sampler import timestep_schedule
 from charforge.flow import cps_step, log_probability, ode_step, sde_step
 from charforge.settings import GrpoSettings
 from charforge.train.losses import select_rows

@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from charforge.bagel.model import BagelModel, computes_in_bf16
+from charforge.families.bagel.model import BagelModel, computes_in_bf16
 from charforge.sample import Sample
 from charforge.settings import OptimizerKind, SftSettings
 from charforge.train.checkpoints import load_checkpoint, save_checkpoint

@@ -12,11 +12,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from charforge.bagel.model import BagelModel, computes_in_bf16
-from charforge.bagel.packing import pack
-from charforge.bagel.prefixes import shared_rows, split_key
-from charforge.bagel.splits import LookSplit, Split, TextSplit, Trunk
 from charforge.bases.base import Base
+from charforge.families.bagel.model import BagelModel, computes_in_bf16
+from charforge.families.bagel.packing import pack
+from charforge.families.bagel.prefixes import shared_rows, split_key
+from charforge.families.bagel.splits import LookSplit, Split, TextSplit, Trunk
 from charforge.progress import counting
 from charforge.sample import Sample, Target
 from charforge.train.sft import Dataset
