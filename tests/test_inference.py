@@ -13,7 +13,8 @@ from tiny import CONFIG, tiny_data, tiny_model
 from tiny_base import tiny_base
 
 from charforge.adapter.lora import add_adapter, lora_config, save_adapter
-from charforge.adapter.low_rank import LowRankLinear, adapted_layers, adapter_off, load_adapter
+from charforge.low_rank import LowRankLinear, adapted_layers, adapter_off
+from charforge.adapter.load import load_adapter
 from charforge.bases.prepare import draw_prompts
 from charforge.chat.replies import sample_replies
 from charforge.families.bagel.blocks import pack_decoder

@@ -11,7 +11,7 @@ from test_golden import GOLDEN
 from tiny import CONFIG, tiny_data, tiny_model
 
 from charforge.adapter.lora import add_adapter, lora_config
-from charforge.adapter.low_rank import adapter_acts, adapter_off
+from charforge.low_rank import adapter_acts, adapter_off
 from charforge.errors import InputError
 from charforge.families.bagel.checkpoint import (
     add_low_rank,

@@ -16,7 +16,7 @@ from charforge.bases.base import load_base
 from charforge.bases.verify import check_folder
 from charforge.errors import InputError
 from charforge.families.bagel.folder import weight_files
-from charforge.families.bagel.headers import read_header
+from charforge.tensor_headers import read_header
 
 
 @pytest.fixture(scope="module")

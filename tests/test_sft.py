@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from tiny import CONFIG, tiny_data, tiny_model, tiny_settings
 
 from charforge.adapter.lora import adapter_state, add_adapter, lora_config, save_adapter
-from charforge.adapter.low_rank import adapted_layers, adapter_off, addition_of, load_adapter
+from charforge.low_rank import adapted_layers, adapter_off, addition_of
+from charforge.adapter.load import load_adapter
 from charforge.errors import InputError
 from charforge.families.bagel.packing import pack
 from charforge.families.bagel.quantize import quantize_decoder

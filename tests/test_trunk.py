@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from charforge.adapter.lora import add_adapter, lora_config, save_adapter
-from charforge.adapter.low_rank import first_layer_of, load_adapter
+from charforge.adapter.load import first_layer_of, load_adapter
 from charforge.families.bagel.cross_entropy import linear_cross_entropy
 from charforge.families.bagel.model import BagelModel
 from charforge.families.bagel.splits import LookSplit, TextSplit

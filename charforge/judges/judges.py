@@ -6,14 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from charforge.bases.base import Base
-from charforge.bases.prepare import at_work, decode_target
 from charforge.errors import InputError
 from charforge.expand.scenes import Scene
-from charforge.families.bagel import images
+from charforge.families.protocol import UnifiedModel
 from charforge.judges.encoders import Encoder, TextMatcher, load_encoder, load_text_matcher
 from charforge.judges.likeness import (
     References,
@@ -40,7 +37,7 @@ class Judges:
     References are in the features of their encoder.
     """
 
-    base: Base
+    model: UnifiedModel
     settings: RewardSettings
     encoder: Encoder
     references: References
@@ -50,18 +47,18 @@ class Judges:
     published: PublishedJudges | None
 
 
-def load_judges(base: Base, settings: RewardSettings, pictures: Mapping[str, Picture]) -> Judges:
+def load_judges(model: UnifiedModel, settings: RewardSettings, pictures: Mapping[str, Picture]) -> Judges:
     """Load the encoders and calibrate them on ``pictures``, the character's own that are trained on.
 
     Raises MachineError when weights are missing and InputError when there are too few pictures.
     """
     if len(pictures) < 3:
         raise InputError("the second stage needs at least three training pictures: add some, or train with --stage sft")
-    device = torch.device("cpu") if settings.on_cpu else base.model.device
+    device = torch.device("cpu") if settings.on_cpu else model.device
     encoder = load_encoder("dinov2" if settings.published else settings.encoder, device)
     # the autoencoder's own reading of them: its softness must not count as a difference
-    own = [decode_target(base, picture.target)[None] for picture in pictures.values()]
-    tower = tower_encoder(base)
+    own = [model.decode_target(picture.target)[None] for picture in pictures.values()]
+    tower = tower_encoder(model)
 
     def known(one: Encoder) -> References:
         return calibrate(torch.cat([one.encode(picture).cpu() for picture in own]))
@@ -70,23 +67,12 @@ def load_judges(base: Base, settings: RewardSettings, pictures: Mapping[str, Pic
     if settings.clip_text and matcher is None and not settings.published:
         raise InputError('reward.clip_text needs reward.clip, for example "ViT-L-14/openai"; or set clip_text = 0')
     published = load_published_judges(device) if settings.published else None
-    return Judges(base, settings, encoder, known(encoder), tower, known(tower), matcher, published)
+    return Judges(model, settings, encoder, known(encoder), tower, known(tower), matcher, published)
 
 
-def tower_encoder(base: Base) -> Encoder:
-    """The base's own vision tower as an encoder: used to judge, never in a reward."""
-
-    @torch.no_grad()
-    def encode(pictures: Tensor) -> Tensor:
-        looks = [images.look_split(images.to_image(picture), base.config) for picture in pictures]
-        ids = torch.cat([look.position_ids for look in looks]).to(base.model.device)
-        lengths = [look.position_ids.shape[0] for look in looks]
-        patches = torch.cat([look.patches for look in looks]).to(base.model.device)
-        with at_work(base):
-            features = base.model.vit_model(patches, ids, lengths).float()
-        return F.normalize(torch.stack([part.mean(0) for part in features.split(lengths)]), dim=-1)
-
-    return Encoder("vision tower", encode)
+def tower_encoder(model: UnifiedModel) -> Encoder:
+    """How the base itself sees pictures, as an encoder: used to judge, never in a reward."""
+    return Encoder("vision tower", lambda pictures: model.look_at(pictures).features)
 
 
 def weights_of(settings: RewardSettings) -> dict[str, float]:
@@ -107,7 +93,7 @@ def reward_parts(judges: Judges, pictures: Tensor, scenes: Sequence[Scene], size
     features = judges.encoder.encode(pictures).cpu()
     references = judges.references
     nearest = nearest_similarity(features, references)
-    scene = scene_reward(judges.base, pictures, scenes)
+    scene = scene_reward(judges.model, pictures, scenes)
     paid = scene >= scene.view(-1, size).mean(1).repeat_interleave(size)
     parts = {
         "scene": scene,

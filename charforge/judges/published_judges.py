@@ -10,10 +10,10 @@ from torch import Tensor
 
 from charforge.errors import MachineError
 from charforge.expand.scenes import Scene
-from charforge.families.bagel import images
 from charforge.judges import published
 from charforge.judges.encoders import Encoder, TextMatcher, load_text_matcher
 from charforge.judges.likeness import References, nearest_similarity
+from charforge.pixels import to_image
 
 BLIP, CLIP = "Salesforce/blip-vqa-base", "ViT-L-14-quickgelu/openai"
 
@@ -83,7 +83,7 @@ def _blip(where: str, device: torch.device) -> Callable[[Tensor, list[str]], lis
 
     @torch.no_grad()
     def answer(pictures: Tensor, questions: list[str]) -> list[str]:
-        shown = [images.to_image(picture) for picture in pictures]
+        shown = [to_image(picture) for picture in pictures]
         inputs = processor(images=shown, text=questions, return_tensors="pt", padding=True).to(device)
         return [text.strip() for text in processor.batch_decode(model.generate(**inputs, max_length=50), True)]
 

@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from charforge.adapter.low_rank import adapter_off
 from charforge.bases.base import native_autocast
 from charforge.families.bagel.context import empty_context, extend_context
 from charforge.families.bagel.decode import generate_text
@@ -30,6 +29,7 @@ from charforge.families.bagel.splits import LookSplit, Split, TextSplit
 from charforge.families.bagel.tokenizer import Tokenizer
 from charforge.families.bagel.vision import patchify
 from charforge.files import write_atomic
+from charforge.low_rank import adapter_off
 from charforge.recipe.asking import questions, rival, rival_questions
 from charforge.recipe.dataset import SIZE
 from charforge.recipe.drawing import draw

@@ -16,17 +16,14 @@ import torch
 
 from charforge import grammar
 from charforge.bases.base import Base
-from charforge.bases.prepare import decode_target, seen
 from charforge.bases.where import MINI
 from charforge.expand.phrases import Phrase, phrases_of
-from charforge.families.bagel import images
-from charforge.families.bagel.splits import LookSplit, Split
 from charforge.files import write_atomic
-from charforge.likelihood import token_log_likelihoods
+from charforge.pixels import to_image
 from charforge.progress import counting
 from charforge.replay.own import cached_folder, replay_pictures, scenes
 from charforge.replay.pictures import own_captions
-from charforge.sample import Sample, target_of
+from charforge.sample import Part, Sample, target_of
 
 PICTURES = 64
 QUESTIONS = 2
@@ -34,11 +31,11 @@ QUESTIONS = 2
 
 
 @torch.no_grad()
-def own_look(base: Base, drawn: Sample) -> LookSplit:
+def own_look(base: Base, drawn: Sample) -> Part:
     """A picture of the base's own as its vision tower sees it. ``drawn`` is a caption and what it drew."""
     target = target_of(drawn)
     assert target is not None
-    return seen(base, images.look_split(images.to_image(decode_target(base, target)), base.config))
+    return base.model.look(to_image(base.model.decode_target(target)))
 
 
 def replay_looks(base: Base) -> list[list[Sample]]:
@@ -46,7 +43,7 @@ def replay_looks(base: Base) -> list[list[Sample]]:
     file = MINI / "replay_looks.jsonl" if base.name == "mini" else _answered(base)
     rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
     pictures = [list(asked) for _, asked in groupby(rows, key=itemgetter("picture"))]
-    own, text = replay_pictures(base), base.tokenizer.text
+    own, text = replay_pictures(base), base.model.text
     samples: list[list[Sample]] = []
     with counting("looking at the base's own pictures for replay") as report:
         for done, asked in enumerate(pictures):
@@ -75,13 +72,13 @@ def answered_looks(base: Base) -> str:
     return "".join(lines)
 
 
-def _likelier(base: Base, look: LookSplit, question: str) -> str:
+def _likelier(base: Base, look: Part, question: str) -> str:
     """ "Yes." or "No.", by the first word of the reply."""
-    tokenizer, answers = base.tokenizer, ("Yes.", "No.")
-    asked = tokenizer.text(question, "user")
-    samples: list[list[Split]] = [[look, asked, tokenizer.text(answer, "assistant", loss=True)] for answer in answers]
-    first = len(tokenizer.role_prefix("assistant"))
-    yes, no = (values[first].item() for values in token_log_likelihoods(base, samples))
+    model, answers = base.model, ("Yes.", "No.")
+    asked = model.text(question, "user")
+    with model.autocast():
+        found = model.log_likelihoods([(look, asked, model.text(answer, "assistant", loss=True)) for answer in answers])
+    yes, no = (values[model.reply_prefix()].item() for values in found)
     return answers[0] if yes > no else answers[1]
 
 

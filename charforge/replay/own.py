@@ -15,12 +15,9 @@ from safetensors.torch import load_file
 
 from charforge.bases.base import Base
 from charforge.bases.cache import cache_folder
-from charforge.bases.prepare import draw_target
+from charforge.bases.drawing import draw_target
 from charforge.bases.where import MINI
-from charforge.families.bagel.context import empty_context, extend_context
-from charforge.families.bagel.decode import generate_text
-from charforge.families.bagel.layers import grid_position_ids
-from charforge.families.bagel.model import computes_in_bf16
+from charforge.families.replies import rows_of
 from charforge.files import write_atomic
 from charforge.progress import counting
 from charforge.replay.pictures import own_captions, own_pictures_file
@@ -74,29 +71,26 @@ def replay_pictures(base: Base) -> list[Sample]:
     if file is not None:
         state, captions = load_file(file), list(own_captions(base.name).values())
         side = round(state["tokens"].shape[1] ** 0.5)
-        ids = grid_position_ids(side, side, base.config.max_latent_size)
-        latents = list(state["tokens"].float() * state["scale"])
+        targets = [base.model.drawn_target(x0, side, side) for x0 in state["tokens"].float() * state["scale"]]
     else:
         drawn = _drawn(base)
         state, metadata = read_tensors(drawn, "remove it: the base draws its pictures again")
         captions = json.loads(metadata["captions"])
-        ids, latents = state["position_ids"], list(state["tokens"])
-    text = base.tokenizer.text
-    return [(text(caption), Target(latent, ids)) for caption, latent in zip(captions, latents, strict=True)]
+        targets = [Target(x0, state["position_ids"]) for x0 in state["tokens"]]
+    return [(base.model.text(caption), target) for caption, target in zip(captions, targets, strict=True)]
 
 
 def replay_texts(base: Base) -> list[Sample]:
     """Questions with the bare base's own answers, so that training does not unlearn them."""
     file = MINI / "replay_texts.jsonl" if base.name == "mini" else _answered(base)
     rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
-    text = base.tokenizer.text
+    text = base.model.text
     return [(text(row["question"], "user"), text(row["answer"], "assistant", loss=True)) for row in rows]
 
 
 def cached_folder(base: Base) -> Path:
     """Where this base keeps its own, apart for every precision and size at which it draws otherwise."""
-    sampling = base.config.sampling
-    how = f"{base.content_hash}:{base.precision}:{sampling.model_dump_json()}"
+    how = f"{base.content_hash}:{base.precision}:{base.model.drawing}"
     return cache_folder() / "replay" / hashlib.sha256(how.encode()).hexdigest()[:24]
 
 
@@ -107,7 +101,7 @@ def _drawn(base: Base) -> Path:
     wanted, targets = prompts(), []
     with counting(f"first character on {base.name}: it draws pictures of its own for replay") as report:
         for index, prompt in enumerate(wanted):
-            targets.append(draw_target(base, prompt, SEED + index))
+            targets.append(draw_target(base.model, prompt, SEED + index))
             report(index + 1, len(wanted))
     state = {"tokens": torch.stack([target.x0 for target in targets]), "position_ids": targets[0].position_ids}
     write_tensors(file, state, {"captions": json.dumps(wanted)})
@@ -119,18 +113,17 @@ def _answered(base: Base) -> Path:
     file = cached_folder(base) / "texts.jsonl"
     if file.exists():
         return file
-    model, tokenizer, lines = base.model, base.tokenizer, []
+    model, lines = base.model, []
     with (
         counting(f"first character on {base.name}: it answers questions for replay") as report,
-        torch.autocast(model.device.type, torch.bfloat16, enabled=computes_in_bf16(model)),
+        model.autocast(),
     ):
         for index, question in enumerate(QUESTIONS):
-            context = extend_context(model, empty_context(), [tokenizer.text(question, "user")])
-            prefix = tokenizer.role_prefix("assistant")
-            ids, _ = generate_text(model, context, lambda logits: logits.argmax(-1), ANSWER_TOKENS, prefix)
-            answer = tokenizer.decode(ids[0]).strip()
+            asked = model.read([(model.text(question, "user"),)])
+            said = rows_of(model.reply(asked, lambda logits: logits.argmax(-1), ANSWER_TOKENS), 1)[0]
+            answer = model.words(said).strip()
             # an answer that did not come to its end would teach to stop anywhere
-            if answer and len(ids[0]) < ANSWER_TOKENS:
+            if answer and len(said) < ANSWER_TOKENS:
                 lines.append(json.dumps({"question": question, "answer": answer}, ensure_ascii=False))
             report(index + 1, len(QUESTIONS))
     write_atomic(file, "".join(line + "\n" for line in lines))

@@ -21,9 +21,8 @@ from torch import nn
 
 from charforge import __version__, grammar
 from charforge.adapter.lora import rounded_to_bf16, save_adapter, with_values
-from charforge.adapter.low_rank import adapter_off
 from charforge.bases.base import Base
-from charforge.bases.prepare import contact_sheet, draw_prompts
+from charforge.bases.drawing import draw_prompts
 from charforge.bundle import write_bundle
 from charforge.bundle.manifest import (
     AdapterInfo,
@@ -38,6 +37,8 @@ from charforge.chat.replies import sample_replies
 from charforge.evaluate.requests import held_out_requests, request_values
 from charforge.expand import Pair
 from charforge.files import write_atomic, write_atomic_with
+from charforge.low_rank import adapter_off
+from charforge.pixels import contact_sheet
 from charforge.run.folder import FAILURE, read_json
 from charforge.run.progress import PREVIEW_SEED
 from charforge.run.report import write_report
@@ -86,7 +87,7 @@ def finish(
             return None
 
     with with_values(trained.parameters, rounded_to_bf16(trained.parameters)):
-        save_adapter(trained.base.model, trained.config, run / "adapter", trained.settings.base, torch.bfloat16)
+        save_adapter(trained.base.model.network, trained.config, run / "adapter", trained.settings.base, torch.bfloat16)
         pictures = attempt("drawing", lambda: draw(trained))
         avatar = pictures[0] if pictures else plain_avatar(trained.character)
         write_atomic_with(run / "avatar.png", lambda path: avatar.save(path, "PNG"))
@@ -123,7 +124,8 @@ def plain_avatar(character: Character) -> Image.Image:
 
 def draw(trained: Trained) -> list[Image.Image]:
     """One picture of each of the fixed prompts, with the seeds of the previews."""
-    return draw_prompts(trained.base, trained.prompts, [PREVIEW_SEED + index for index in range(len(trained.prompts))])
+    seeds = [PREVIEW_SEED + index for index in range(len(trained.prompts))]
+    return draw_prompts(trained.base.model, trained.prompts, seeds)
 
 
 @dataclass(frozen=True)
@@ -143,13 +145,13 @@ def measure_texts(trained: Trained, state: str) -> Texts:
     kept = trained.run / "measured" / f"texts-{state}.json"
     if kept.exists():
         return Texts(**read_json(kept))
-    base, settings = trained.base, trained.settings
-    figures = {f"held_out_perplexity_{state}": _rounded(math.exp(held_out_text(base.model, trained.data)))}
+    model, settings = trained.base.model, trained.settings
+    figures = {f"held_out_perplexity_{state}": _rounded(math.exp(held_out_text(model, trained.data)))}
     if requests := held_out_requests(trained.pairs):
-        figures[f"held_out_requests_{state}"] = round(float(request_values(base, requests, settings.chat).mean()), 4)
-    system, text = grammar.system_prompt(trained.character), base.tokenizer.text
+        figures[f"held_out_requests_{state}"] = round(float(request_values(model, requests, settings.chat).mean()), 4)
+    system, text = grammar.system_prompt(trained.character), model.text
     conversations = [[text(system, "system"), text(question, "user")] for question in QUESTIONS]
-    replies = [grammar.split_plan(raw)[0] for raw in sample_replies(base, conversations, settings.chat, PREVIEW_SEED)]
+    replies = [grammar.split_plan(raw)[0] for raw in sample_replies(model, conversations, settings.chat, PREVIEW_SEED)]
     write_atomic(kept, json.dumps({"figures": figures, "replies": replies}, indent=1, ensure_ascii=False))
     return Texts(figures, replies)
 
@@ -173,7 +175,7 @@ def evaluate(trained: Trained, pictures: list[Image.Image]) -> dict[str, Any]:
     """The figures with the adapter off and on; sheets and replies of both go to the run folder. ``pictures`` are drawn
     with the adapter.
     """
-    with adapter_off(trained.base.model):
+    with adapter_off(trained.base.model.network):
         before, bare = measure_texts(trained, "off"), pictures_without(trained)
         figures = before.figures | measure_pictures(trained, "off")
     after = measure_texts(trained, "on")
@@ -199,7 +201,7 @@ def make_bundle(trained: Trained, metrics: dict[str, Any]) -> None:
         adapter=AdapterInfo(
             rank=settings.adapter.rank,
             alpha=settings.adapter.alpha,
-            first_layer=settings.adapter.first_layer(base.config.layers),
+            first_layer=settings.adapter.first_layer(base.model.shapes.layers),
         ),
         character=CharacterInfo.from_character(character),
         chat=ChatInfo(**settings.chat.model_dump()),

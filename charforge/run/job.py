@@ -13,8 +13,7 @@ from typing import Any, Literal
 
 from charforge import grammar
 from charforge.adapter.lora import add_adapter, lora_config
-from charforge.bases.base import load_base
-from charforge.bases.prepare import park_encoders, sized
+from charforge.bases.base import load_base, use_picture_sizes
 from charforge.bases.where import find_base
 from charforge.character import Character, read_character
 from charforge.character.outputs import check_run_folder
@@ -107,17 +106,18 @@ def train_character(
         pairs = run_pairs(run, character, settings, pairs_file)
         scenes = run_scenes(run, character, settings.seed)
         progress.begin(f"loading {settings.base}", settings.sft.steps)
-        loaded = sized(load_base(settings.base, settings.quantize, chosen_device(device)), settings.pictures)
+        loaded = load_base(settings.base, settings.quantize, chosen_device(device))
+        model = use_picture_sizes(loaded, settings.pictures).model
         progress.begin("encoding pictures", settings.sft.steps)
         pictures = prepared_pictures(loaded, character, run / "cache") | prepared_strangers(loaded, pairs)
         data = build_dataset(loaded, pairs, pictures, settings.sft)
-        first_layer = settings.adapter.first_layer(loaded.config.layers)
-        data = texts_read_once(loaded, data, first_layer)
-        config = lora_config(settings.adapter.rank, settings.adapter.alpha, first_layer=first_layer)
-        parameters = add_adapter(loaded.model, config, settings.seed)
+        first_layer = settings.adapter.first_layer(model.shapes.layers)
+        data = texts_read_once(model, data, first_layer)
+        config = lora_config(model.shapes, settings.adapter.rank, settings.adapter.alpha, first_layer=first_layer)
+        parameters = add_adapter(model.network, config, settings.seed)
         prompts = preview_prompts(character)
         if settings.memory.park_encoders:
-            park_encoders(loaded)
+            model.park_encoders()
         trained = Trained(run, bundle, character, settings, loaded, parameters, config, data, pairs, prompts)
 
         def finished(told: dict[str, Any]) -> dict[str, Any]:
@@ -128,9 +128,9 @@ def train_character(
             return measured
 
         hooks = progress.hooks(lambda step: progress.preview(loaded, prompts, step))
-        memory = Memory(loaded.model, settings.memory, progress.note, run / "memory.json")
+        memory = Memory(model, settings.memory, progress.note, run / "memory.json")
         checkpoints = run / "checkpoints"
-        best = train_sft(loaded.model, parameters, data, settings.sft, settings.seed, checkpoints, hooks, memory, stop)
+        best = train_sft(model, parameters, data, settings.sft, settings.seed, checkpoints, hooks, memory, stop)
         load_best(parameters, checkpoints / "best.safetensors")
         first = {"stage": "sft", "best_step": best.step, "best_score": best.score}
         # a bundle of the second stage is not replaced by one of the first, whatever part of its finish is repeated

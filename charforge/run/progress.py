@@ -12,9 +12,10 @@ from types import TracebackType
 from typing import Self
 
 from charforge.bases.base import Base
-from charforge.bases.prepare import contact_sheet, draw_prompts
+from charforge.bases.drawing import draw_prompts
 from charforge.files import write_atomic_with
 from charforge.machine import peak_memory_gib
+from charforge.pixels import contact_sheet
 from charforge.progress import Display, display
 from charforge.train.grpo import GrpoHooks, IterationLog
 from charforge.train.held_out_scenes import HeldOutScenes
@@ -91,7 +92,7 @@ class Progress:
 
     def preview(self, base: Base, prompts: list[str], step: int, stage: str = "") -> None:
         """One sheet of the fixed prompts with fixed seeds."""
-        pictures = draw_prompts(base, prompts, [PREVIEW_SEED + index for index in range(len(prompts))])
+        pictures = draw_prompts(base.model, prompts, [PREVIEW_SEED + index for index in range(len(prompts))])
         sheet = contact_sheet(pictures, len(pictures), pictures[0].width)
         write_atomic_with(self.run / "previews" / f"{stage}{step:05d}.png", lambda path: sheet.save(path, "PNG"))
 

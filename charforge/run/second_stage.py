@@ -44,12 +44,12 @@ def second_stage(
 ) -> dict[str, Any]:  # fmt: skip
     """Train, or go on training; returns what the run tells of it. Raises MachineError when a judge is missing."""
     progress.begin("loading the judges", settings.grpo.iterations)
-    judges = load_judges(base, settings.reward, references)
+    judges = load_judges(base.model, settings.reward, references)
     progress.begin("measuring held-out scenes", settings.grpo.iterations)
     folder = run / "checkpoints" / "grpo"
     hooks = progress.grpo_hooks(lambda iteration: progress.preview(base, prompts, iteration, "grpo-"))
     memory = memory_of_second_stage(base.model, settings, progress.note, run / "memory.json")
-    result = train_grpo(base, parameters, data, scenes, judges, settings, folder, hooks, memory, stop)
+    result = train_grpo(base.model, parameters, data, scenes, judges, settings, folder, hooks, memory, stop)
     # the iteration that did best on held-out scenes, or the first stage where none did better
     load_best(parameters, run / "checkpoints" / "best.safetensors")
     load_best(parameters, folder / "best.safetensors")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from charforge.errors import InputError
+from charforge.families.protocol import Role
 
 
 class _Strict(BaseModel):
@@ -138,9 +140,82 @@ class BagelConfig(_Strict):
         """Values in one latent token."""
         return self.latent_patch_size**2 * self.autoencoder.latent_channels
 
+    @property
+    def drawing_grid(self) -> tuple[int, int]:
+        """Rows and columns of latent tokens of a drawing."""
+        return self.sampling.height // self.latent_stride, self.sampling.width // self.latent_stride
+
     def has_generation(self, layer: int) -> bool:
         """Whether decoder layer ``layer`` carries a generation expert."""
         return self.generation_layers is None or layer in self.generation_layers
+
+    # what charforge/families/protocol.py asks of shapes
+
+    @property
+    def drawing_size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.sampling.width, self.sampling.height
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """nf4 packs blocks of 64 (families/bagel/quantize.py)."""
+        fits = all(width % 64 == 0 for width in self.decoder_inputs)
+        return ("bf16", "int8", "nf4") if fits else ("bf16", "int8")
+
+    def with_picture_sizes(
+        self, longest: int | None, shortest: int | None, side: int | None, steps: int | None
+    ) -> Self:
+        """Raises InputError for a side that it cannot draw."""
+        stride, sampling = self.latent_stride, self.sampling
+        if side is not None and (side % stride or side // stride > self.max_latent_size):
+            raise InputError(
+                f"pictures.draw_side = {side}: this base draws multiples of {stride} up to "
+                f"{stride * self.max_latent_size}"
+            )
+        drawing = {"height": side or sampling.height, "width": side or sampling.width, "steps": steps or sampling.steps}
+        sizes = {"image_max_size": longest or self.image_max_size, "image_min_size": shortest or self.image_min_size}
+        return self.model_copy(update=sizes | {"sampling": sampling.model_copy(update=drawing)})
+
+    def adapter_pattern(self, first_layer: int = 0, roles: Sequence[Role] = ("text", "picture")) -> str:
+        """All seven linears of an expert in each of its layers."""
+        linears = r"(self_attn\.(q|k|v|o)_proj{0}|mlp{0}\.(gate|up|down)_proj)"
+        # layer numbers that are at least first_layer, as a look-ahead: peft takes one pattern
+        below = "|".join(str(layer) for layer in range(first_layer))
+        layers = rf"(?!(?:{below})\.)\d+" if first_layer else r"\d+"
+        experts = {"text": rf"{layers}\.{linears.format('')}", "picture": rf"\d+\.{linears.format('_moe_gen')}"}
+        return r"language_model\.model\.layers\.(" + "|".join(experts[role] for role in roles) + ")"
+
+    def adapter_linears(self, first_layer: int = 0) -> dict[str, tuple[int, int]]:
+        """(inputs, outputs) by name."""
+        found: dict[str, tuple[int, int]] = {}
+        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        for layer in range(self.layers):
+            experts = [("", self.understanding)] if layer >= first_layer else []
+            if self.has_generation(layer):
+                experts.append(("_moe_gen", self.generation))
+            for suffix, expert in experts:
+                wide, inner = expert.hidden_size, expert.intermediate_size
+                linears = {
+                    f"self_attn.q_proj{suffix}": (wide, queries),
+                    f"self_attn.k_proj{suffix}": (wide, keys),
+                    f"self_attn.v_proj{suffix}": (wide, keys),
+                    f"self_attn.o_proj{suffix}": (queries, wide),
+                    f"mlp{suffix}.gate_proj": (wide, inner),
+                    f"mlp{suffix}.up_proj": (wide, inner),
+                    f"mlp{suffix}.down_proj": (inner, wide),
+                }
+                found |= {f"language_model.model.layers.{layer}.{name}": sizes for name, sizes in linears.items()}
+        return found
+
+    def role_of(self, name: str) -> Role:
+        """The generation expert draws."""
+        return "picture" if "_moe_gen" in name else "text"
+
+    @property
+    def drawing_tokens(self) -> int:
+        """Latents of one drawing."""
+        rows, columns = self.drawing_grid
+        return rows * columns
 
 
 # Qwen2.5 ids of the markers in the published checkpoint (bagel.md section 4).

@@ -34,6 +34,21 @@ class Context:
     def rows(self) -> int:
         return len(self.positions)
 
+    @property
+    def tokens(self) -> int:
+        """Of the longest row, padding included."""
+        return self.valid.shape[1]
+
+    def select(self, rows: Sequence[int]) -> Context:
+        """Its rows picked, repeated or reordered."""
+        index = torch.tensor(rows)
+        cache = self.cache
+        if cache is not None:
+            device_index = index.to(cache[0][0].device)
+            cache = [(k[device_index], v[device_index]) for k, v in cache]
+        positions = tuple(self.positions[row] for row in rows)
+        return Context(cache, self.valid[index], self.understanding_valid[index], positions)
+
 
 def empty_context(rows: int = 1) -> Context:
     """A conversation that has not begun."""
@@ -126,24 +141,24 @@ def extend_context(model: BagelModel, context: Context, splits: Sequence[Split])
 
 
 @dataclass(frozen=True)
-class Canvas:
+class NoisedBlock:
     """A prepared denoising block: the same layout is used at every step, only values and time change."""
 
     batch: Pack
     context: Context
 
 
-def prepare_canvas(model: BagelModel, context: Context, position_ids: Tensor) -> Canvas:
+def prepare_block(model: BagelModel, context: Context, position_ids: Tensor) -> NoisedBlock:
     """Lay out one noised picture (latent positions (n,)) per row after ``context``."""
     blank = torch.zeros(position_ids.shape[0], model.config.latent_token_size)
     splits = [LatentSplit(blank, position_ids, 1.0)] * context.rows
-    return Canvas(_block(model.config, context, splits).to(model.device), context)
+    return NoisedBlock(_block(model.config, context, splits).to(model.device), context)
 
 
-def velocity(model: BagelModel, canvas: Canvas, latents: Tensor, timesteps: Tensor) -> Tensor:
+def velocity(model: BagelModel, block: NoisedBlock, latents: Tensor, timesteps: Tensor) -> Tensor:
     """Predicted velocity (rows, n, values) of ``latents`` (rows, n, values) at ``timesteps`` (rows,)."""
     rows, n, values = latents.shape
-    batch = with_noise(canvas.batch, latents.reshape(rows * n, values), timesteps.repeat_interleave(n))
+    batch = with_noise(block.batch, latents.reshape(rows * n, values), timesteps.repeat_interleave(n))
     # nothing in the block is supervised text; drop the output head
     batch = replace(batch, loss_rows=batch.loss_rows[:0])
-    return model(batch, canvas.context.cache).velocity.view(rows, n, values)
+    return model(batch, block.context.cache).velocity.view(rows, n, values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from charforge.families.bagel.context import Context
 from charforge.families.bagel.decoder import KeyValue
 from charforge.families.bagel.model import BagelModel
 from charforge.families.bagel.packing import FORBIDDEN
+from charforge.families.replies import rows_of
 
 SLOTS = 64
 """Attention reads the cache in pieces of so many entries: its shape changes at every 64th token and at no other."""
@@ -144,13 +145,3 @@ def generate_text(
     """What :func:`stream_text` yields, in whole: the ids of each row, and the logits of every step."""
     steps = list(stream_text(model, context, choose, max_tokens, prefix, stop))
     return rows_of(steps, context.rows), [step.logits for step in steps]
-
-
-def rows_of(steps: Iterable[Step], rows: int) -> list[list[int]]:
-    """The token ids of each row up to, not including, its end."""
-    said: list[list[int]] = [[] for _ in range(rows)]
-    for step in steps:
-        for row, token in zip(said, step.tokens, strict=True):
-            if token is not None:
-                row.append(token)
-    return said

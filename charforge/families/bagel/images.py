@@ -1,9 +1,7 @@
-"""Pixels in and out: the resize rule, tensors in [-1, 1], latent tokens (bagel.md sections 3 and 6)."""
+"""Pixels in and out: the resize rule, patches, latent tokens (bagel.md sections 3 and 6)."""
 
 from __future__ import annotations
 
-import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -11,6 +9,7 @@ from charforge.families.bagel.config import BagelConfig
 from charforge.families.bagel.layers import grid_position_ids
 from charforge.families.bagel.splits import LatentSplit, LookSplit
 from charforge.families.bagel.vision import patchify
+from charforge.pixels import to_pixels, to_rgb
 
 MAX_PIXELS = 14 * 14 * 9 * 1024
 
@@ -36,30 +35,6 @@ def resized(
         width, height = new
         new = scaled(max_size / max(new))
     return new
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """RGB with transparency pasted on white."""
-    if image.mode == "RGBA" or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGB", image.size, (255, 255, 255))
-        white.paste(image, mask=image.split()[3])
-        return white
-    return image.convert("RGB")
-
-
-def to_pixels(image: Image.Image, size: tuple[int, int]) -> Tensor:
-    """(3, H, W) in [-1, 1] after bicubic resizing to ``size`` = (width, height)."""
-    if image.size != size:
-        image = image.resize(size, Image.Resampling.BICUBIC)
-    array = torch.from_numpy(np.asarray(image, dtype=np.float32).copy()) / 255
-    return ((array - 0.5) / 0.5).permute(2, 0, 1)
-
-
-def to_image(pixels: Tensor) -> Image.Image:
-    """(3, H, W) in [-1, 1] -> picture; values are truncated to bytes as in the published code."""
-    array = ((pixels.float() * 0.5 + 0.5).clamp(0, 1) * 255).permute(1, 2, 0)
-    return Image.fromarray(array.to(torch.uint8).cpu().numpy())
 
 
 def patchify_latent(latent: Tensor, patch: int) -> Tensor:

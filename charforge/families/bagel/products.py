@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charforge.adapter.low_rank import Addition, addition_of
+from charforge.low_rank import Addition, addition_of
 
 LEAST_ROWS = 4
 """oneDNN's kernels for one and two rows read the same weights more slowly than the one for four: products with a

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor
+
+from charforge.sample import Sample, Target
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class TextSplit:
         """Tokens, markers included."""
         return len(self.ids) + 2
 
+    @property
+    def supervised(self) -> int:
+        """How many positions have a label: n + 1 for n tokens, the end is one too."""
+        return len(self.ids) + 1 if self.loss else 0
+
 
 @dataclass(frozen=True)
 class LookSplit:
@@ -55,6 +61,11 @@ class LookSplit:
         """Tokens, markers included."""
         return self.position_ids.shape[0] + 2
 
+    @property
+    def supervised(self) -> int:
+        """No text."""
+        return 0
+
 
 @dataclass(frozen=True)
 class LatentSplit:
@@ -70,6 +81,11 @@ class LatentSplit:
         return self.position_ids.shape[0] + 2
 
     @property
+    def supervised(self) -> int:
+        """No text."""
+        return 0
+
+    @property
     def noised(self) -> bool:
         return self.timestep > 0
 
@@ -78,6 +94,12 @@ Split = TextSplit | LookSplit | LatentSplit
 Mode = Literal["causal", "full", "noise"]
 
 
-def supervised_tokens(sample: Sequence[object]) -> int:
-    """How many positions of a sample's texts have a label: n + 1 for n tokens, the end is one too."""
-    return sum(len(part.ids) + 1 for part in sample if isinstance(part, TextSplit) and part.loss)
+def splits_of(sample: Sample) -> list[Split]:
+    """The parts of a sample that stand before the picture it teaches to draw. Raises TypeError for another family's."""
+    splits: list[Split] = []
+    for part in sample:
+        if isinstance(part, TextSplit | LookSplit | LatentSplit):
+            splits.append(part)
+        elif not isinstance(part, Target):
+            raise TypeError(f"{type(part).__name__} is no part of a BAGEL sample")
+    return splits

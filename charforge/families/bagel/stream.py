@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from charforge.errors import InputError
-from charforge.families.bagel.headers import StoredTensor, read_header
 from charforge.families.bagel.model import BagelModel
 from charforge.families.bagel.quantize import decoder_linears, mark_quantised, quantised_linear
+from charforge.tensor_headers import StoredTensor, read_header
 
 # a matrix stored in int8 is accompanied by the fp32 scale of each of its rows
 SCALE = ".row_scale"
