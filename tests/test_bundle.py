@@ -16,7 +16,7 @@ import pytest
 from bundle_parts import RANK, A, B, adapter_bytes, manifest, png, safetensors
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny import CONFIG, tiny_model
+from tiny import CONFIG, tiny_network
 from tiny_base import tiny_base
 from typer.testing import CliRunner
 
@@ -274,7 +274,7 @@ def for_mini(tensors: dict[str, np.ndarray]) -> Callable[[dict[str, bytes]], Non
 
 @pytest.mark.parametrize("first_layer", [0, 2])
 def test_the_set_of_tensors_is_that_of_the_model(first_layer: int) -> None:
-    model = tiny_model()
+    model = tiny_network()
     add_adapter(model, lora_config(RANK, 4, first_layer=first_layer), seed=0)
     made = {name: tuple(tensor.shape) for name, tensor in adapter_state(model).items()}
     assert adapter_shapes(CONFIG, RANK, first_layer) == made

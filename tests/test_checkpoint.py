@@ -12,8 +12,8 @@ from layout import CONFIG, MARKERS, VOCABULARY, WORDS, random_state, real_config
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from charforge.adapter.lora import add_adapter, lora_config, rounded_to_bf16, save_adapter
 from charforge.adapter.load import load_adapter
+from charforge.adapter.lora import add_adapter, lora_config, rounded_to_bf16, save_adapter
 from charforge.bases.base import load_base
 from charforge.bases.verify import check_folder
 from charforge.errors import InputError

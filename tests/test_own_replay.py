@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from charforge.bases.prepare import decode_target, draw_prompts, draw_target
 from tiny_base import tiny_base
 
 from charforge.adapter.lora import add_adapter, lora_config
-from charforge.bases.prepare import decode_target, draw_prompts, draw_target
 from charforge.families.bagel.images import to_image
 from charforge.replay import own as own_replay
 from charforge.replay.own import prompts, replay_pictures, replay_texts

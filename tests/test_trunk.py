@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from charforge.adapter.lora import add_adapter, lora_config, save_adapter
 from charforge.adapter.load import first_layer_of, load_adapter
+from charforge.adapter.lora import add_adapter, lora_config, save_adapter
 from charforge.families.bagel.cross_entropy import linear_cross_entropy
 from charforge.families.bagel.model import BagelModel
 from charforge.families.bagel.splits import LookSplit, TextSplit
 from charforge.sample import Sample
 from charforge.train.losses import text_loss
 from charforge.train.trunk import samples_with_trunks
-from tests.tiny import tiny_model
+from tests.tiny import tiny_network
 
 FIRST = 2
 
@@ -42,13 +42,13 @@ def _texts(model: BagelModel) -> list[Sample]:
 
 
 def test_only_layers_from_the_first_on_carry_an_adapter_in_the_understanding_expert() -> None:
-    names = _adapted(tiny_model())
+    names = _adapted(tiny_network())
     assert first_layer_of(names) == FIRST
     assert any(".layers.1." in name for name in names if "_moe_gen" in name)
 
 
 def test_a_text_that_goes_on_from_its_trunk_has_the_same_loss_and_gradient() -> None:
-    model = tiny_model()
+    model = tiny_network()
     parameters = _adapted(model)
     texts = _texts(model)
     whole, count = text_loss(model, texts)
@@ -71,7 +71,7 @@ def test_a_text_that_goes_on_from_its_trunk_has_the_same_loss_and_gradient() -> 
 
 
 def test_samples_with_and_without_a_trunk_are_read_from_the_beginning_together() -> None:
-    model = tiny_model()
+    model = tiny_network()
     _adapted(model)
     texts = _texts(model)
     mixed = [*samples_with_trunks(model, texts[:2], FIRST), *texts[2:]]
@@ -79,10 +79,10 @@ def test_samples_with_and_without_a_trunk_are_read_from_the_beginning_together()
 
 
 def test_an_adapter_of_the_upper_layers_is_saved_and_loaded(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    model = tiny_model()
+    model = tiny_network()
     _adapted(model)
     save_adapter(model, lora_config(4, 8, first_layer=FIRST), tmp_path, "tiny")
-    other = tiny_model()
+    other = tiny_network()
     load_adapter(other, tmp_path, torch.float32)
     texts = _texts(model)
     torch.testing.assert_close(text_loss(other, texts)[0], text_loss(model, texts)[0])
