@@ -70,7 +70,7 @@ def test_a_registered_copy_is_listed_and_loaded_by_its_name(checkpoint: Path):
     assert added["bytes"] > (checkpoint / "ema.safetensors").stat().st_size  # type: ignore[index]
     by_name, by_path = load_base("my-finetune"), load_base(str(checkpoint))
     assert by_name.content_hash == by_path.content_hash
-    assert torch.equal(answers(by_name.model), answers(by_path.model.network))
+    assert torch.equal(answers(by_name.model.network), answers(by_path.model.network))
 
 
 def test_nothing_is_copied_by_registering(checkpoint: Path):
