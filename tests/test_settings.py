@@ -163,3 +163,20 @@ def test_the_command_prints_one_setting_a_section_or_all_and_json():
     assert found["grpo.micro_batch"]["file"].endswith("bagel-80gb.toml") and found["grpo.noise"]["file"] is None
     wrong = charforge("settings", "sft.stepz")
     assert wrong.returncode == 1 and "did you mean sft.steps" in wrong.stderr
+
+
+# settings that do not go together
+
+
+@pytest.mark.parametrize(
+    ("assignments", "words"),
+    [
+        (["grpo.prompts=1"], r"setting grpo: updates \(2\) must not be more than prompts \(1\): every update learns"),
+        (["grpo.updates=5"], r"updates \(5\) must not be more than prompts \(4\)"),
+        (["grpo.window=6"], r"setting grpo: window_last_start \+ window must be less than steps \(10\)"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_one_sentence(assignments: list[str], words: str):
+    with pytest.raises(InputError, match=words):
+        read_settings(preset_path("mini"), None, assignments)
+    assert read_settings(preset_path("mini"), None, ["grpo.prompts=1", "grpo.updates=1"]).grpo.updates == 1

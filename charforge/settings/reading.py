@@ -67,7 +67,9 @@ def checked(model: type[Checked], data: dict[str, Any], remedy: str) -> Checked:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"setting {key}: {first['msg'].lower()}. {remedy}") from error
+        # the sentence of a check of our own comes as it was written, behind these words
+        problem = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"setting {key}: {problem[:1].lower()}{problem[1:]}. {remedy}") from error
 
 
 def settings_toml(settings: Settings) -> str:

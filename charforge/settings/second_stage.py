@@ -138,6 +138,15 @@ class GrpoSettings(Section):
             raise ValueError(f"window_last_start + window must be less than steps ({self.steps})")
         return self
 
+    @model_validator(mode="after")
+    def _every_update_has_a_scene(self) -> Self:
+        if self.updates > self.prompts:
+            raise ValueError(
+                f"updates ({self.updates}) must not be more than prompts ({self.prompts}): every update learns "
+                "from its share of the scenes"
+            )
+        return self
+
 
 class RewardSettings(Section):
     """What a drawn picture is paid for: the weighted sum of these parts, each in units of its own spread."""
