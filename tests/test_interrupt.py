@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_data, tiny_network, tiny_settings
+from tiny import tiny_data, tiny_model, tiny_settings
 
 from charforge.adapter.lora import adapter_state, add_adapter, lora_config
 from charforge.errors import Interrupted
@@ -62,7 +62,7 @@ import sys, time
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 import torch
-from tiny import tiny_data, tiny_network, tiny_settings
+from tiny import tiny_data, tiny_model, tiny_settings
 from charforge.adapter.lora import add_adapter, lora_config
 from charforge.errors import Interrupted
 from charforge.train import interrupt, sft
@@ -82,8 +82,8 @@ def slow_step(*arguments):
     return whole(*arguments)
 
 sft.train_step = slow_step
-model = tiny_network()
-parameters = add_adapter(model, lora_config(rank=4, alpha=8), seed=0)
+model = tiny_model()
+parameters = add_adapter(model.network, lora_config(model.shapes, rank=4, alpha=8), seed=0)
 hooks = sft.Hooks(lambda log: None, lambda result, best: None, lambda step: None)
 settings = tiny_settings(checkpoint_every=100)
 try:
@@ -112,11 +112,11 @@ def interrupted_in_step_4(folder: Path, patience: float, seconds: float, signals
 
 def finished(folder: Path) -> tuple[dict[str, torch.Tensor], list[int]]:
     """The adapter of the run in ``folder``, carried on to its end, and the steps that this took."""
-    model = tiny_network()
-    parameters, steps = add_adapter(model, lora_config(rank=4, alpha=8), seed=0), []
+    model = tiny_model()
+    parameters, steps = add_adapter(model.network, lora_config(model.shapes, rank=4, alpha=8), seed=0), []
     hooks = Hooks(lambda log: steps.append(log.step), lambda result, best: None, lambda step: None)
     train_sft(model, parameters, tiny_data(), tiny_settings(checkpoint_every=100), 7, folder, hooks)
-    return adapter_state(model), steps
+    return adapter_state(model.network), steps
 
 
 @pytest.mark.parametrize(
