@@ -28,8 +28,8 @@ CHATS = ("chats", "chat", "logs")
 """Folders whose files, and those of folders inside them, are logs."""
 LOG_SUFFIXES = (".jsonl", ".json", ".txt", ".md", ".log")
 CARD_SUFFIXES = (".charx", ".zip", ".png", ".apng", ".webp", ".jpg", ".jpeg")
-_OWN = ("dialogues.jsonl", "dialogues.json", "dialogues.md", "dialogues.txt")
-_FACTS = ("facts.md", "facts.txt")
+DIALOGUES = ("dialogues.jsonl", "dialogues.json", "dialogues.md", "dialogues.txt")
+FACTS = ("facts.md", "facts.txt")
 _NO_CONTENT = re.compile(r"^(?:license|licence|copying|notice|read[-_ ]?me|changelog|charforge\.toml)\b", re.I)
 _REPEATS = re.compile(r"^\d+_\S")
 _SPEAKS = re.compile(r"^\s*[*_\[\"]{0,3}([^:：\n]{1,60}?)[*_\]\"]{0,3}\s*[:：]", re.M)
@@ -59,8 +59,8 @@ def contents_of(folder: Path, notes: Notes) -> Contents:
     for path in listed:
         by_name.setdefault(path.name.lower(), []).append(path)
     found.character = next(iter(by_name.get("character.md", ())), None)
-    found.facts = [path for name in _FACTS for path in by_name.get(name, ())]
-    found.dialogues = [path for name in _OWN for path in by_name.get(name, ())]
+    found.facts = [path for name in FACTS for path in by_name.get(name, ())]
+    found.dialogues = [path for name in DIALOGUES for path in by_name.get(name, ())]
     known = {found.character, *found.facts, *found.dialogues}
     for path in listed:
         if path in known or _NO_CONTENT.match(path.name) or is_result(path):

@@ -113,7 +113,9 @@ class Pair(BaseModel):
         description='"train", or "held_out" for what is measured and never trained on. No training pair asks what a '
         "held-out pair asks."
     )
-    origin: str = Field(description='What it was made from and by which rule, for example "dialogues.jsonl:3".')
+    origin: str = Field(
+        description="What it was made from: a line of your files (dialogues.jsonl:3), a picture (picture 01) or a rule."
+    )
     writer: WriterName = Field(
         "template",
         description='Who worded it: "template" (rules), "self" (the base), "endpoint" (a model behind --url).',

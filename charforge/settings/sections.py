@@ -120,7 +120,7 @@ class Settings(Section):
     quantize: str | None = Field(
         None,
         description='Holds the frozen base in "int8" (half of bf16) or "nf4" (a quarter) to fit a smaller card; '
-        "heads, embedders and encoders stay as they are. Nothing: bf16, or fp32 where the processor has no bf16.",
+        "heads, embedders and encoders stay as they are. Left out: bf16, or fp32 where the processor has no bf16.",
     )
     seed: int = Field(
         0,
