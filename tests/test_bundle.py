@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundle_parts import RANK, A, B, adapter_bytes, manifest, png, safetensors
+from card_files import card_charx, card_json, card_png
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny import CONFIG, tiny_network
@@ -33,7 +34,6 @@ from charforge.bundle.manifest import (
     MANIFEST,
 )
 from charforge.character import Dialogue, Turn
-from charforge.character.cards import card_charx, card_json, card_png
 from charforge.chat.session import open_character
 from charforge.cli.main import app
 from charforge.errors import InputError
