@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 from card_files import as_v2, card_charx, card_json, card_png
-from folders import make_folder
+from folders import check_character, make_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from charforge.bundle.write import character_card
-from charforge.character import Dialogue, check_character, read_character
+from charforge.character import Dialogue, read_character
 from charforge.character.cards import (
     Card,
     convert,
