@@ -65,8 +65,3 @@ def adapter_off(model: nn.Module) -> Iterator[None]:
     finally:
         for layer in layers:
             layer._disable_adapters = False  # type: ignore[assignment]
-
-
-def adapter_acts(model: nn.Module) -> bool:
-    """Whether the model differs from the bare base: it has an adapter, and that is on."""
-    return any(not layer._disable_adapters for layer in adapted_layers(model))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from charforge.character.cards.card import looks_like_card
 from charforge.character.cards.containers import carries_card
@@ -37,7 +36,7 @@ _SPEAKS = re.compile(r"^\s*[*_\[\"]{0,3}([^:：\n]{1,60}?)[*_\]\"]{0,3}\s*[:：]
 
 @dataclass
 class Contents:
-    """Paths by what they are read as; ``texts`` and ``values`` hold what was already read on the way."""
+    """Paths by what they are read as; ``texts`` holds what was already read on the way."""
 
     character: Path | None = None
     facts: list[Path] = field(default_factory=list)
@@ -46,7 +45,6 @@ class Contents:
     dialogues: list[Path] = field(default_factory=list)
     logs: list[Path] = field(default_factory=list)
     texts: dict[Path, str] = field(default_factory=dict)
-    values: dict[Path, Any] = field(default_factory=dict)
     unread: list[tuple[Path, str, str]] = field(default_factory=list)
     """(path, why it is not read, what to do)."""
 
@@ -157,7 +155,6 @@ def _sort_json(folder: Path, path: Path, found: Contents, notes: Notes) -> None:
         else:
             found.unread.append((path, "is not JSON", "export it again, or remove it"))
         return
-    found.values[path] = value
     if looks_like_card(value):
         found.cards.append(path)
     elif format_of(document(text, path.name).values) is not None:

@@ -233,13 +233,11 @@ def plain(line: str) -> str:
     return re.sub(r"(\*\*|__|(?<!\w)[*_](?=\S)|(?<=\S)[*_](?!\w)|`)", "", line).strip()
 
 
-def parse_facts(text: str) -> list[str]:
-    """One fact a bullet (continued on indented lines); without any bullet, one fact a line."""
-    return facts_and_rest(text)[0]
-
-
 def facts_and_rest(text: str) -> tuple[list[str], list[tuple[int, str, str]]]:
-    """The facts of a list, each once, and what of it is no fact: (line, text, reason)."""
+    """The facts of a list, each once, and what of it is no fact: (line, text, reason).
+
+    One fact a bullet, continued on indented lines; without any bullet, one fact a line.
+    """
     rest: list[tuple[int, str, str]] = []
     lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip() and not _HEADING.match(line)]
     has_bullets = any(_BULLET.match(line) for _, line in lines)
