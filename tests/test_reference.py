@@ -72,6 +72,19 @@ def test_the_examples_of_a_command_can_be_run_as_they_stand(words: tuple[str, ..
         command.make_context(example, arguments[len(words) :])
 
 
+@pytest.mark.parametrize("group", ["charforge", "charforge base"])
+def test_the_examples_of_a_group_are_of_its_commands(group: str):
+    found: Any = typer.main.get_command(app)
+    for word in group.split()[1:]:
+        found = found.commands[word]
+    examples = [line.strip() for line in found.help.partition("Examples:")[2].splitlines() if line.strip()]
+    assert 1 <= len(examples) <= 3
+    for example in examples:
+        words = shlex.split(example)[1:]
+        own = next(path for path in COMMANDS if tuple(words[: len(path)]) == path)
+        COMMANDS[own].make_context(example, words[len(own) :])
+
+
 def test_an_example_that_cannot_be_run_would_be_found():
     with pytest.raises(Exception, match="No such option"):
         COMMANDS[("train",)].make_context("train", ["examples/wren", "--nonsense"])
