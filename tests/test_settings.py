@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -12,12 +13,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from charforge import resources
 from charforge.errors import InputError
 from charforge.resources import preset_names, preset_path
 from charforge.settings import Settings, deciding, read_settings, settings_toml
 from charforge.settings.described import find_settings, preset_values, sections, settings_rows
 from charforge.settings.presets import dotted, merged, read_layers
 
+ROOT = Path(__file__).parent.parent
 CARDS = ("bagel-16gb", "bagel-24gb", "bagel-48gb", "bagel-80gb")
 
 
@@ -71,8 +74,20 @@ def test_what_cannot_be_extended_is_named(tmp_path: Path, text: str, words: str)
 
 def test_a_character_folder_extends_nothing(tmp_path: Path):
     (tmp_path / "charforge.toml").write_text('extends = "paper"\n')
-    with pytest.raises(InputError, match="setting extends"):
+    with pytest.raises(InputError, match=r"charforge\.toml: only a preset extends another"):
         read_settings(preset_path("mini"), tmp_path / "charforge.toml", [])
+
+
+def test_presets_are_found_and_extend_each_other_where_an_installation_keeps_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    built = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
+    inside = tmp_path / built["force-include"]["presets"]
+    shutil.copytree(ROOT / "presets", inside)
+    here = read_settings(preset_path("bagel-16gb"), None, [])
+    monkeypatch.setattr(resources, "PACKAGE", tmp_path / "charforge")
+    assert {layer.file.parent for layer in read_layers(preset_path("bagel-16gb"))} == {inside}
+    assert read_settings(preset_path("bagel-16gb"), None, []) == here
 
 
 def test_folder_then_assignments_then_options_win(tmp_path: Path):
@@ -95,7 +110,7 @@ def test_any_path_survives_the_resolved_copy(base: str):
 
 def test_a_misspelt_key_in_the_folder_is_an_error(tmp_path: Path):
     (tmp_path / "charforge.toml").write_text("[sft]\nlerning_rate = 1\n")
-    with pytest.raises(InputError, match=r"sft\.lerning_rate.*charforge settings"):
+    with pytest.raises(InputError, match=r"there is no setting sft\.lerning_rate\. .charforge settings. lists"):
         read_settings(preset_path("mini"), tmp_path / "charforge.toml", [])
 
 

@@ -44,7 +44,8 @@ _PICTURES = """Put about 10 pictures of the character here (4 at least): png, jp
 They should differ: other places, poses, clothes, expressions. What is the same in all of them is learned with the name.
 Beside 01.png write 01.txt with what varies in it, e.g.: smiling, wearing a blue coat, in a harbour
 """
-_SETTINGS = """# Overrides of the preset for this character. Remove a # to change a value. `charforge settings` says what there is.
+_SETTINGS = """# Overrides of the preset for this character. Remove a # to change a value.
+# `charforge settings` says what can be set.
 # [adapter]
 # rank = 16
 # [sft]

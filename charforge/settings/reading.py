@@ -11,7 +11,7 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from charforge.errors import InputError
-from charforge.settings.presets import merge, merged, read_layers, read_toml
+from charforge.settings.presets import EXTENDS, merge, merged, read_layers, read_toml
 from charforge.settings.section import NEUTRAL
 from charforge.settings.sections import Settings
 
@@ -35,6 +35,11 @@ def given_settings(folder_overrides: Path | None, assignments: list[str], **expl
     data: dict[str, Any] = {}
     if folder_overrides is not None and os.path.lexists(folder_overrides):
         merge(data, read_toml(folder_overrides))
+        if EXTENDS in data:
+            raise InputError(
+                f"{folder_overrides}: only a preset extends another. Leave the line out, and name the preset when you "
+                "train: --preset NAME, or the path of a .toml file of your own"
+            )
     merge(data, read_assignments(assignments))
     merge(data, {key: value for key, value in explicit.items() if value is not None})
     return data
@@ -67,6 +72,8 @@ def checked(model: type[Checked], data: dict[str, Any], remedy: str) -> Checked:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise InputError(f"there is no setting {key}. {remedy}") from error
         # the sentence of a check of our own comes as it was written, behind these words
         problem = first["msg"].removeprefix("Value error, ")
         raise InputError(f"setting {key}: {problem[:1].lower()}{problem[1:]}. {remedy}") from error
