@@ -56,7 +56,7 @@ class SftSettings(Section):
         1, ge=0, description="Questions about facts in each step after the study steps, so that they are not forgotten."
     )
     looks: int = Field(
-        1, ge=0, description="Questions about pictures in each step after the study steps, yes and no in equal number."
+        1, ge=0, description="Questions about pictures in each step after the study steps: who, where, what, yes or no."
     )
     pictures: int = Field(
         4, ge=0,
@@ -134,7 +134,7 @@ class SftSettings(Section):
     preview_every: Neutral[int] = Field(
         100,
         ge=1,
-        description="Steps between two preview pictures in the run folder. Each takes as long as one picture.",
+        description="Steps between two previews in the run folder: four fixed scenes, drawn on the way.",
     )
     checkpoint_every: Neutral[int] = Field(
         25, ge=1, description="Steps between two checkpoints: at most so many are computed again after a kill."

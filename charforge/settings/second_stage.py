@@ -53,8 +53,8 @@ class GrpoSettings(Section):
     )  # fmt: skip
     noise_level: float = Field(
         0.8, gt=0,
-        description="Strength of the noise in a stochastic step: for cps the share of the noise that is drawn anew "
-        "(at most 1), for sde the factor of the published formula. More makes siblings differ more.",
+        description="Strength of the noise in a stochastic step. For cps from 0 (none of it is drawn anew) to 1 (all "
+        "of it is), for sde the factor of the published formula. More makes siblings differ more.",
     )  # fmt: skip
     window: int = Field(
         2, ge=1,
@@ -115,7 +115,9 @@ class GrpoSettings(Section):
         "reward asks saw less of the scene.",
     )  # fmt: skip
     preview_every: Neutral[int] = Field(
-        10, ge=1, description="Iterations between two preview pictures in the run folder."
+        10,
+        ge=1,
+        description="Iterations between two previews in the run folder, of the same scenes as the first stage's.",
     )
     checkpoint_every: Neutral[int] = Field(
         5, ge=1, description="Iterations between two checkpoints: at most so many are computed again after a kill."

@@ -18,8 +18,8 @@ class AdapterSettings(Section):
 
     rank: int = Field(
         16, ge=1, le=512,
-        description="Size of the adapter: 16 makes 12 MB for mini. A lower one learns less of a face; a higher one "
-        "takes memory and bundle size in proportion.",
+        description="Size of the adapter. A lower one learns less of a face; a higher one takes memory, and makes the "
+        "bundle larger, in proportion.",
     )  # fmt: skip
     alpha: int = Field(
         32,
