@@ -27,7 +27,7 @@ from charforge.families.bagel.packing import pack
 from charforge.families.bagel.sampler import Guidance, draw, guided, timestep_schedule
 from charforge.families.bagel.splits import LatentSplit, TextSplit
 from charforge.flow import interpolate, logit_normal_timesteps, shift_timesteps, stratified_normal, target_velocity
-from charforge.low_rank import adapter_acts, adapter_off
+from charforge.low_rank import adapted_layers, adapter_off
 from charforge.recipe.answers import ALPHA, RANK, low_rank
 
 
@@ -94,6 +94,11 @@ def test_guidance_leads_away_from_the_bare_base_at_first():
         torch.testing.assert_close(drawn, guided(cond, text, None, settings), atol=1e-4, rtol=1e-3)
         assert (drawn - guided(cond, other, None, settings)).abs().max() > 1e-3, index
     assert [float(now) > 0.75 for now in timestep_schedule(4, settings.timestep_shift)[:3]] == [True, True, False]
+
+
+def adapter_acts(model: torch.nn.Module) -> bool:
+    """Whether the model differs from the bare base: it has an adapter, and that is on."""
+    return any(not layer._disable_adapters for layer in adapted_layers(model))
 
 
 def test_an_adapter_that_is_off_stays_off_after_a_block_inside():
