@@ -13,7 +13,7 @@ from charforge.expand import TALK, Pair
 from charforge.expand.pairs import Task
 from charforge.families.bagel.config import BagelConfig
 from charforge.families.bagel.images import resized
-from charforge.replay.looks import QUESTIONS
+from charforge.replay.picture_answers import QUESTIONS
 from charforge.settings import Settings
 
 TOKEN_CHARACTERS = 4.0

@@ -12,7 +12,7 @@ from tiny_base import tiny_base
 from charforge.adapter.lora import add_adapter, lora_config
 from charforge.families.bagel.images import to_image
 from charforge.replay import own as own_replay
-from charforge.replay.own import prompts, replay_pictures, replay_texts
+from charforge.replay.drawings import prompts, replay_pictures, replay_texts
 
 
 @pytest.fixture(autouse=True)

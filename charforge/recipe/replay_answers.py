@@ -12,7 +12,7 @@ from charforge.families.bagel.context import empty_context, extend_context
 from charforge.families.bagel.decode import generate_text
 from charforge.files import write_atomic
 from charforge.recipe.questions import QUESTIONS
-from charforge.replay.looks import answered_looks
+from charforge.replay.picture_answers import answered_looks
 
 
 def write_answers(to: Path) -> dict[str, int]:

@@ -16,9 +16,9 @@ from charforge.bases.where import MINI
 from charforge.families.bagel.splits import LookSplit
 from charforge.likelihood import token_log_likelihoods
 from charforge.replay import looks as own_looks
-from charforge.replay.looks import answered_looks, own_look, replay_looks
-from charforge.replay.own import prompts, replay_pictures, scenes
-from charforge.replay.pictures import own_captions
+from charforge.replay.picture_answers import answered_looks, own_look, replay_looks
+from charforge.replay.drawings import prompts, replay_pictures, scenes
+from charforge.replay.shipped_pictures import own_captions
 from charforge.train.sft import step_batch
 
 
