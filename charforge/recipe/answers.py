@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from charforge.bases.base import native_autocast
 from charforge.families.bagel.context import empty_context, extend_context
 from charforge.families.bagel.decode import generate_text
 from charforge.families.bagel.layers import grid_position_ids
@@ -33,6 +32,7 @@ from charforge.low_rank import adapter_off
 from charforge.recipe.asking import questions, rival, rival_questions
 from charforge.recipe.dataset import SIZE
 from charforge.recipe.drawing import draw
+from charforge.recipe.network import native_autocast
 from charforge.recipe.world import Look, random_look, random_scene
 
 RANK, ALPHA = 8, 16
@@ -103,7 +103,7 @@ def answers_loss(model: BagelModel, samples: list[list[Split]], prefix: int) -> 
     return F.cross_entropy(logits[keep], batch.labels[keep])
 
 
-def drift(model: BagelModel, texts: list[list[TextSplit]]) -> Tensor:
+def drift_loss(model: BagelModel, texts: list[list[TextSplit]]) -> Tensor:
     """KL divergence in nats per token of the model's predictions on ``texts`` from those of the bare model."""
     batch = pack(texts, model.config)
     with torch.no_grad(), adapter_off(model):
@@ -113,7 +113,7 @@ def drift(model: BagelModel, texts: list[list[TextSplit]]) -> Tensor:
 
 
 @torch.no_grad()
-def own_texts(
+def load_own_texts(
     model: BagelModel, tokenizer: Tokenizer, file: Path, seed: int, count: int = 256
 ) -> list[list[TextSplit]]:
     """Conversations that the bare model makes up: a user turn sampled from nothing, then its answer.
@@ -124,16 +124,16 @@ def own_texts(
         generator = torch.Generator().manual_seed(seed)
         lines: list[str] = []
         for _ in range(count // 32):
-            asked = _sampled(model, tokenizer, [], "user", 32, 40, generator)
+            asked = _sample_turns(model, tokenizer, [], "user", 32, 40, generator)
             questions = [tokenizer.text(text, "user") for text in asked]
-            answers = _sampled(model, tokenizer, questions, "assistant", 32, 64, generator)
+            answers = _sample_turns(model, tokenizer, questions, "assistant", 32, 64, generator)
             lines += [json.dumps(pair) for pair in zip(asked, answers, strict=True) if all(pair)]
         write_atomic(file, "\n".join(lines) + "\n")
     pairs = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
     return [[tokenizer.text(q, "user", loss=True), tokenizer.text(a, "assistant", loss=True)] for q, a in pairs]
 
 
-def _sampled(
+def _sample_turns(
     model: BagelModel, tokenizer: Tokenizer, before: list[TextSplit], role: str, rows: int, length: int,
     generator: torch.Generator,
 ) -> list[str]:  # fmt: skip
@@ -174,12 +174,12 @@ def answer_accuracy(model: BagelModel, tokenizer: Tokenizer, data: Pictures, cou
     return {f"vqa_{kind}": round(sum(hits) / len(hits), 4) for kind, hits in sorted(tally.items())}
 
 
-def averaged(checkpoint: Path) -> dict[str, Tensor]:
+def read_averages(checkpoint: Path) -> dict[str, Tensor]:
     """The exponential averages of a training checkpoint."""
     return {n.removeprefix("ema."): t for n, t in load_file(checkpoint).items() if n.startswith("ema.")}
 
 
-def low_rank(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def fold_strength(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The trained adapter as ``NAME.lora_A`` and ``NAME.lora_B``, its strength put into B."""
     pairs = {name.replace(".default.weight", ""): tensor for name, tensor in state.items() if ".lora_" in name}
     return {name: tensor * (ALPHA / RANK if name.endswith(".lora_B") else 1.0) for name, tensor in pairs.items()}

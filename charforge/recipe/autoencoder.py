@@ -19,10 +19,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from charforge.bases.base import native_autocast
 from charforge.families.bagel.autoencoder import Autoencoder
 from charforge.families.bagel.config import AutoencoderConfig, BagelConfig
 from charforge.files import write_atomic, write_atomic_with
+from charforge.recipe.network import native_autocast
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class AutoencoderRecipe:
     decoder_only: bool = False
 
 
-def sharpening(steps: int) -> AutoencoderRecipe:
+def sharpening_recipe(steps: int) -> AutoencoderRecipe:
     """The decoder alone, for fewer errors of a pixel: latents, and what was trained on them, stay valid."""
     return AutoencoderRecipe(
         steps=steps, photo_share=0.2, learning_rate=1e-3, latent_noise=0.03, edge_weight=0.1, decoder_only=True
@@ -201,7 +201,7 @@ def _resume(path: Path, parameters: dict, ema: dict, optimizer: torch.optim.Opti
         return int(opened.metadata()["step"])
 
 
-def trained(out: Path) -> Autoencoder:
+def load_trained(out: Path) -> Autoencoder:
     """The averaged weights of the run in ``out``, not yet standardised."""
     model = Autoencoder(_config())
     state = load_file(out / "checkpoint.safetensors")
@@ -230,7 +230,7 @@ def psnr(model: Autoencoder, pixels: Tensor) -> float:
 
 def finish(out: Path, pictures: np.ndarray, held_out: np.ndarray) -> dict[str, object]:
     """Measure, standardise and write ``autoencoder.safetensors`` (fp16), ``autoencoder.json`` and ``latents.npy``."""
-    model = trained(out)
+    model = load_trained(out)
     drawings = torch.from_numpy(held_out[:128]).permute(0, 3, 1, 2).float() / 255
     photos = photo_crops(load_photos(held_out=True), 64, pictures.shape[1], torch.Generator().manual_seed(7))
     latents = encode_all(model, pictures)

@@ -19,11 +19,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from charforge.bases.base import native_autocast
 from charforge.families.bagel.checkpoint import rounded_rows, unrounded
 from charforge.files import write_atomic_with
 from charforge.recipe.answers import Pictures
 from charforge.recipe.dataset import read_records
+from charforge.recipe.network import native_autocast
 from charforge.recipe.vision import word_values, words_of
 from charforge.recipe.world import Look
 
@@ -81,7 +81,7 @@ def targets_of(records: list[dict[str, Any]], values: dict[str, list[str]]) -> T
     )
 
 
-def _soft(pictures: Tensor, rng: random.Random) -> Tensor:
+def _soften(pictures: Tensor, rng: random.Random) -> Tensor:
     """Moved, softened, noised: drawings of a model are never as crisp as renders."""
     dx, dy = rng.randint(-SHIFT, SHIFT), rng.randint(-SHIFT, SHIFT)
     moved = torch.roll(pictures, (dy, dx), dims=(2, 3))
@@ -108,7 +108,7 @@ def train_probe(out: Path, epochs: int, on_step: Callable[[int, int, float], Non
         for start in range(0, len(order) - BATCH + 1, BATCH):
             rows = order[start : start + BATCH].sort().values
             pictures = _tensor(data.pixels[rows.numpy()])
-            softened = _soft(pictures, random.Random(f"{seed}:{epoch}:{start}"))
+            softened = _soften(pictures, random.Random(f"{seed}:{epoch}:{start}"))
             with native_autocast("cpu"):
                 logits = probe(softened.contiguous(memory_format=torch.channels_last))
             loss = torch.stack(

@@ -5,41 +5,35 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import torch
-
-from charforge.bases.base import load_base, native_autocast
-from charforge.families.bagel.context import empty_context, extend_context
-from charforge.families.bagel.decode import generate_text
+from charforge.bases.base import load_base
+from charforge.families.protocol import UnifiedModel
+from charforge.families.replies import rows_of
 from charforge.files import write_atomic
 from charforge.recipe.questions import QUESTIONS
-from charforge.replay.picture_answers import answered_looks
+from charforge.replay.picture_answers import answer_about_pictures
+
+LIMIT = 64
+"""Tokens of an answer: a longer one is left out."""
 
 
 def write_answers(to: Path) -> dict[str, int]:
     """Write ``replay_texts.jsonl`` and ``replay_looks.jsonl`` into ``to``; how many answers each has."""
-    made = {"replay_texts.jsonl": own_answers(), "replay_looks.jsonl": answered_looks(load_base("mini"))}
+    base = load_base("mini")
+    made = {"replay_texts.jsonl": answer_questions(base.model), "replay_looks.jsonl": answer_about_pictures(base)}
     for name, lines in made.items():
         write_atomic(to / name, lines)
     return {name: lines.count("\n") for name, lines in made.items()}
 
 
-@torch.no_grad()
-def own_answers(batch: int = 12) -> str:
+def answer_questions(model: UnifiedModel, batch: int = 12) -> str:
     """The bare base's greedy answers, one JSON object a line; unfinished and empty ones are left out."""
-    base = load_base("mini")
     lines = []
     for start in range(0, len(QUESTIONS), batch):
-        asked = QUESTIONS[start : start + batch]
-        context = extend_context(
-            base.model, empty_context(len(asked)), [base.tokenizer.text(question, "user") for question in asked]
-        )
-        limit = 64
-        with native_autocast("cpu"):
-            ids, _ = generate_text(
-                base.model, context, lambda logits: logits.argmax(-1), limit, base.tokenizer.role_prefix("assistant")
-            )
-        for question, answer in zip(asked, ids, strict=True):
-            text = base.tokenizer.decode(answer).strip()
-            if len(answer) < limit and text:
+        questions = QUESTIONS[start : start + batch]
+        read = model.read([(model.text(question, "user"),) for question in questions])
+        replies = rows_of(model.reply(read, lambda logits: logits.argmax(-1), LIMIT), len(questions))
+        for question, reply in zip(questions, replies, strict=True):
+            text = model.words(reply).strip()
+            if len(reply) < LIMIT and text:
                 lines.append(json.dumps({"question": question, "answer": text}, ensure_ascii=False))
     return "\n".join(lines) + "\n"

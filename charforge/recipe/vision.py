@@ -24,7 +24,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from charforge.adapter.lora import add_adapter, lora_config
-from charforge.bases.base import native_autocast
 from charforge.bases.can_draw import KIND_NOUN
 from charforge.bases.language import ensure_language_weights
 from charforge.families.bagel.layers import sincos_table
@@ -39,13 +38,13 @@ from charforge.recipe.answers import (
     Pictures,
     answer_accuracy,
     answers_loss,
-    drift,
-    own_texts,
+    drift_loss,
+    load_own_texts,
     question_sample,
     rival_samples,
 )
 from charforge.recipe.dataset import read_records
-from charforge.recipe.generation import build_for_pretraining
+from charforge.recipe.network import build_for_pretraining, native_autocast
 from charforge.recipe.shape import mini_config
 from charforge.recipe.world import Look
 
@@ -86,7 +85,7 @@ class VisionRecipe(BaseModel):
     save_every: int = 100
 
 
-def trainable(name: str) -> bool:
+def learns_to_see(name: str) -> bool:
     """Whether a parameter belongs to the vision side; its position table is fixed."""
     return name.startswith(("vit_model.", "connector."))
 
@@ -101,7 +100,7 @@ def words_of(look: Look) -> dict[str, str]:
         "thing": world.THINGS[look.thing] if look.thing else "nothing",
         "color": look.outfit_color or look.body_color,
     }
-    if not captions.eyes_hidden(look):
+    if not captions.hides_eyes(look):
         words["eyes"] = eyes
     if look.top:
         words["top"] = world.CREATURE_TOPS[look.kind][look.top]
@@ -166,8 +165,8 @@ def train_vision(out: Path, recipe: VisionRecipe) -> dict[str, Any]:
     config, language = mini_config(zeros, ones), ensure_language_weights()
     tokenizer = Tokenizer(language / "tokenizer.json", config.chat_roles)
     model = build_for_pretraining(config, language / "language.safetensors", recipe.seed)
-    texts = own_texts(model, tokenizer, folder / "own_texts.jsonl", recipe.seed) if recipe.reading else []
-    add_adapter(model, lora_config(RANK, ALPHA, generation=False), recipe.seed)
+    texts = load_own_texts(model, tokenizer, folder / "own_texts.jsonl", recipe.seed) if recipe.reading else []
+    add_adapter(model, lora_config(config, RANK, ALPHA, roles=("text",)), recipe.seed)
     _fresh_vision(model, recipe.seed)
     data = Pictures(np.load(out / "data/images.npy", mmap_mode="r"), read_records(out / "data/records.jsonl"))
     held_out = Pictures(np.load(out / "data/held_out.npy"), read_records(out / "data/held_out.jsonl"))
@@ -200,7 +199,7 @@ def train_vision(out: Path, recipe: VisionRecipe) -> dict[str, Any]:
                     samples += rival_samples(model, tokenizer, rng)
                 losses["answers"] = answers_loss(model, samples, prefix)
                 if recipe.reading:
-                    losses["drift"] = drift(model, rng.sample(texts, recipe.drift_texts))
+                    losses["drift"] = drift_loss(model, rng.sample(texts, recipe.drift_texts))
         weights = {"words": recipe.words_weight, "answers": 1.0, "drift": recipe.drift_weight}
         torch.stack([weights[name] * loss for name, loss in losses.items()]).sum().backward()
         nn.utils.clip_grad_norm_(parameters.values(), 1.0)
@@ -254,7 +253,7 @@ def _fresh_vision(model: BagelModel, seed: int) -> None:
         if name == "vit_pos_embed.pos_embed":
             side = model.config.vision.patches_per_side
             parameter.data = sincos_table(side, parameter.shape[1])
-        if not trainable(name):
+        if not learns_to_see(name):
             continue
         if parameter.ndim == 2:
             data = torch.randn(parameter.shape, generator=generator) / math.sqrt(parameter.shape[1])
