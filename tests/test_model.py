@@ -23,11 +23,12 @@ from charforge.families.bagel.checkpoint import (
 from charforge.families.bagel.context import empty_context, extend_context, prepare_block, velocity
 from charforge.families.bagel.images import patchify_latent, unpatchify_latent
 from charforge.families.bagel.layers import grid_position_ids
+from charforge.families.bagel.model import BagelModel
 from charforge.families.bagel.packing import pack
 from charforge.families.bagel.sampler import Guidance, draw, guided, timestep_schedule
 from charforge.families.bagel.splits import LatentSplit, TextSplit
 from charforge.flow import interpolate, logit_normal_timesteps, shift_timesteps, stratified_normal, target_velocity
-from charforge.low_rank import adapter_acts, adapter_off
+from charforge.low_rank import adapted_layers, adapter_off, addition_of
 from charforge.recipe.answers import ALPHA, RANK, fold_strength
 
 
@@ -98,6 +99,10 @@ def test_guidance_leads_away_from_the_bare_base_at_first():
 
 def test_an_adapter_that_is_off_stays_off_after_a_block_inside():
     model = tiny_network()
+
+    def adapter_acts(model: BagelModel) -> bool:
+        return any(addition_of(layer) is not None for layer in adapted_layers(model))
+
     assert not adapter_acts(model)
     add_adapter(model, lora_config(CONFIG, 4, 8), 0)
     assert adapter_acts(model)
