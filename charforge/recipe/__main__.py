@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from charforge.cli.failures import run
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -55,9 +57,10 @@ def autoencoder(
     import torch
 
     from charforge.recipe.autoencoder import AutoencoderRecipe, finish, sharpening_recipe, train_autoencoder
+    from charforge.recipe.stages import require
 
     torch.set_num_threads(threads)
-    pictures = np.load(out / "data" / "images.npy", mmap_mode="r")
+    pictures = np.load(require(out / "data" / "images.npy", "render"), mmap_mode="r")
     recipe = sharpening_recipe(steps) if decoder_only else AutoencoderRecipe(steps=steps)
     train_autoencoder(pictures, recipe, out / "autoencoder")
     typer.echo(json.dumps(finish(out / "autoencoder", pictures, np.load(out / "data" / "held_out.npy"))))
@@ -220,7 +223,10 @@ def pack(
 
 
 @app.command()
-def answers(threads: Threads = 2) -> None:
+def answers(
+    to: Annotated[Path | None, typer.Option(help="where the answers go; the installed package by default")] = None,
+    threads: Threads = 2,
+) -> None:
     """Ask the packed base about the world and about its own pictures: what training on a character replays."""
     import torch
 
@@ -228,8 +234,8 @@ def answers(threads: Threads = 2) -> None:
     from charforge.recipe.replay_answers import write_answers
 
     torch.set_num_threads(threads)
-    typer.echo(json.dumps(write_answers(MINI)))
+    typer.echo(json.dumps(write_answers(to or MINI)))
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

@@ -30,9 +30,10 @@ from charforge.families.bagel.vision import patchify
 from charforge.files import write_atomic
 from charforge.low_rank import adapter_off
 from charforge.recipe.asking import questions, rival, rival_questions
-from charforge.recipe.dataset import SIZE
+from charforge.recipe.dataset import SIZE, read_records
 from charforge.recipe.drawing import draw
 from charforge.recipe.network import native_autocast
+from charforge.recipe.stages import require
 from charforge.recipe.world import Look, random_look, random_scene
 
 RANK, ALPHA = 8, 16
@@ -48,6 +49,15 @@ class Pictures:
     def look_split(self, index: int, patch: int, side: int) -> LookSplit:
         """One picture as the vision tower takes it."""
         return _look_split(self.pixels[index], patch, side)
+
+
+def read_pictures(out: Path) -> tuple[Pictures, Pictures]:
+    """Training and held-out renders. Raises InputError when nothing was rendered."""
+    data = out / "data"
+    training = Pictures(
+        np.load(require(data / "images.npy", "render"), mmap_mode="r"), read_records(data / "records.jsonl")
+    )
+    return training, Pictures(np.load(data / "held_out.npy"), read_records(data / "held_out.jsonl"))
 
 
 def _look_split(pixels: np.ndarray, patch: int, side: int) -> LookSplit:
@@ -175,8 +185,12 @@ def answer_accuracy(model: BagelModel, tokenizer: Tokenizer, data: Pictures, cou
 
 
 def read_averages(checkpoint: Path) -> dict[str, Tensor]:
-    """The exponential averages of a training checkpoint."""
-    return {n.removeprefix("ema."): t for n, t in load_file(checkpoint).items() if n.startswith("ema.")}
+    """The exponential averages of a stage's checkpoint. Raises InputError when the stage has not run."""
+    return {
+        n.removeprefix("ema."): t
+        for n, t in load_file(require(checkpoint, checkpoint.parent.name)).items()
+        if n.startswith("ema.")
+    }
 
 
 def fold_strength(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ from charforge.families.bagel.autoencoder import Autoencoder
 from charforge.families.bagel.config import AutoencoderConfig, BagelConfig
 from charforge.files import write_atomic, write_atomic_with
 from charforge.recipe.network import native_autocast
+from charforge.recipe.stages import require
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ def _resume(path: Path, parameters: dict, ema: dict, optimizer: torch.optim.Opti
 def load_trained(out: Path) -> Autoencoder:
     """The averaged weights of the run in ``out``, not yet standardised."""
     model = Autoencoder(_config())
-    state = load_file(out / "checkpoint.safetensors")
+    state = load_file(require(out / "checkpoint.safetensors", "autoencoder"))
     model.kl.load_state_dict({n.removeprefix("ema."): t for n, t in state.items() if n.startswith("ema.")})
     return model.eval().requires_grad_(False)
 
@@ -214,7 +215,7 @@ def encode_all(model: Autoencoder, pictures: np.ndarray, batch: int = 64) -> np.
     """Latent means (n, z, h, w) as float16, before standardising."""
     parts = []
     for start in range(0, len(pictures), batch):
-        pixels = torch.from_numpy(pictures[start : start + batch]).permute(0, 3, 1, 2).float() / 127.5 - 1
+        pixels = torch.from_numpy(np.array(pictures[start : start + batch])).permute(0, 3, 1, 2).float() / 127.5 - 1
         with native_autocast("cpu"):
             mean = model.moments(pixels).chunk(2, dim=1)[0]
         parts.append(mean.to(torch.float16).numpy())

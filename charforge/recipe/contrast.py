@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from charforge.errors import InputError
 from charforge.families.bagel.context import (
     Context,
     NoisedBlock,
@@ -40,6 +39,7 @@ from charforge.recipe import captions, world
 from charforge.recipe.autoencoder import encode_all, load_trained, standard_tokens
 from charforge.recipe.dataset import SIZE
 from charforge.recipe.drawing import Box, box_tokens, draw
+from charforge.recipe.stages import require
 from charforge.recipe.world import Look, random_look
 
 Attribute = Literal["thing", "top", "mouth", "eyes"]
@@ -155,9 +155,7 @@ def read_contrasts(out: Path, model: BagelModel, tokenizer: Tokenizer, report: C
 
     Raises InputError when :func:`make_contrasts` has not run.
     """
-    file = out / "data" / "contrasts.jsonl"
-    if not file.exists():
-        raise InputError(f"{file} is missing: run python -m charforge.recipe contrasts first, or leave contrasts=0")
+    file = require(out / "data" / "contrasts.jsonl", "contrasts")
     lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
     pairs = [Contrast(line["attribute"], Look(**line["one"]), Look(**line["other"])) for line in lines]
     tokens = standard_tokens(np.load(out / "data" / "contrasts.npy"), model.config)

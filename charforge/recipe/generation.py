@@ -21,7 +21,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from charforge.bases.language import ensure_language_weights
-from charforge.errors import InputError
 from charforge.families.bagel.checkpoint import add_low_rank
 from charforge.families.bagel.context import Context, empty_context, extend_context, prepare_block, velocity
 from charforge.families.bagel.layers import grid_position_ids
@@ -38,6 +37,7 @@ from charforge.recipe.dataset import read_records
 from charforge.recipe.drawing import FACE_BOX, TOP_BOX, Box, box_tokens, thing_boxes
 from charforge.recipe.network import build_for_pretraining, match_text_scale, native_autocast
 from charforge.recipe.shape import mini_config
+from charforge.recipe.stages import require
 from charforge.recipe.world import Look
 
 
@@ -182,7 +182,8 @@ def train_generation(
         trained_seconds += time.monotonic() - step_began
         seen += recipe.captions * recipe.draws
         average = loss.item() if average == 0 else 0.98 * average + 0.02 * loss.item()
-        if step % 25 == 0:
+        over = trained_seconds >= 60 * recipe.minutes
+        if step % 25 == 0 or over:
             line = {
                 "step": step,
                 "loss": round(average, 4),
@@ -194,7 +195,7 @@ def train_generation(
                 line["contrast"] = round(contrast, 4)
             with (out / "log.jsonl").open("a", encoding="utf-8") as log:
                 log.write(json.dumps(line) + "\n")
-        if step % recipe.save_every == 0 or trained_seconds >= 60 * recipe.minutes:
+        if step % recipe.save_every == 0 or over:
             _save(out, parameters, ema, optimizer, step, trained_seconds)
 
 
@@ -245,18 +246,16 @@ def prepare_generation(
     ``report`` is called with how many captions of contrasts are read, and of how many.
     """
     language = ensure_language_weights()
-    measured = json.loads((out / "autoencoder" / "autoencoder.json").read_text("utf-8"))
+    measured = json.loads(require(out / "autoencoder" / "autoencoder.json", "autoencoder").read_text("utf-8"))
     config = mini_config(tuple(measured["latent_mean"]), tuple(measured["latent_std"]))
     tokenizer = Tokenizer(language / "tokenizer.json", config.chat_roles)
     records = read_records(out / "data" / "records.jsonl")
     captions = [[tokenizer.text(caption) for caption in record["captions"]] for record in records]
     tokens = standard_tokens(np.load(out / "autoencoder" / "latents.npy"), config)
     model = build_for_pretraining(config, language / "language.safetensors", recipe.seed, device)
-    seeing = out / "vision" / "checkpoint.safetensors"
-    if not seeing.exists():
-        raise InputError(f"{seeing} is missing: run the vision stage first, drawing reads the language model it leaves")
-    add_low_rank(model, fold_strength(read_averages(seeing)))
-    match_text_scale(model, [captions[index][0] for index in range(32)])
+    # what is drawn is read by the language model that the vision stage leaves
+    add_low_rank(model, fold_strength(read_averages(out / "vision" / "checkpoint.safetensors")))
+    match_text_scale(model, [variants[0] for variants in captions[:32]])
     looks = [Look(**record["look"]) for record in records]
     side = math.isqrt(tokens.shape[1])
     details = np.stack(

@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
@@ -24,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from charforge.adapter.lora import add_adapter, lora_config
+from charforge.bases.base import compute_dtype
 from charforge.bases.can_draw import KIND_NOUN
 from charforge.bases.language import ensure_language_weights
 from charforge.families.bagel.layers import sincos_table
@@ -41,9 +41,9 @@ from charforge.recipe.answers import (
     drift_loss,
     load_own_texts,
     question_sample,
+    read_pictures,
     rival_samples,
 )
-from charforge.recipe.dataset import read_records
 from charforge.recipe.network import build_for_pretraining, native_autocast
 from charforge.recipe.shape import mini_config
 from charforge.recipe.world import Look
@@ -158,18 +158,20 @@ def words_loss(model: BagelModel, reader: WordReader, data: Pictures, indices: l
 
 
 def train_vision(out: Path, recipe: VisionRecipe) -> dict[str, Any]:
-    """Both stages, resuming from ``out/vision``; returns the held-out accuracy."""
-    folder = out / "vision"
+    """Both stages, resuming from ``out/vision``; returns the held-out accuracy.
+
+    Raises InputError when nothing was rendered.
+    """
+    folder, (data, held_out) = out / "vision", read_pictures(out)
     folder.mkdir(parents=True, exist_ok=True)
     zeros, ones = (0.0,) * 16, (1.0,) * 16
     config, language = mini_config(zeros, ones), ensure_language_weights()
     tokenizer = Tokenizer(language / "tokenizer.json", config.chat_roles)
-    model = build_for_pretraining(config, language / "language.safetensors", recipe.seed)
+    # nothing that draws learns here, and decoding wants one precision
+    model = build_for_pretraining(config, language / "language.safetensors", recipe.seed).to(compute_dtype("cpu"))
     texts = load_own_texts(model, tokenizer, folder / "own_texts.jsonl", recipe.seed) if recipe.reading else []
     add_adapter(model, lora_config(config, RANK, ALPHA, roles=("text",)), recipe.seed)
     _fresh_vision(model, recipe.seed)
-    data = Pictures(np.load(out / "data/images.npy", mmap_mode="r"), read_records(out / "data/records.jsonl"))
-    held_out = Pictures(np.load(out / "data/held_out.npy"), read_records(out / "data/held_out.jsonl"))
     torch.manual_seed(recipe.seed)
     reader = WordReader(word_values(data), model.language_model.model.embed_tokens.weight, tokenizer)
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
