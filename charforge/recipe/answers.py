@@ -123,20 +123,19 @@ def drift_loss(model: BagelModel, texts: list[list[TextSplit]]) -> Tensor:
 
 
 @torch.no_grad()
-def load_own_texts(
-    model: BagelModel, tokenizer: Tokenizer, file: Path, seed: int, count: int = 256
-) -> list[list[TextSplit]]:
-    """Conversations that the bare model makes up: a user turn sampled from nothing, then its answer.
+def load_own_texts(model: BagelModel, tokenizer: Tokenizer, file: Path, seed: int, count: int) -> list[list[TextSplit]]:
+    """At most ``count`` conversations that the bare model makes up: a user turn sampled from nothing, then its answer.
 
     Written to ``file`` the first time. Sampling from an empty user turn is the way of Xu et al. 2024 ("Magpie").
     """
     if not file.exists():
         generator = torch.Generator().manual_seed(seed)
         lines: list[str] = []
-        for _ in range(count // 32):
-            asked = _sample_turns(model, tokenizer, [], "user", 32, 40, generator)
+        for start in range(0, count, 32):
+            rows = min(32, count - start)
+            asked = _sample_turns(model, tokenizer, [], "user", rows, 40, generator)
             questions = [tokenizer.text(text, "user") for text in asked]
-            answers = _sample_turns(model, tokenizer, questions, "assistant", 32, 64, generator)
+            answers = _sample_turns(model, tokenizer, questions, "assistant", rows, 64, generator)
             lines += [json.dumps(pair) for pair in zip(asked, answers, strict=True) if all(pair)]
         write_atomic(file, "\n".join(lines) + "\n")
     pairs = [json.loads(line) for line in file.read_text("utf-8").splitlines()]

@@ -28,7 +28,7 @@ from charforge.bases.can_draw import KIND_NOUN
 from charforge.bases.language import ensure_language_weights
 from charforge.families.bagel.layers import sincos_table
 from charforge.families.bagel.model import BagelModel
-from charforge.families.bagel.splits import LookSplit
+from charforge.families.bagel.splits import LookSplit, TextSplit
 from charforge.families.bagel.tokenizer import Tokenizer
 from charforge.files import write_atomic_with
 from charforge.recipe import captions, world
@@ -58,8 +58,9 @@ class VisionRecipe(BaseModel):
     ``rivals`` pairs of pictures of one character that differ in expression, clothes and thing are asked the same
     questions in every step. Pictures with a thing come ``thing_weight`` times as often as others, and what is read
     worst (``HARD``) counts ``hard_words`` times among words: with 1 for both, after 2,610 steps 1 of 66 things was
-    named (docs/log.md). With ``reading=false`` the addition to the language model stays as it is: then drawing weights
-    that were trained on it stay good, and talk stays the same.
+    named (docs/log.md). ``drift_texts`` of ``own_texts`` conversations, which the bare language model made up, hold its
+    talk in place in every step. With ``reading=false`` the addition to the language model stays as it is: then drawing
+    weights that were trained on it stay good, and talk stays the same.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -75,6 +76,7 @@ class VisionRecipe(BaseModel):
     rivals: int = 1
     reading: bool = True
     questions: int = 7
+    own_texts: int = 256
     drift_texts: int = 3
     drift_weight: float = 2.0
     learning_rate: float = 5e-4
@@ -169,7 +171,9 @@ def train_vision(out: Path, recipe: VisionRecipe) -> dict[str, Any]:
     tokenizer = Tokenizer(language / "tokenizer.json", config.chat_roles)
     # nothing that draws learns here, and decoding wants one precision
     model = build_for_pretraining(config, language / "language.safetensors", recipe.seed).to(compute_dtype("cpu"))
-    texts = load_own_texts(model, tokenizer, folder / "own_texts.jsonl", recipe.seed) if recipe.reading else []
+    texts: list[list[TextSplit]] = []
+    if recipe.reading:
+        texts = load_own_texts(model, tokenizer, folder / "own_texts.jsonl", recipe.seed, recipe.own_texts)
     add_adapter(model, lora_config(config, RANK, ALPHA, roles=("text",)), recipe.seed)
     _fresh_vision(model, recipe.seed)
     torch.manual_seed(recipe.seed)
