@@ -65,7 +65,7 @@ def expand(
     from charforge.expand.page import write_page
     from charforge.files import check_output
     from charforge.progress import counting
-    from charforge.replay.pictures import own_captions
+    from charforge.replay.shipped_pictures import own_captions
 
     began = time.monotonic()
     character = read_character(folder)

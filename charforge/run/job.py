@@ -23,7 +23,7 @@ from charforge.expand import Pair, expand, read_pairs, write_expansion, write_pa
 from charforge.expand.page import write_page
 from charforge.files import write_atomic
 from charforge.machine import bound_kernel_caches
-from charforge.replay.pictures import own_captions
+from charforge.replay.shipped_pictures import own_captions
 from charforge.resources import preset_path
 from charforge.run.finish import Trained, finish, write_failure
 from charforge.run.folder import TRAINING, check_run, find_run, is_complete, open_run, read_result, set_aside, slug_of
