@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from charforge.device import wait_for
 from charforge.machine import GIB, peak_memory_gib
 
 _CLEAR_PEAK, _WAITING = Path("/proc/self/clear_refs"), Path("/proc/self/schedstat")
@@ -61,8 +62,7 @@ class Meter:
 
     def wait(self) -> None:
         """Return when the device has done all that was asked of it."""
-        if self.device != "cpu":
-            torch.accelerator.synchronize()
+        wait_for(self.device)
 
     def measure(self, work: Callable[[], object], repeats: int) -> Reading:
         """Run ``work`` once to warm up, then ``repeats`` times."""

@@ -290,7 +290,7 @@ class UnifiedModel(Protocol):
     def reply(
         self, conditioning: OwnConditioning, choose: Callable[[Tensor], Tensor], max_tokens: int
     ) -> Iterator[ReplyStep]:
-        """The assistant's turn token by token. ``choose`` maps logits (rows, vocabulary) to token ids (rows,)."""
+        """The assistant's turn token by token. ``choose`` maps logits (rows, vocabulary) to token ids (rows,) on any device."""
 
     def words(self, tokens: Sequence[int]) -> str:
         """Token ids as text."""
