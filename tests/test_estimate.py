@@ -15,13 +15,13 @@ from charforge.cost.predicted import predict
 from charforge.cost.workload import Workload
 from charforge.families.bagel.config import bagel_7b
 from charforge.families.bagel.family import BAGEL
-from charforge.resources import preset_path, resource_folder
+from charforge.resources import preset_names, preset_path
 from charforge.settings import GrpoSettings, MemorySettings, Settings, SftSettings, read_settings
 
 WORK = Workload(conversations=((200, 100, 60),) * 8, caption=40, targets=(1024,) * 4)
 LARGE_CARDS = ("bagel-48gb", "bagel-80gb")
 """Their batches take long to count, and leave the most room."""
-PRESETS = sorted(path.stem for path in resource_folder("presets").glob("*.toml"))
+PRESETS = preset_names()
 
 
 def test_bytes_count_once_from_the_operation_that_makes_them_until_the_last_view_is_gone():

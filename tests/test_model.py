@@ -97,6 +97,11 @@ def test_guidance_leads_away_from_the_bare_base_at_first():
     assert [float(now) > 0.75 for now in timestep_schedule(4, settings.timestep_shift)[:3]] == [True, True, False]
 
 
+def adapter_acts(model: torch.nn.Module) -> bool:
+    """Whether the model differs from the bare base: it has an adapter, and that is on."""
+    return any(not layer._disable_adapters for layer in adapted_layers(model))
+
+
 def test_an_adapter_that_is_off_stays_off_after_a_block_inside():
     model = tiny_network()
 
