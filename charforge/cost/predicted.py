@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from charforge.adapter.lora import lora_config
+from charforge.adapter.lora import add_adapter, lora_config
 from charforge.cost.live import LiveBytes
 from charforge.cost.workload import Workload
 from charforge.device import multiplies_bf16
@@ -168,7 +169,8 @@ def phases_of(
     """What the steps of both stages take with a model of the depth of ``shapes``, ``frozen`` layers without adapter."""
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     lora = lora_config(shapes, settings.adapter.rank, settings.adapter.alpha, first_layer=frozen)
-    made, texts = family.stand_in(shapes, settings.quantize, lora, dtype, fake), Texts(family, shapes)
+    adapt = partial(add_adapter, config=lora, seed=0)
+    made, texts = family.stand_in(shapes, settings.quantize, adapt, dtype, fake), Texts(family, shapes)
     made.model.recompute_layers = settings.memory.checkpoint_layers
     with nullcontext() if device == "cpu" else family.as_on_a_gpu(), made.model.autocast():
         steps = {"first stage": first_stage_step(made.model, texts, work, settings, frozen)}

@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 if TYPE_CHECKING:
     import torch
-    from peft import LoraConfig
     from PIL import Image
     from torch import Tensor, nn
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -173,6 +172,8 @@ class ReplyStep(Protocol):
         """What each row said, None for rows that have ended."""
 
 
+Adapt = Callable[["nn.Module"], Mapping[str, "nn.Parameter"]]
+"""Puts a fresh adapter into a network and returns its parameters by name."""
 OwnConditioning = Any
 OwnCanvas = Any
 OwnShapes = Any
@@ -376,9 +377,9 @@ class Family(Protocol):
         """Shapes that can be measured by name: published ones, and small ones for a processor."""
 
     def stand_in(
-        self, shapes: OwnShapes, precision: str | None, lora: LoraConfig, dtype: torch.dtype, fake: FakeTensorMode
+        self, shapes: OwnShapes, precision: str | None, adapt: Adapt, dtype: torch.dtype, fake: FakeTensorMode
     ) -> StandIn:
-        """A model of ``shapes``, which are this family's, with a fresh adapter; nothing of it takes memory."""
+        """A model of ``shapes`` in which ``adapt`` has put an adapter; nothing of it takes memory."""
 
     def as_on_a_gpu(self) -> AbstractContextManager[None]:
         """Inside the block a CPU takes the ways through the code that a GPU takes: to predict its memory."""

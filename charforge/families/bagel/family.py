@@ -14,12 +14,11 @@ from charforge.families.protocol import BaseFiles
 
 if TYPE_CHECKING:
     import torch
-    from peft import LoraConfig
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     from charforge.families.bagel.splits import TextSplit
     from charforge.families.bagel.unified import UnifiedBagel
-    from charforge.families.protocol import StandIn
+    from charforge.families.protocol import Adapt, StandIn
     from charforge.sample import Target
 
 
@@ -83,11 +82,11 @@ class Bagel:
         return SMALL if name == "small" else self.published(name)
 
     def stand_in(
-        self, shapes: BagelConfig, precision: str | None, lora: LoraConfig, dtype: torch.dtype, fake: FakeTensorMode
+        self, shapes: BagelConfig, precision: str | None, adapt: Adapt, dtype: torch.dtype, fake: FakeTensorMode
     ) -> StandIn:
         from charforge.families.bagel.stand_in import stand_in
 
-        return stand_in(shapes, precision, lora, dtype, fake)
+        return stand_in(shapes, precision, adapt, dtype, fake)
 
     @contextmanager
     def as_on_a_gpu(self) -> Iterator[None]:

@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from peft import LoraConfig
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from charforge.adapter.lora import add_adapter
 from charforge.families.bagel.autoencoder import Autoencoder
 from charforge.families.bagel.checkpoint import build_empty
 from charforge.families.bagel.config import BagelConfig
 from charforge.families.bagel.random_base import ArbitraryTokenizer
 from charforge.families.bagel.unified import UnifiedBagel
-from charforge.families.protocol import StandIn
+from charforge.families.protocol import Adapt, StandIn
 from charforge.quantization import quantised_bytes
 
 
@@ -68,9 +66,9 @@ def without_memory(module: nn.Module, fake: FakeTensorMode, dtype: torch.dtype) 
 
 
 def stand_in(
-    config: BagelConfig, precision: str | None, lora: LoraConfig, dtype: torch.dtype, fake: FakeTensorMode
+    config: BagelConfig, precision: str | None, adapt: Adapt, dtype: torch.dtype, fake: FakeTensorMode
 ) -> StandIn:
-    """The model with a fresh adapter (fp32 masters); the autoencoder is in fp32."""
+    """The model with the adapter of ``adapt`` (fp32 masters); the autoencoder is in fp32."""
     network = build_empty(config)
     size = dtype.itemsize
     weights = sum(parameter.numel() for parameter in network.parameters()) * size
@@ -82,7 +80,7 @@ def stand_in(
                     setattr(layer.get_submodule(path), leaf, QuantisedShape(linear, precision))
                     weights += quantised_bytes(linear, precision) - linear.weight.numel() * size
     tower = sum(parameter.numel() for parameter in network.vit_model.parameters()) * size
-    adapter = add_adapter(network, lora, seed=0)
+    adapter = adapt(network)
     without_memory(network, fake, dtype)
     with torch.device("meta"):
         autoencoder = Autoencoder(config.autoencoder)
