@@ -1,6 +1,6 @@
 """Can the second stage learn anything from its reward? How siblings differ, and whether the reward sees it.
 
-    python examples/reward_signal.py 5
+    python docs/studies/reward_signal.py 5
 
 Draws groups of six for a rendered character's training scenes after the first stage, in several ways. ``probe`` is the
 share of asked details that a classifier trained on renders sees (things held are left out: ``mini`` does not draw

@@ -1,6 +1,6 @@
 """What the second stage's economies are worth: ratios of one run on one machine.
 
-    python examples/grpo_cost.py
+    python docs/studies/grpo_cost.py
 
 Rollout: siblings that share their start against siblings with a noise of their own, and those with guidance on every
 step. Update: a window of two stochastic steps against learning from all of them.

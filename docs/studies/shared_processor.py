@@ -1,6 +1,6 @@
 """What a training step and a spoken token cost alone and beside two busy programs, by how OpenMP's threads wait.
 
-    python examples/shared_processor.py --rounds 3
+    python docs/studies/shared_processor.py --rounds 3
 
 Each way of waiting is a process of its own, because it is read when torch is loaded. The processes take turns, so
 that whatever else the machine does meets all of them. Random weights in the shape of `mini`.
