@@ -1,7 +1,7 @@
 """Tokens a second: charforge against transformers' ``generate``, the same weights, precision and tokens, turn about.
 
-python examples/decode_benchmark.py
-ONEDNN_MAX_CPU_ISA=AVX2 python examples/decode_benchmark.py --dtype float32
+python docs/studies/decode_benchmark.py
+ONEDNN_MAX_CPU_ISA=AVX2 python docs/studies/decode_benchmark.py --dtype float32
 
 Both decode greedily after the same conversation with the language part of ``mini`` (SmolLM2-135M), a fixed number of
 tokens, in one process, one after the other in every round: read the ratios, not the times. transformers has its own

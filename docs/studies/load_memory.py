@@ -3,8 +3,8 @@
 Writes a random checkpoint with the published key names and widths and fewer layers (streamed to disk, about 8 GB),
 loads it in fresh processes and prints peak memory, size of the result, and the difference. Linux only (/proc).
 
-    python examples/load_memory.py --scratch /some/disk
-    python examples/load_memory.py --scratch /some/disk --layers 1 --narrow
+    python docs/studies/load_memory.py --scratch /some/disk
+    python docs/studies/load_memory.py --scratch /some/disk --layers 1 --narrow
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Can the second stage learn anything from its reward? How siblings differ, and whether the reward sees it.
 
-    python examples/reward_signal.py 5
+    python docs/studies/reward_signal.py 5
 
 Draws groups of six for a rendered character's training scenes after the first stage, in several ways. ``probe`` is the
 share of asked details that a classifier trained on renders sees (things held are left out: ``mini`` does not draw
@@ -18,7 +18,7 @@ from grpo_study import BEST_OF, ONLY_PICTURES, Bench, prepare, probe_values
 from torch import Tensor
 
 from charforge.adapter.lora import add_adapter, lora_config
-from charforge.bases.base import load_base, native_autocast
+from charforge.bases.base import load_base
 from charforge.bases.prepare import decode_latents, drawing_positions
 from charforge.character import read_character
 from charforge.evaluate.measure import Drawn, draw_scenes
@@ -29,6 +29,7 @@ from charforge.judges.published import group_diversity
 from charforge.judges.scene import scene_reward
 from charforge.recipe.bench.fewshot import write_folder
 from charforge.recipe.bench.unseen import subject
+from charforge.recipe.network import native_autocast
 from charforge.recipe.probe import SHIPPED, load_probe
 from charforge.resources import preset_path
 from charforge.settings import GrpoSettings, read_settings

@@ -1,6 +1,6 @@
 """What the second stage's economies are worth: ratios of one run on one machine.
 
-    python examples/grpo_cost.py
+    python docs/studies/grpo_cost.py
 
 Rollout: siblings that share their start against siblings with a noise of their own, and those with guidance on every
 step. Update: a window of two stochastic steps against learning from all of them.
@@ -16,12 +16,13 @@ from pathlib import Path
 import torch
 
 from charforge.adapter.lora import add_adapter, lora_config
-from charforge.bases.base import load_base, native_autocast
+from charforge.bases.base import load_base
 from charforge.bases.prepare import drawing_positions
 from charforge.character import read_character
 from charforge.expand.scenes import write_new_scenes
 from charforge.families.bagel.context import empty_context
 from charforge.families.bagel.sampler import Guidance, draw
+from charforge.recipe.network import native_autocast
 from charforge.resources import preset_path
 from charforge.settings import read_settings
 from charforge.train.grpo import learn_from, read_prompts

@@ -1,6 +1,6 @@
 """Draws the ten pictures of Wren with the renderer of the embedded base, and their captions.
 
-    python examples/draw_wren.py
+    python docs/studies/draw_wren.py
 
 Needs the extra ``recipe``. The same input gives the same pixels.
 """

@@ -1,6 +1,6 @@
 """What reading costs: a chat of 7.5 MB and a lorebook of 6,000 entries, and how it grows.
 
-    python examples/measure_reading.py [--expand]
+    python docs/studies/measure_reading.py [--expand]
 
 Prints processor seconds and the largest memory (MiB) of reading, and of expanding, each folder. Each is done at a
 quarter of the size too: four times as long means that the work is linear.

@@ -1,7 +1,7 @@
 """Does expansion pay? The same run from the seeds alone, with the template's pairs, and with the base's own on top.
 
-    python examples/ablation.py OUT.jsonl examples/wren [more folders] --seeds 0 1
-    python examples/ablation.py OUT.jsonl --table
+    python docs/studies/ablation.py OUT.jsonl examples/wren [more folders] --seeds 0 1
+    python docs/studies/ablation.py OUT.jsonl --table
 
 Texts only (pictures are drawn from the same captions in all arms). The held-out pairs are the same in all arms. For
 each arm: perplexity of the held-out dialogues; share of right picks among multiple-choice questions about the character

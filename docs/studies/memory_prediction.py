@@ -1,6 +1,6 @@
 """Predicted against measured peak memory of a training step on this CPU, for scaled-down shapes of the 7B base.
 
-    python examples/memory_prediction.py
+    python docs/studies/memory_prediction.py
 
 Each shape is measured in a process of its own: random weights, three real steps of the first stage with AdamW, the
 largest resident memory. Predictions come from shapes alone, as in ``charforge check``.

@@ -1,6 +1,6 @@
 """What a training step and a spoken token cost alone and beside two busy programs, by how OpenMP's threads wait.
 
-    python examples/shared_processor.py --rounds 3
+    python docs/studies/shared_processor.py --rounds 3
 
 Each way of waiting is a process of its own, because it is read when torch is loaded. The processes take turns, so
 that whatever else the machine does meets all of them. Random weights in the shape of `mini`.
@@ -33,14 +33,14 @@ BUSY = "while True: pass"
 def work() -> None:
     """The measured process: answers each line on stdin with the seconds that what it names took."""
     import torch
-
-    from charforge.adapter.lora import add_adapter, lora_config
-    from charforge.bases.base import native_autocast
-    from charforge.cost.batches import batch_settings, make_dataset, plan_batch
     from charforge.cost.bench_shapes import bench_settings, shape
     from charforge.cost.random_base import build_random_base
+
+    from charforge.adapter.lora import add_adapter, lora_config
+    from charforge.cost.batches import batch_settings, make_dataset, plan_batch
     from charforge.families.bagel.context import empty_context, extend_context, generate_text
     from charforge.families.bagel.splits import TextSplit
+    from charforge.recipe.network import native_autocast
     from charforge.train.memory import Memory
     from charforge.train.sft import adamw, train_step
 

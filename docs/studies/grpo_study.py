@@ -1,6 +1,6 @@
 """Does the second stage pay? Rendered characters, first stage against both, and against the two honest controls.
 
-    python examples/grpo_study.py OUT.jsonl
+    python docs/studies/grpo_study.py OUT.jsonl
 
 Arms for each character and seed, all from the same first stage: ``sft``; ``grpo``; ``sft_longer``, the first stage's
 loss for as many seconds as the second took; ``best_of``, no training, the best of six by the reward. Others with

@@ -1,6 +1,6 @@
 """One sheet to judge a trained Wren by: her ten pictures, eight unseen prompts, four controls without and with her.
 
-python examples/make_sheet.py runs/wren/wren.charx --out sheet.png
+python docs/studies/make_sheet.py runs/wren/wren.charx --out sheet.png
 """
 
 from __future__ import annotations
