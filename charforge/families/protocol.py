@@ -397,6 +397,12 @@ class Family(Protocol):
     ) -> UnifiedModel:  # fmt: skip
         """A model of random weights on ``device``; ``report(done, of)`` counts parts."""
 
+    def write_random_base(self, shapes: OwnShapes, folder: Path, report: Callable[[int, int], None]) -> None:
+        """A base of random weights as files, which :meth:`load` reads; ``report(bytes done, in all)`` counts.
+
+        Raises InputError for shapes that the family's published layout cannot hold.
+        """
+
     def random_text(
         self, shapes: OwnShapes, tokens: int, generator: torch.Generator | None, loss: bool = False
     ) -> Part:
