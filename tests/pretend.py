@@ -245,7 +245,9 @@ def pretend_card() -> Iterator[Reads]:
         for name, stand_in in (("tensor", tensor), ("autocast", autocast), ("Generator", Generator)):
             stack.enter_context(mock.patch.object(torch, name, stand_in))
         # tensors with a Python class cannot be views in inference mode
-        no_inference = mock.patch.object(torch._C, "_InferenceMode", lambda on: torch.no_grad() if on else nullcontext())
+        no_inference = mock.patch.object(
+            torch._C, "_InferenceMode", lambda on: torch.no_grad() if on else nullcontext()
+        )
         stack.enter_context(no_inference)
         stack.enter_context(mock.patch.object(torch.accelerator, "synchronize", lambda *_: None))
         stack.enter_context(mock.patch.object(_backend, "present", True))

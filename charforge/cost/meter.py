@@ -56,6 +56,14 @@ class Meter:
         """The highest memory since the last reset."""
         return torch.cuda.max_memory_allocated() / GIB if self.on_card else self.host_peak_gib()
 
+    def held_gib(self) -> float:
+        """What is in use now."""
+        if self.on_card:
+            return torch.cuda.memory_allocated() / GIB
+        import psutil
+
+        return max(0.0, psutil.Process().memory_info().rss / GIB - self._resting)
+
     def host_peak_gib(self) -> float:
         """The highest memory of this process on the host, less what it held at the start."""
         return max(0.0, peak_memory_gib() - self._resting)

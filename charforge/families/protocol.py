@@ -294,7 +294,8 @@ class UnifiedModel(Protocol):
     def reply(
         self, conditioning: OwnConditioning, choose: Callable[[Tensor], Tensor], max_tokens: int
     ) -> Iterator[ReplyStep]:
-        """The assistant's turn token by token. ``choose`` maps logits (rows, vocabulary) to token ids (rows,) on any device."""
+        """The assistant's turn token by token. ``choose`` maps logits (rows, vocabulary) to token ids (rows,), on any
+        device."""
 
     def words(self, tokens: Sequence[int]) -> str:
         """Token ids as text."""
@@ -398,10 +399,7 @@ class Family(Protocol):
         """A model of random weights on ``device``; ``report(done, of)`` counts parts."""
 
     def write_random_base(self, shapes: OwnShapes, folder: Path, report: Callable[[int, int], None]) -> None:
-        """A base of random weights as files, which :meth:`load` reads; ``report(bytes done, in all)`` counts.
-
-        Raises InputError for shapes that the family's published layout cannot hold.
-        """
+        """A base of random weights as files, which :meth:`load` reads; ``report(bytes done, in all)`` counts."""
 
     def random_text(
         self, shapes: OwnShapes, tokens: int, generator: torch.Generator | None, loss: bool = False

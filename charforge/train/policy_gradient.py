@@ -35,7 +35,7 @@ class UpdateStatistics:
 
 
 def log_probabilities(denoiser: Denoiser, step: Step, chosen: Tensor, grpo: GrpoSettings, second: float) -> Tensor:
-    """Log-probability (k,) of what the rows ``chosen`` (k,; on the device of the step) of a stochastic step drew, by the
+    """Log-probability (k,) of what the rows ``chosen`` (k,; on the step's device) of a stochastic step drew, by the
     model of ``denoiser``."""
     now, end = step.now[chosen], step.end[chosen]
     predicted = denoiser.velocity(step.before[chosen], now)

@@ -1,5 +1,6 @@
-"""Where these tests run: on a CUDA card (marked ``gpu``, skipped where there is none), on the CPU, and on a card that is
-none (tests/pretend.py). ``pytest tests/gpu -m gpu`` is for a machine with a card, ``-m "not gpu"`` for all others.
+"""Where these tests run: on a CUDA card (marked ``gpu``, skipped where there is none), on the CPU, and on a card that
+is none (tests/pretend.py). ``pytest tests/gpu -m gpu`` is for a machine with a card; without ``-m`` what needs no card
+and is quick runs everywhere, ``-m "not gpu"`` runs all of that.
 """
 
 from __future__ import annotations

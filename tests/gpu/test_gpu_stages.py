@@ -1,5 +1,5 @@
-"""Both stages on the device: a tiny run, cut and continued; recomputed layers; memory that ends; 8-bit moments; and that
-no loop waits for the device more often than it must."""
+"""Both stages on the device: a tiny run, cut and continued; memory that ends; 8-bit moments; and that no loop waits for
+the device more often than it must."""
 
 from __future__ import annotations
 
@@ -80,7 +80,9 @@ def test_three_steps_are_those_of_the_cpu(device: str) -> None:
         parameters = add_adapter(model.network, lora_config(model.shapes, rank=4, alpha=8), seed=0)
         data, settings, memory = tiny_data(), tiny_settings(), Memory(model)
         optimizer = adamw(model, parameters, settings)
-        steps = [train_step(model, list(parameters.values()), optimizer, data, settings, 0, n, memory) for n in range(3)]
+        steps = [
+            train_step(model, list(parameters.values()), optimizer, data, settings, 0, n, memory) for n in range(3)
+        ]
         return [(log.ce, log.mse, log.gradient_norm) for log in steps]
 
     for ours, expected in zip(logs(device), logs("cpu"), strict=True):
@@ -141,7 +143,9 @@ def test_a_step_reads_the_device_for_its_three_figures_and_for_nothing_else() ->
 def long_gradient(device: str, memory: Memory, parameters: dict[str, torch.nn.Parameter]) -> torch.Tensor:
     """Of sixteen texts of a thousand tokens: what goes at a time decides what is kept."""
     generator = torch.Generator().manual_seed(0)
-    texts = [(TextSplit(tuple(torch.randint(5, 96, (1022,), generator=generator).tolist()), loss=True),) for _ in range(16)]
+    texts = [
+        (TextSplit(tuple(torch.randint(5, 96, (1022,), generator=generator).tolist()), loss=True),) for _ in range(16)
+    ]
 
     def work(size: int) -> None:
         unified_gradient(memory.model, texts, [], None, Weights(1.0, 1.0), size)

@@ -1,4 +1,4 @@
-"""A base of arbitrary weights as files in the official layout: to measure how bases are loaded, without a download."""
+"""A base of arbitrary weights as files: to measure how bases are loaded, without a download."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from charforge.errors import InputError
 from charforge.families.bagel.autoencoder import Autoencoder
-from charforge.families.bagel.checkpoint import build_empty, official_files
+from charforge.families.bagel.checkpoint import build_empty
 from charforge.families.bagel.config import BagelConfig
 from charforge.families.bagel.layers import sincos_table
 from charforge.files import write_atomic
@@ -29,10 +28,8 @@ def write_random_base(config: BagelConfig, folder: Path, report: Callable[[int, 
     """Write ``config`` to ``folder`` in shards of ``SHARD_BYTES``, bf16. ``report(bytes done, in all)`` counts.
 
     The host holds one shard at a time. What was written is not left in the system's cache, where it can be told so:
-    loading then reads the disk. Raises InputError for experts of unequal shape, which the official layout cannot hold.
+    loading then reads the disk.
     """
-    if config.understanding != config.generation or config.generation_layers is not None:
-        raise InputError("a base of random weights as files needs two experts of the same shape: use bagel or small")
     shapes = {name: tensor.shape for name, tensor in build_empty(config).state_dict().items()}
     total, done = 2 * sum(shape.numel() for shape in shapes.values()), 0
     pool = torch.empty(POOL, dtype=torch.bfloat16).normal_(generator=torch.Generator().manual_seed(seed))
@@ -49,8 +46,7 @@ def write_random_base(config: BagelConfig, folder: Path, report: Callable[[int, 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         write_tensors(folder / "ae.safetensors", Autoencoder(config.autoencoder).official_state(), {"format": "pt"})
-    for file, content in official_files(config).items():
-        write_atomic(folder / file, json.dumps(content, indent=2))
+    write_atomic(folder / "charforge_base.json", config.model_dump_json(indent=2))
     write_atomic(folder / "tokenizer.json", json.dumps(_one_word(config)))
 
 

@@ -117,13 +117,15 @@ class UnifiedBagel:
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:
-        """The encoders stand beside the decoder inside the block. Their weights are frozen: what is kept elsewhere stays
-        there, and of the copies here nothing has to be carried back."""
+        """The encoders stand beside the decoder inside the block. Their weights are frozen: what is kept elsewhere
+        stays there, and of the copies here nothing has to be carried back."""
         away = [module for module in self._encoders() if next(module.parameters()).device != self.device]
         owners = [owner for module in away for owner in module.modules()]
-        kept = [(owner, dict(owner.named_parameters(recurse=False))) for owner in owners]
-        values = [(parameter, parameter.data) for _, own in kept for parameter in own.values()]
-        buffers = [(owner, dict(owner.named_buffers(recurse=False))) for owner in owners]
+        values = [(parameter, parameter.data) for module in away for parameter in module.parameters()]
+        places: list[tuple[nn.Module, str, Tensor]] = []
+        for owner in owners:
+            own = (*owner.named_parameters(recurse=False), *owner.named_buffers(recurse=False))
+            places += [(owner, name, tensor) for name, tensor in own]
         for module in away:
             module.to(self.device)
         try:
@@ -131,9 +133,8 @@ class UnifiedBagel:
         finally:
             for parameter, value in values:
                 parameter.data = value
-            for owner, own in (*kept, *buffers):
-                for name, tensor in own.items():
-                    setattr(owner, name, tensor)
+            for owner, name, tensor in places:
+                setattr(owner, name, tensor)
 
     # samples
 
