@@ -282,8 +282,7 @@ def test_the_command_as_programs_meet_it(tmp_path: Path):
     for row in told["replies"]:
         assert row["tokens_per_s"] == pytest.approx(row["rows"] / row["token_s"]) and row["tokens"] == 8
     assert [row["part"] for row in told["memory"]] == [
-        "weights", "first stage, 512 tokens", "rollout at 64²", "update at 64²", "decoding at 64²", "rollout at 128²",
-        "update at 128²", "decoding at 128²",
+        "weights", "first stage, 512 tokens", "rollout at 128²", "update at 128²", "decoding at 128²",
     ]  # fmt: skip
     # what a process holds is no exact measure of a base this small: that both are of one size says that they mean
     # the same

@@ -203,21 +203,22 @@ def drawable(shapes: Shapes, sides: tuple[int, ...]) -> list[int]:
 
 
 def memory_by_part(bench: Bench, precision: str, plan: Plan, found: Measured, held: float) -> list[Part]:
-    """Predicted and measured GiB of the weights (``held``), and of each piece of work with all that is beside it."""
-    shapes, sides = bench.model.shapes, drawable(bench.model.shapes, plan.sides)
+    """Predicted and measured GiB of the weights (``held``), and of each piece of work with all that is beside it.
+
+    The second stage counts at the largest side.
+    """
+    shapes, side = bench.model.shapes, bench.side
     quantize = None if precision == "bf16" else precision
     settings = bench.settings.model_copy(update={"quantize": quantize})
     batches = [plan_batch(shapes, size) for size in plan.sizes]
     expected = predicted_peaks(
-        bench.family, shapes, settings, batches, sides, PROMPT_WORDS, bench.meter.device, bench.model.dtype
+        bench.family, shapes, settings, batches, side, PROMPT_WORDS, bench.meter.device, bench.model.dtype
     )
-    groups = [row for row in found.rollout if row.code == "roll_out"]
     seen: dict[str, float | None] = {"weights": held}
     seen |= {SFT.format(row.tokens): row.peak_memory_gib for row in found.sft}
-    for side, group, update, decode in zip(sides, groups, found.update, found.decode, strict=True):
-        seen[ROLLOUT.format(side)] = group.peak_memory_gib
-        seen[UPDATE.format(side)] = update.peak_memory_gib
-        seen[DECODING.format(side)] = decode.peak_memory_gib
+    seen[ROLLOUT.format(side)] = _largest(found.rollout, "roll_out").peak_memory_gib
+    seen[UPDATE.format(side)] = found.update[-1].peak_memory_gib
+    seen[DECODING.format(side)] = found.decode[-1].peak_memory_gib
     return [part(name, value, seen[name]) for name, value in expected.items()]
 
 

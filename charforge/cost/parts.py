@@ -51,15 +51,15 @@ def workload_of(batch: Batch, caption: int) -> Workload:
 
 
 def predicted_peaks(
-    family: Family, shapes: Shapes, settings: Settings, batches: list[Batch], sides: list[int], caption: int,
+    family: Family, shapes: Shapes, settings: Settings, batches: list[Batch], side: int, caption: int,
     device: str, dtype: torch.dtype,
 ) -> dict[str, float]:  # fmt: skip
-    """GiB of tensors at the peak of each piece of work: of steps of ``batches``, and at ``sides`` of the second stage.
+    """GiB of tensors at the peak of each piece of work: of steps of ``batches``, and of the second stage at ``side``.
 
     Without what an allocator and a runtime add. Layers are extrapolated as for a run, see ``layers_measured``.
     """
     few, more, times = layers_measured(shapes, settings.memory.checkpoint_layers)
-    ends = [_phases(family, one, settings, batches, sides, caption, device, dtype) for one in (few, more)]
+    ends = [_phases(family, one, settings, batches, side, caption, device, dtype) for one in (few, more)]
     found = ends[0].moved(ends[0], ends[1], times)
     resting = found.weights + found.encoders + found.adapter
     moments = found.adapter / 4 * OPTIMIZER_BYTES[settings.memory.optimizer]
@@ -71,7 +71,7 @@ def predicted_peaks(
 
 
 def _phases(
-    family: Family, shapes: Shapes, settings: Settings, batches: list[Batch], sides: list[int], caption: int,
+    family: Family, shapes: Shapes, settings: Settings, batches: list[Batch], side: int, caption: int,
     device: str, dtype: torch.dtype,
 ) -> Phases:  # fmt: skip
     fake = FakeTensorMode(allow_non_fake_inputs=True)
@@ -84,9 +84,8 @@ def _phases(
         for batch in batches:
             own = settings.model_copy(update={"sft": batch_settings(settings.sft, batch)})
             steps[SFT.format(batch.tokens)] = first_stage_step(model, texts, workload_of(batch, caption), own, 0)
-        for side in sides:
-            model.use_picture_sizes(None, None, side, None)
-            work = Workload((), caption, ())
-            steps[ROLLOUT.format(side)], steps[UPDATE.format(side)] = second_stage(model, texts, work, settings.grpo)
-            steps[DECODING.format(side)] = decoding(model)
+        model.use_picture_sizes(None, None, side, None)
+        drawing = second_stage(model, texts, Workload((), caption, ()), settings.grpo)
+        steps[ROLLOUT.format(side)], steps[UPDATE.format(side)] = drawing
+        steps[DECODING.format(side)] = decoding(model)
     return Phases(made.weights, made.encoders, made.adapter, steps)
