@@ -191,6 +191,18 @@ def test_what_does_not_fit_is_a_row_and_the_rest_goes_on(monkeypatch: pytest.Mon
     assert result["rollout_images_per_s"] > 0
 
 
+def test_what_was_measured_before_somebody_ended_it_is_kept(monkeypatch: pytest.MonkeyPatch):
+    def ended(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    kept: list[dict] = []
+    monkeypatch.setattr("charforge.cost.bench.measure_rollout", ended)
+    with pytest.raises(KeyboardInterrupt):
+        run_bench("small", "bf16", "cpu", silent, quick=True, keep=kept.append)
+    assert kept[-1]["unfinished"] and kept[-1]["base"] == "small" and kept[-1]["load_s"] > 0
+    assert kept[-1]["sft"][0]["step_s"] > 0 and len(kept[-1]["rollout"]) == 4 and kept[-1]["update"] == []
+
+
 def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch):
     def broken(*_: object) -> None:
         raise MachineError("the gradient is not finite")

@@ -31,7 +31,7 @@ def bench(
     device: Device = None,
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
-    out: Annotated[Path | None, typer.Option(help="also write the JSON to this file")] = None,
+    out: Annotated[Path | None, typer.Option(help="also write the JSON to this file, as it grows")] = None,
 ) -> None:
     """Measure speed and memory of both training stages on this machine, with random weights: nothing is downloaded.
 
@@ -58,9 +58,12 @@ def bench(
         from charforge.cost.bench import run_bench
         from charforge.device import chosen_device
 
-    result = run_bench(base, precision, chosen_device(device), counting, preset, quick, from_file, profile)
-    if out is not None:
-        write_atomic(out, json.dumps(result, indent=2) + "\n")
+    def keep(result: dict[str, Any]) -> None:
+        if out is not None:
+            write_atomic(out, json.dumps(result, indent=2) + "\n")
+
+    result = run_bench(base, precision, chosen_device(device), counting, preset, quick, from_file, profile, keep)
+    keep(result)
     if as_json:
         print_json(result)
     else:

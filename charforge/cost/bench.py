@@ -42,6 +42,7 @@ from charforge.families.protocol import Family, Shapes, UnifiedModel
 from charforge.machine import available_host_gib, cpu_name
 
 Counting = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+Keep = Callable[[dict[str, Any]], None]
 
 HEADLINE_SIZE = 4096
 """Tokens of the step behind the headline figures, or the largest that was measured below."""
@@ -85,12 +86,13 @@ class Measured:
 
 def run_bench(
     name: str, precision: str, device: str, counting: Counting, preset: str | None = None, quick: bool = False,
-    from_file: Path | None = None, profile: bool = False,
+    from_file: Path | None = None, profile: bool = False, keep: Keep = lambda unfinished: None,
 ) -> dict[str, Any]:  # fmt: skip
     """Build the shape ``name`` in ``precision`` on ``device``, measure it and return the result as plain values.
 
     ``from_file``: a folder from which the base is loaded; where it is empty or missing, files of random weights are
     written there before, and stay. ``profile``: the kernels of one step too. ``counting(what)`` opens a progress bar.
+    ``keep`` is given what is measured so far after each piece of work: a run that is ended early leaves that.
     Raises InputError for unknown names and for a folder that holds something else, MachineError when the weights alone
     do not fit.
     """
@@ -117,20 +119,19 @@ def run_bench(
     began, waited = time.perf_counter(), waiting_seconds()
     # before the second stage, which freezes a part of the adapter
     seen = profile_first_stage(bench, min(HEADLINE_SIZE, max(plan.sizes))) if profile else None
+    known: dict[str, Any] = {
+        "base": name, "precision": held_in(precision, model), "device": device_name(device), "quick": quick,
+        "load_s": load_s, "host_peak_gib": host_peak, "weights_held_gib": held,
+        "profile": asdict(seen) if seen else None,
+    }  # fmt: skip
     with counting(f"measuring {name}") as report:
-        found = measure(bench, plan, report)
+        found = measure(bench, plan, report, lambda rows: keep({"unfinished": True} | known | rows))
     wait_share = None
     if waited is not None and (since := waiting_seconds()) is not None:
         wait_share = (since - waited) / (time.perf_counter() - began)
     best, group, update = headline(found.sft), _largest(found.rollout, "roll_out"), found.update[-1]
-    return {
-        "base": name,
-        "precision": held_in(precision, model),
-        "device": device_name(device),
-        "quick": quick,
-        "load_s": load_s,
+    return known | {
         "loaded_from": "files" if from_file else "nothing: built in place",
-        "host_peak_gib": host_peak,
         "weights_gib": weights_gib,
         "peak_memory_gib": max([load_peak, *found.peaks]),
         "own_peaks": meter.own_peaks,
@@ -153,7 +154,6 @@ def run_bench(
         "decodes": [asdict(row) for row in found.decode],
         "replies": [asdict(row) for row in found.replies],
         "memory": [asdict(row) for row in memory_by_part(bench, precision, plan, found, held)],
-        "profile": asdict(seen) if seen else None,
         "settings": {"adapter": settings.adapter.model_dump(), "sft": settings.sft.model_dump(),
                      "grpo": settings.grpo.model_dump()},
         "torch": torch.__version__,
@@ -162,8 +162,8 @@ def run_bench(
     }  # fmt: skip
 
 
-def measure(bench: Bench, plan: Plan, report: Callable[[int, int], None]) -> Measured:
-    """All of ``plan``. The second stage comes last: it freezes a part of the adapter."""
+def measure(bench: Bench, plan: Plan, report: Callable[[int, int], None], keep: Keep) -> Measured:
+    """All of ``plan``. The second stage comes last: it freezes a part of the adapter. ``keep`` gets the rows so far."""
     sides = drawable(bench.model.shapes, plan.sides)
     found = Measured()
     total = len(plan.sizes) + len(plan.replies) + 2 * len(plan.batches) + 3 * len(sides)
@@ -172,6 +172,8 @@ def measure(bench: Bench, plan: Plan, report: Callable[[int, int], None]) -> Mea
     def next_one() -> None:
         nonlocal done
         report(done, total)
+        if done:
+            keep(asdict(found))
         done += 1
 
     for size in plan.sizes:

@@ -1,5 +1,5 @@
-"""Going on from the shipped weights in one go, on a machine that is at hand for minutes: everything that one stage needs,
-its figures before and after, and the new weights in pieces that a narrow way back takes."""
+"""Going on from the shipped weights in one go, on a machine that is at hand for minutes: all that the generation stage
+needs, its figures before and after, and the new weights in pieces that a narrow way back takes."""
 
 from __future__ import annotations
 

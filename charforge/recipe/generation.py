@@ -211,11 +211,11 @@ def _save(
     step: int,
     seconds: float,
 ) -> None:
-    state = {f"now.{name}": p.detach().contiguous() for name, p in parameters.items()}
-    state |= {f"ema.{name}": p.contiguous() for name, p in ema.items()}
+    state = {f"now.{name}": p.detach().cpu().contiguous() for name, p in parameters.items()}
+    state |= {f"ema.{name}": p.cpu().contiguous() for name, p in ema.items()}
     for name, p in parameters.items():
         for key in ("exp_avg", "exp_avg_sq", "step"):
-            state[f"{key}.{name}"] = optimizer.state[p][key].contiguous()
+            state[f"{key}.{name}"] = optimizer.state[p][key].cpu().contiguous()
     write_atomic_with(
         out / "checkpoint.safetensors",
         lambda path: save_file(state, path, {"step": str(step), "seconds": str(seconds)}),

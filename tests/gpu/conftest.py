@@ -12,9 +12,11 @@ import torch
 from pretend import AVAILABLE, CARD, pretend_card
 
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
+# what the CPU says by itself other tests ask: here it is the check of these tests, before a card is paid for
+CPU = pytest.param("cpu", marks=pytest.mark.slow)
 
 
-@pytest.fixture(params=[CUDA, "cpu", CARD])
+@pytest.fixture(params=[CUDA, CPU, CARD])
 def device(request: pytest.FixtureRequest) -> Iterator[str]:
     """Of the whole test. What is made inside on the pretend card computes in fp32 only."""
     if request.param == "cuda" and not torch.cuda.is_available():
