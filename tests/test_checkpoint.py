@@ -206,7 +206,7 @@ def test_a_quantised_layer_is_never_first_built_in_full(folder: Path, monkeypatc
 def test_one_whole_matrix_is_in_memory_at_a_time_and_no_mapping_of_the_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ):
-    # figures of a large load: examples/load_memory.py
+    # figures of a large load: docs/studies/load_memory.py
     matrices: list[weakref.ref[torch.Tensor]] = []
     most, read = 0, stream.read_tensor
 

@@ -76,6 +76,8 @@ class Conversation:
     session: Session
     pictures: Pictures = "auto"
     messages: list[Message] = field(default_factory=list)
+    user: str = ""
+    """Who the user is, in a sentence's end: "a lighthouse keeper from the north"."""
     stopped: threading.Event = field(default_factory=threading.Event)
     """Set it from anywhere, and the reply under way ends with what it has."""
     _first: int = 0
@@ -92,14 +94,14 @@ class Conversation:
         if not text.strip() and not images:
             raise InputError("there is nothing in this message: say something, or send a picture")
         self.messages.append(Message("user", text, tuple(images)))
-        return self._answer(seed)
+        return self.answer(seed)
 
     def retry(self, seed: int) -> Iterator[Event]:
         """Another answer instead of the last one. Raises InputError when there is none."""
         if not self.messages or self.messages[-1].who != "assistant" or len(self.messages) < 2:
             raise InputError("there is no answer yet that could be given anew")
         self.messages.pop()
-        return self._answer(seed)
+        return self.answer(seed)
 
     def edit(self, text: str) -> None:
         """Other words for the last message, whoever said it. Raises InputError when there is none."""
@@ -111,7 +113,8 @@ class Conversation:
         """A picture of the character that belongs to no reply."""
         return self.session.imagine(scene, seed)[0]
 
-    def _answer(self, seed: int) -> Iterator[Event]:
+    def answer(self, seed: int) -> Iterator[Event]:
+        """The character's turn, whoever spoke last."""
         self.stopped.clear()
         session, whole = self.session, ""
 
@@ -150,7 +153,8 @@ class Conversation:
 
     def _parts(self) -> list[Part]:
         """The system prompt and as much of the latest messages as the base has room for, in its own form."""
-        system = self._part(("system", grammar.system_prompt(self.session.character)))
+        told = grammar.system_prompt(self.session.character)
+        system = self._part(("system", f"{told} You are talking to {self.user}." if self.user else told))
         each = [self._message_parts(message) for message in self.messages]
         lengths = [sum(part.length for part in parts) for parts in each]
         room = (
