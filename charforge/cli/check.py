@@ -64,7 +64,7 @@ def check(
         problems.insert(0, Problem("charforge.toml", "error", problem or remedy, remedy))
     wrong = any(problem.level == "error" for problem in problems)
     character = reading.character
-    told: dict[str, object] = {}
+    estimated: dict[str, object] = {}
     if character is not None and not wrong and settings is not None and choice is not None:
         pictures, about_pictures = judge_pictures(character)
         dialogues, about_dialogues = judge_dialogues(character)
@@ -84,7 +84,7 @@ def check(
             "facts": len(character.facts) + len(character.lore),
             "facts_about_others": len(character.lore),
         }
-        told = {
+        estimated = {
             "found": found,
             "pictures": [vars(one) for one in pictures],
             "dialogues": vars(dialogues),
@@ -95,13 +95,15 @@ def check(
     cast = character.cast if character is not None else ()
     if as_json:
         read = {"cast": [vars(speaker) for speaker in cast], "ledger": reading.ledger.as_json()}
-        print_json({"ok": not wrong, "found": {}, "problems": [vars(problem) for problem in problems], **read, **told})
+        print_json(
+            {"ok": not wrong, "found": {}, "problems": [vars(problem) for problem in problems], **read, **estimated}
+        )
         raise typer.Exit(1 if wrong else 0)
     print_cast(cast)
     print_ledger(reading.ledger, verbosity.get() == "verbose")
     if problems:
         print_problems(problems)
-    if told and choice is not None:
+    if estimated and choice is not None:
         print_pictures(pictures)
         say(", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in found.items()))
         voice = ", ".join(dialogues.voice_words) or "no words stand out"

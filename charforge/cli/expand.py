@@ -85,18 +85,23 @@ def expand(
         expansion = expand_character(character, seed, author, own_captions(base))
     write_expansion(out, expansion)
     figures = summary(expansion, character.name)
-    told = {**figures, "ledger": str(ledger_file(out)), "seconds": round(time.monotonic() - began, 1), "out": str(out)}
+    report = {
+        **figures,
+        "ledger": str(ledger_file(out)),
+        "seconds": round(time.monotonic() - began, 1),
+        "out": str(out),
+    }
     if page:
-        told["page"] = str(out.with_suffix(".html"))
+        report["page"] = str(out.with_suffix(".html"))
         write_page(out.with_suffix(".html"), character, expansion)
     if author is not None and isinstance(author.complete, Endpoint):
-        told["spent"] = author.complete.spent.line(author.complete.settings)
-        say(told["spent"])
+        report["spent"] = author.complete.spent.line(author.complete.settings)
+        say(report["spent"])
     if as_json:
-        print_json(told)
+        print_json(report)
     else:
         say("\n".join(f"{count:5d}  {task}" for task, count in figures["tasks"].items()))
         for why, count in figures["dropped"].items():
             say(f"{count:5d}  dropped: {why}")
         say(f"{figures['passed_over']:5d}  of your words in no pair, each with its reason: {ledger_file(out)}")
-        say(f"{len(expansion.pairs)} pairs in {out}" + (f", to look through: {told['page']}" if page else ""))
+        say(f"{len(expansion.pairs)} pairs in {out}" + (f", to look through: {report['page']}" if page else ""))

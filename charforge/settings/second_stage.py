@@ -111,8 +111,8 @@ class GrpoSettings(Section):
     held_out_pictures: int = Field(12, ge=1, description="Pictures drawn, with guidance, in each such measurement.")
     patience: int = Field(
         2, ge=1,
-        description="Stops the stage after so many measurements at which the reward rose while the judges that no "
-        "reward asks saw less of the scene.",
+        description="Stops the stage after so many measurements at which the reward rose while judges that are "
+        "no part of the reward saw less of the scene.",
     )  # fmt: skip
     preview_every: Neutral[int] = Field(
         10,

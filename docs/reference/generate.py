@@ -195,7 +195,7 @@ def folder_page() -> str:
          f"{listed(picture_folder.TABLES)} with `file_name` and {listed(picture_folder.TEXT_KEYS)}."),
         (listed(DIALOGUES), "Dialogues that you wrote. What is wrong in them is an error."),
         (f"`{CHATS[0]}/`", f"Logs of any program, in folders inside it too: {listed(LOG_SUFFIXES)}. Also read: "
-         f"{listed(f'{name}/' for name in CHATS[1:])}. What is wrong in them is passed over and told."),
+         f"{listed(f'{name}/' for name in CHATS[1:])}. What is wrong in them is passed over and reported."),
         (listed(FACTS), "One fact a bullet."),
         ("`lorebook.json`", "A lorebook. Under any other name it is recognised by its keys."),
         ("`charforge.toml`", "Settings of this character, over those of the preset: see [settings](settings.md)."),
