@@ -7,6 +7,7 @@ import os
 import runpy
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ STUDIES = ROOT / "docs" / "studies"
 FIRST_STAGE = ["--set", "sft.steps=1"]
 SECOND_STAGE = [
     argument
-    for value in ("iterations=1", "prompts=1", "group=2", "steps=3", "window=1", "window_last_start=0")
+    for value in ("iterations=1", "prompts=1", "group=4", "steps=3", "window=1", "window_last_start=0")
     for argument in ("--set", f"grpo.{value}")
 ]
 
@@ -47,6 +48,12 @@ def test_every_study_has_a_test():
 
 def test_the_examples_are_characters_and_nothing_else():
     assert [entry.name for entry in (ROOT / "examples").iterdir() if not (entry / "character.md").exists()] == []
+
+
+def test_a_wheel_carries_no_study():
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["packages"] == ["charforge"]
+    assert wheel["force-include"].keys() == {"presets", "examples"}
 
 
 def test_reading_is_measured(monkeypatch, capsys):
