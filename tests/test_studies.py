@@ -17,7 +17,7 @@ STUDIES = ROOT / "docs" / "studies"
 FIRST_STAGE = ["--set", "sft.steps=1"]
 SECOND_STAGE = [
     argument
-    for value in ("iterations=1", "prompts=1", "group=4", "steps=3", "window=1", "window_last_start=0")
+    for value in ("iterations=1", "prompts=1", "updates=1", "group=4", "steps=3", "window=1", "window_last_start=0")
     for argument in ("--set", f"grpo.{value}")
 ]
 
@@ -143,7 +143,9 @@ def test_the_second_stage_is_compared_with_its_controls(tmp_path):
 def test_what_the_reward_sees_is_measured(tmp_path):
     pytest.importorskip("dicebear", reason="dicebear belongs to the extra `recipe`")
     arguments = ("5", "--scenes", "1", "--threads", "1", "--work", str(tmp_path))
-    printed = in_its_own("reward_signal.py", *arguments, *FIRST_STAGE, "--set", "grpo.steps=4")
+    printed = in_its_own(
+        "reward_signal.py", *arguments, *FIRST_STAGE, "--set", "grpo.steps=4", "--set", "grpo.window_last_start=0"
+    )
     assert printed.count("correlation") == 3
     assert printed.count("variety moves") == 3
 
@@ -153,7 +155,8 @@ def test_expansion_is_compared_with_the_seeds_alone(tmp_path):
     pytest.importorskip("dicebear", reason="dicebear belongs to the extra `recipe`")
     out = tmp_path / "ablation.jsonl"
     arguments = ("--arms", "seeds", "template", "--threads", "1", "--first", "2")
-    printed = in_its_own("ablation.py", str(out), str(ROOT / "examples" / "wren"), *arguments, *FIRST_STAGE)
+    every = ("--set", "adapter.frozen_share=0")
+    printed = in_its_own("ablation.py", str(out), str(ROOT / "examples" / "wren"), *arguments, *every, *FIRST_STAGE)
     assert "template less seeds, 2 questions" in printed
 
 
