@@ -44,7 +44,7 @@ def rolled_out(bench: Bench, scenes: list[Scene], grpo: GrpoSettings) -> Tensor:
         generator = torch.Generator().manual_seed(row)
         with model.autocast():
             rollout = roll_out(model, prompts.select([row]), canvas, grpo, generator)
-            pictures.append(model.decode(rollout.latents, canvas).float())
+        pictures.append(model.decode(rollout.latents, canvas))
     return torch.cat(pictures)
 
 
