@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from charforge.bases.prepare import drawing_positions
 
 from charforge.adapter.lora import add_adapter, lora_config
 from charforge.bases.base import load_base
-from charforge.bases.prepare import drawing_positions
 from charforge.character import read_character
 from charforge.expand.scenes import write_new_scenes
 from charforge.families.bagel.context import empty_context

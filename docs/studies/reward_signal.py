@@ -14,12 +14,12 @@ import argparse
 from pathlib import Path
 
 import torch
+from charforge.bases.prepare import decode_latents, drawing_positions
 from grpo_study import BEST_OF, ONLY_PICTURES, Bench, prepare, probe_values
 from torch import Tensor
 
 from charforge.adapter.lora import add_adapter, lora_config
 from charforge.bases.base import load_base
-from charforge.bases.prepare import decode_latents, drawing_positions
 from charforge.character import read_character
 from charforge.evaluate.measure import Drawn, draw_scenes
 from charforge.expand.scenes import Scene
