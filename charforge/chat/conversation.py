@@ -15,6 +15,7 @@ from PIL import Image
 from charforge import grammar
 from charforge.bases.drawing import draw_prompts
 from charforge.chat.history import first_kept
+from charforge.chat.lore import called_for
 from charforge.chat.reading import Reading
 from charforge.chat.session import Reply, Session
 from charforge.chat.stream import reply_texts, shown_pieces
