@@ -14,14 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from charforge.bases.prepare import drawing_positions
 
 from charforge.adapter.lora import add_adapter, lora_config
 from charforge.bases.base import load_base
-<<<<<<< HEAD
 from charforge.bases.drawing import read_prompts
-=======
->>>>>>> main
 from charforge.character import read_character
 from charforge.expand.scenes import write_new_scenes
 from charforge.resources import preset_path
