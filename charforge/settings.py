@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from charforge import kinds
 from charforge.errors import InputError
 
 Checked = TypeVar("Checked", bound=BaseModel)
@@ -45,6 +46,10 @@ class AdapterSettings(_Strict):
 class SftSettings(_Strict):
     """Unified-SFT; ``presets/mini.toml`` says what each value does."""
 
+    model_config = ConfigDict(extra="allow")
+    # a kind of samples that has no fields here is counted by its row in the table
+    __pydantic_extra__: dict[str, Annotated[int, Field(ge=0)]]
+
     steps: int = Field(200, ge=1)
     study_share: float = Field(0.0, ge=0, le=0.9)
     study_knowledge: int = Field(12, ge=0)
@@ -72,6 +77,22 @@ class SftSettings(_Strict):
     evaluate_every: int = Field(50, ge=1)
     preview_every: Neutral[int] = Field(100, ge=1)
     checkpoint_every: Neutral[int] = Field(25, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _further_kinds(cls, data: dict[str, Any]) -> dict[str, Any]:
+        further = {name: count for name, count in kinds.counts().items() if name not in cls.model_fields}
+        unknown = [name for name in data if name not in cls.model_fields and name not in further]
+        if unknown:
+            wrong: Any = [{"type": "extra_forbidden", "loc": (name,), "input": data[name]} for name in unknown]
+            raise ValidationError.from_exception_data(cls.__name__, wrong)
+        return further | data
+
+    def count(self, kind: kinds.Kind, studying: bool = False) -> int:
+        """How many of ``kind`` a step takes, or a study step."""
+        if studying and kind.part in ("voice", "facts"):
+            return int(getattr(self, f"study_{kind.name}")) if kind.study is not None else 0
+        return int(getattr(self, kind.name))
 
 
 class GrpoSettings(_Strict):
@@ -201,7 +222,7 @@ def deciding(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
             values |= deciding(value, f"{prefix}{name}.")
         elif NEUTRAL not in field.metadata:
             values[prefix + name] = value
-    return values
+    return values | {prefix + name: value for name, value in (settings.model_extra or {}).items()}
 
 
 def read_assignments(assignments: list[str]) -> dict[str, Any]:

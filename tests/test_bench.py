@@ -35,7 +35,7 @@ from charforge.families.bagel.checkpoint import build_empty
 from charforge.families.bagel.model import computes_in_bf16
 from charforge.families.bagel.packing import pack
 from charforge.settings import SftSettings
-from charforge.train.sft import step_batch
+from charforge.train.samples import step_batch
 
 HEADLINE = (
     "sft_step_s", "sft_tokens_per_s", "rollout_images_per_s", "update_step_s", "peak_memory_gib", "mfu", "load_s",

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny import tiny_data, tiny_settings
+from tiny import tiny_data, tiny_model, tiny_settings
 from tiny_base import tiny_base
 
 from charforge.adapter.lora import add_adapter, lora_config
@@ -19,7 +18,7 @@ from charforge.replay import looks as own_looks
 from charforge.replay.looks import answered_looks, own_look, replay_looks
 from charforge.replay.own import prompts, replay_pictures, scenes
 from charforge.replay.pictures import own_captions
-from charforge.train.sft import step_batch
+from charforge.train.samples import Dataset, step_batch
 
 
 @pytest.fixture(autouse=True)
@@ -75,16 +74,17 @@ def test_what_is_asked_is_what_was_drawn():
 
 def test_all_questions_of_a_picture_are_asked_in_one_step():
     data = tiny_data()
-    look = data.looks[0][0]
-    asked = [[(look, *sample[1:]) for sample in data.dialogues[:3]], [(look, *data.dialogues[4][1:])]]
-    data = replace(data, replay_looks=asked)
-    steps = [step_batch(data, tiny_settings(looks=0, replay_looks=1), 0, step)[0] for step in range(2)]
+    look = data.samples("looks")[0][0]
+    said = [(look, *sample[1:]) for sample in data.samples("dialogues")]
+    asked = [tuple(said[:3]), (said[4],)]
+    data = Dataset({**data.entries, "replay_looks": asked})
+    steps = [step_batch(tiny_model(), data, tiny_settings(looks=0, replay_looks=1), 0, step)[0] for step in range(2)]
     counts = [sum(text[0] is look for text in texts) for texts in steps]
     assert sorted(counts) == [1, 3]
-    assert not any(text[0] is look for text in step_batch(data, tiny_settings(looks=0), 0, 0)[0])
+    assert not any(text[0] is look for text in step_batch(tiny_model(), data, tiny_settings(looks=0), 0, 0)[0])
     # they are asked while facts are studied too: that is where the base begins to say yes
     study = tiny_settings(replay_looks=2, study_share=0.5, study_looks=0)
-    assert sum(text[0] is look for text in step_batch(data, study, 0, 0)[0]) == 4
+    assert sum(text[0] is look for text in step_batch(tiny_model(), data, study, 0, 0)[0]) == 4
 
 
 def test_mini_ships_the_answers_of_its_weights(monkeypatch: pytest.MonkeyPatch):

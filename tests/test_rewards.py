@@ -238,7 +238,7 @@ def test_a_weight_without_its_judge_is_an_error():
     looks = model.look_at(pictures(4)).parts
     own = {
         str(n): Picture(target_of(sample), look)
-        for n, (sample, look) in enumerate(zip(tiny_data().pictures, looks, strict=True))
+        for n, (sample, look) in enumerate(zip(tiny_data().samples("pictures"), looks, strict=True))
     }
     with pytest.raises(InputError, match=r"reward\.clip"):
         load_judges(model, RewardSettings(clip_text=0.4), own)

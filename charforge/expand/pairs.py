@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -21,20 +22,18 @@ from pydantic import (
 from charforge.errors import InputError, Problem
 from charforge.expand.near_sets import NearSets, frequencies
 from charforge.files import write_atomic
+from charforge.kinds import TALK as TALK
+from charforge.kinds import TASKS
 
-Task = Literal[
-    "roleplay_text",
-    "roleplay_multi_turn",
-    "roleplay_plan",
-    "roleplay_request",
-    "roleplay_picture",
-    "text_to_image",
-    "vqa",
-    "knowledge",
-    "refusal",
-]
-TALK: tuple[Task, ...] = ("roleplay_text", "roleplay_multi_turn", "roleplay_plan")
-"""Conversations: one reply, several, or a reply that ends in the plan of a picture that nobody asked for."""
+
+def _known_task(task: str) -> str:
+    if task not in TASKS:
+        raise ValueError(f"there is no task {task!r}; there are {', '.join(TASKS)}")
+    return task
+
+
+Task = Annotated[str, AfterValidator(_known_task)]
+"""One of those that the table of kinds names (charforge/kinds.py)."""
 Split = Literal["train", "held_out"]
 WriterName = Literal["template", "self", "endpoint"]
 

@@ -20,7 +20,7 @@ from charforge.train.checkpoints import load_best
 from charforge.train.grpo import GrpoResult, train_grpo
 from charforge.train.interrupt import Interruption
 from charforge.train.memory import memory_of_second_stage
-from charforge.train.sft import Dataset
+from charforge.train.samples import Dataset
 
 
 def run_scenes(run: Path, character: Character, seed: int) -> list[Scene]:
