@@ -139,6 +139,10 @@ class GrpoSettings(_Strict):
 class RewardSettings(_Strict):
     """What a drawn picture is paid for. ``published`` takes the paper's reward as it stands instead of the weights."""
 
+    model_config = ConfigDict(extra="allow")
+    # weights of rewards that have no field here: whether there is such a reward, charforge/judges knows
+    __pydantic_extra__: dict[str, Annotated[float, Field(ge=0)]]
+
     published: bool = False
     encoder: str = "efficientnet-lite0"
     clip: str = ""

@@ -13,9 +13,8 @@ from charforge.adapter.lora import add_adapter, lora_config
 from charforge.bases.base import load_base
 from charforge.bases.where import MINI
 from charforge.families.bagel.splits import LookSplit
-from charforge.likelihood import token_log_likelihoods
 from charforge.replay import looks as own_looks
-from charforge.replay.looks import answered_looks, own_look, replay_looks
+from charforge.replay.looks import answered_looks, likelier, own_look, replay_looks
 from charforge.replay.own import prompts, replay_pictures, scenes
 from charforge.replay.pictures import own_captions
 from charforge.train.samples import Dataset, step_batch
@@ -38,15 +37,15 @@ def test_a_base_answers_about_its_own_pictures_once(monkeypatch: pytest.MonkeyPa
     def again(*arguments: object) -> None:
         raise AssertionError("asked twice")
 
-    monkeypatch.setattr(own_looks, "token_log_likelihoods", again)
+    monkeypatch.setattr(own_looks, "answer_likelihoods", again)
     said = [[(s[1].ids, s[2].ids) for s in asked] for asked in first]
     assert [[(s[1].ids, s[2].ids) for s in asked] for asked in replay_looks(base)] == said
 
 
 def test_the_answer_is_the_likelier_one_of_the_base_without_adapter():
-    base = tiny_base()
-    tokenizer, other = base.tokenizer, tiny_base()
-    add_adapter(other.model, lora_config(4, 8), 0)
+    base, other = tiny_base(), tiny_base()
+    model = base.model
+    add_adapter(other.model.network, lora_config(model.shapes, 4, 8), 0)
     lines = answered_looks(base)
     assert answered_looks(other) == lines
     rows = [json.loads(line) for line in lines.splitlines()]
@@ -54,13 +53,13 @@ def test_the_answer_is_the_likelier_one_of_the_base_without_adapter():
     assert len({(row["picture"], row["question"]) for row in rows}) == len(rows)
     own = replay_pictures(base)
     for row in rows[:6]:
-        asked = [own_look(base, own[row["picture"]]), tokenizer.text(row["question"], "user")]
+        asked = (own_look(base, own[row["picture"]]), model.text(row["question"], "user"))
         values = {
             # the words of the answer alone, behind what every reply begins with
-            answer: token_log_likelihoods(base, [[*asked, tokenizer.text(answer, "assistant", loss=True)]])[0]
+            answer: model.log_likelihoods([(*asked, model.text(answer, "assistant", loss=True))])[0]
             for answer in ("Yes.", "No.")
         }
-        first = len(tokenizer.role_prefix("assistant"))
+        first = model.reply_prefix()
         assert values[row["answer"]][first] == max(value[first] for value in values.values())
 
 
@@ -95,6 +94,6 @@ def test_mini_ships_the_answers_of_its_weights(monkeypatch: pytest.MonkeyPatch):
     base = load_base("mini")
     own = replay_pictures(base)
     assert max(row["picture"] for row in rows) < len(own_captions("mini")) == len(own)
-    again = [own_looks._likelier(base, own_look(base, own[row["picture"]]), row["question"]) for row in rows[:12]]
+    again = [likelier(base, own_look(base, own[row["picture"]]), [row["question"]])[0] for row in rows[:12]]
     # another processor's rounding may turn a close one
     assert sum(said == row["answer"] for said, row in zip(again, rows, strict=False)) >= 11

@@ -145,12 +145,12 @@ def test_an_adapter_is_read_back_and_acts(model: FakeModel, tmp_path: Path) -> N
         parameter.data.normal_(generator=torch.Generator().manual_seed(1))
     save_adapter(model.network, config, tmp_path / "adapter", "fake")
     other = fake_model(tmp_path / "base")
-    bare = other.text_loss(data_of(other).dialogues)[0]
+    bare = other.text_loss(data_of(other).samples("dialogues"))[0]
     load_adapter(other, tmp_path / "adapter", torch.float32)
     torch.testing.assert_close(
-        other.text_loss(data_of(other).dialogues)[0], model.text_loss(data_of(model).dialogues)[0]
+        other.text_loss(data_of(other).samples("dialogues"))[0], model.text_loss(data_of(model).samples("dialogues"))[0]
     )
-    assert other.text_loss(data_of(other).dialogues)[0] != bare
+    assert other.text_loss(data_of(other).samples("dialogues"))[0] != bare
 
 
 def test_another_familys_part_is_refused(model: FakeModel) -> None:

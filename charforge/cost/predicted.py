@@ -19,6 +19,7 @@ from charforge.families.bagel.layers import fused_everywhere, grid_position_ids
 from charforge.families.bagel.model import BagelModel
 from charforge.families.bagel.splits import TextSplit, Trunk
 from charforge.families.bagel.vision import VisionTower
+from charforge.judges.needs import judges_gib
 from charforge.machine import GIB
 from charforge.sample import Sample, Target
 from charforge.settings import GrpoSettings, Settings, SftSettings
@@ -33,8 +34,6 @@ IMPORTS_GIB, HEAP_GIB, HEAP_GAPS = 0.75, 0.25, 0.5
 CUDA_CONTEXT_GIB, CUDA_GAPS = 0.6, 0.08
 # on the host while a base is loaded onto a GPU: the largest tensor as it is read and as it is sent
 LOADING_GIB = 2.2
-JUDGES_GIB = {"efficientnet-lite0": 0.02, "dinov2": 0.35}
-CLIP_GIB, PUBLISHED_GIB = 1.6, 3.0
 OPTIMIZER_BYTES = {"adamw": 8, "adamw8bit": 2, "paged_adamw8bit": 2}
 
 
@@ -161,14 +160,6 @@ def decoding(config: BagelConfig, work: Workload, fake: FakeTensorMode) -> tuple
     return weights, tally
 
 
-def judges_gib(settings: Settings) -> float:
-    """Weights of the reward's encoders in fp32."""
-    reward = settings.reward
-    if reward.published:
-        return PUBLISHED_GIB
-    return JUDGES_GIB.get(reward.encoder, 0.35) + (CLIP_GIB if reward.clip else 0.0)
-
-
 def layers_measured(config: BagelConfig, twice: bool) -> tuple[BagelConfig, BagelConfig, float]:
     """Two shallow models of the same widths, and how far the real one is beyond the first in steps of their distance.
 
@@ -243,7 +234,7 @@ def predict(config: BagelConfig, settings: Settings, work: Workload, device: str
     fullest = max(steps, key=lambda name: steps[name][0])
     second = settings.grpo.iterations > 0
     encoders = vision_weights(config, dtype) + autoencoder
-    judges = judges_gib(settings) if second else 0.0
+    judges = judges_gib(settings.reward) if second else 0.0
     parked = settings.memory.park_encoders and fullest != "decoding"
     parts = {
         "weights": (phases.weights - vision_weights(config, dtype)) / GIB,

@@ -30,7 +30,7 @@ from charforge.run.folder import TRAINING, check_run, find_run, is_complete, ope
 from charforge.run.given import check_pictures_of, given_pairs
 from charforge.run.identity import inputs_of
 from charforge.run.progress import Progress, peak_memory_gib
-from charforge.run.second_stage import run_scenes, second_stage, trained_pictures
+from charforge.run.second_stage import check_judges, run_scenes, second_stage, trained_names
 from charforge.run.sittings import Sittings
 from charforge.settings import Settings, read_settings
 from charforge.train.checkpoints import load_best
@@ -105,6 +105,8 @@ def train_character(
         progress.begin("expanding", settings.sft.steps)
         pairs = run_pairs(run, character, settings, pairs_file)
         scenes = run_scenes(run, character, settings.seed)
+        if both:
+            check_judges(character, pairs, settings)
         progress.begin(f"loading {settings.base}", settings.sft.steps)
         loaded = load_base(settings.base, settings.quantize, chosen_device(device))
         model = use_picture_sizes(loaded, settings.pictures).model
@@ -137,7 +139,7 @@ def train_character(
         if not bundle.exists() or metrics is None or (metrics["stage"] == "sft" and "failed_parts" in metrics):
             metrics = finished(first)
         if both:
-            own = trained_pictures(character, pairs, pictures)
+            own = {name: pictures[name] for name in trained_names(character, pairs)}
             try:
                 second = second_stage(loaded, parameters, data, scenes, own, settings, run, progress, prompts, stop)
             except Exception as error:

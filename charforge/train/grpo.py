@@ -22,7 +22,8 @@ from charforge.bases.drawing import read_prompts
 from charforge.errors import MachineError
 from charforge.expand.scenes import Scene
 from charforge.families.protocol import Conditioning, UnifiedModel
-from charforge.judges.judges import Judges, advantages, reward_parts, total_reward, update_scales
+from charforge.judges.evidence import Judges
+from charforge.judges.judges import advantages, reward_parts, total_reward, update_scales
 from charforge.sample import Sample
 from charforge.settings import GrpoSettings, Settings
 from charforge.train.checkpoints import load_checkpoint, save_checkpoint
