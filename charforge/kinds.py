@@ -7,7 +7,8 @@ settings ``sft.NAME`` and ``sft.study_NAME``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 Part = Literal["voice", "facts", "likeness", "replay", "held out"]
@@ -19,19 +20,19 @@ others; or it is never trained on."""
 class Kind:
     """One kind of samples, named like the setting that says how many a step takes.
 
-    ``loss`` is the one that learns it, with the weight ``sft.ce_weight`` (text) or ``sft.mse_weight`` (picture).
-    ``tasks`` are those of its pairs; without, the base makes them itself. ``count`` is how many a step takes unless the
-    settings say otherwise, ``study`` how many a study step does; without it, study steps take none where the kind is of
-    the voice or the facts, and as many as any other step where it is not.
-
-    Of the base's own texts the cost of a step knows what they are like: ``together`` samples come in one step, of
-    ``tokens`` (question, answer) each, after a picture where ``looks``.
+    - ``loss``: the one that learns it, with the weight ``sft.ce_weight`` (text) or ``sft.mse_weight`` (picture).
+    - ``tasks``: those of its pairs, with what each teaches; without any, the base makes the samples itself.
+    - ``count``: how many a step takes unless the settings say otherwise.
+    - ``study``: how many a study step takes. Without it study steps take none of the voice and the facts, and of all
+      other kinds as many as any step.
+    - ``tokens``, ``together``, ``looks``: for the cost of a kind that the base makes itself. So many samples come
+      together, of (question, answer) tokens each, after a picture where ``looks``.
     """
 
     name: str
     loss: Literal["text", "picture"]
     part: Part
-    tasks: tuple[str, ...] = ()
+    tasks: Mapping[str, str] = field(default_factory=dict)
     count: int = 0
     study: int | None = None
     tokens: tuple[int, int] = (0, 0)
@@ -44,28 +45,48 @@ class Kind:
         return "held_out" if self.part == "held out" else "train"
 
 
-TALK = ("roleplay_text", "roleplay_multi_turn", "roleplay_plan")
+TALK = {
+    "roleplay_text": "A reply of the character, to the letter.",
+    "roleplay_multi_turn": "A reply of the character after other turns of the same dialogue.",
+    "roleplay_plan": "A reply that came with a picture. It ends in the picture's plan, `[picture: ...]`, which is "
+    "written before the picture is drawn.",
+}
 """Conversations: one reply, several, or a reply that ends in the plan of a picture that nobody asked for."""
+CAPTIONS = {
+    "text_to_image": "A picture, drawn from its caption with class and name, or from parts of it with the name alone.",
+}
 
 KINDS = (
     Kind("dialogues", "text", "voice", TALK, count=3),
     # requests for a picture are the voice too: the plan is part of the reply
-    Kind("requests", "text", "voice", ("roleplay_request",), count=1, study=4),
-    Kind("knowledge", "text", "facts", ("knowledge", "refusal"), count=1, study=12),
-    Kind("looks", "text", "facts", ("vqa",), count=1, study=3),
+    Kind("requests", "text", "voice", {
+        "roleplay_request": "Asked for a picture, the character sends it: the plan at the end says what was asked for.",
+    }, count=1, study=4),
+    Kind("knowledge", "text", "facts", {
+        "knowledge": "Questions about facts, profile and persona, answered by your own sentences in the first person; "
+        "the same in short; and claims that are true or mix two facts.",
+        "refusal": "Questions about what the character cannot know, and how it says so.",
+    }, count=1, study=12),
+    Kind("looks", "text", "facts", {
+        "vqa": "Questions about pictures: who, where, what; as many with no as with yes, and some about pictures of "
+        "others.",
+    }, count=1, study=3),
     Kind("replay_texts", "text", "replay", count=1, tokens=(40, 60)),
     # the voice is measured on replies alone
     Kind("held_out_texts", "text", "held out", TALK),
     Kind("replay_looks", "text", "replay", tokens=(12, 4), together=4, looks=True),
-    Kind("pictures", "picture", "likeness", ("text_to_image", "roleplay_picture"), count=4),
+    Kind("pictures", "picture", "likeness", {
+        **CAPTIONS,
+        "roleplay_picture": "The picture itself, drawn from the reply and its plan.",
+    }, count=4),
     Kind("replay_pictures", "picture", "replay", count=4),
-    Kind("held_out_pictures", "picture", "held out", ("text_to_image",)),
-)
+    Kind("held_out_pictures", "picture", "held out", CAPTIONS),
+)  # fmt: skip
 """In the order in which their samples stand in a step and in the passes that prepare them: sums of floating point
 numbers depend on it."""
 
-TASKS = tuple(dict.fromkeys(task for kind in KINDS for task in kind.tasks))
-"""Every task that a pair can have."""
+TASKS = {task: words for kind in KINDS for task, words in kind.tasks.items()}
+"""Every task that a pair can have, and what it teaches."""
 
 
 def counts() -> dict[str, int]:

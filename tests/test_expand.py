@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from charforge import grammar
 from charforge.character import Character, Dialogue, Turn, read_character
 from charforge.errors import InputError
-from charforge.expand import TALK, ImagePart, Pair, TextPart, leaked, prompt_key, read_pairs, write_pairs
+from charforge.expand import ImagePart, Pair, TextPart, leaked, prompt_key, read_pairs, write_pairs
 from charforge.expand import expand as expand_character
 from charforge.expand.pairs import similar
 from charforge.expand.phrases import Phrase, phrases, surely_absent
 from charforge.expand.rewording import rewordings
 from charforge.expand.strangers import what_it_shows
-from charforge.kinds import TASKS
+from charforge.kinds import TALK, TASKS
 
 STRANGERS = {
     "base:0": "a voxel robot with pink lights, in a forest",

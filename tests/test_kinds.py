@@ -13,7 +13,7 @@ from charforge.errors import InputError
 from charforge.families.bagel.layers import grid_position_ids
 from charforge.families.bagel.splits import TextSplit
 from charforge.kinds import KINDS, TALK, Kind
-from charforge.replay.looks import QUESTIONS
+from charforge.replay.picture_answers import QUESTIONS
 from charforge.resources import preset_path
 from charforge.sample import Sample, Target, target_of
 from charforge.settings import Settings, SftSettings, deciding, read_settings, settings_toml

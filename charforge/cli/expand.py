@@ -25,7 +25,9 @@ def expand(
     writer: Annotated[
         Writer, typer.Option(help="template: rules; self: also the base; endpoint: also a model behind --url")
     ] = Writer.template,
-    base: Annotated[str, typer.Option(help="mini, or a folder in the official BAGEL layout")] = "mini",
+    base: Annotated[
+        str, typer.Option(help="mini, bagel, the name of a base that was added, or the folder of one")
+    ] = "mini",
     url: Annotated[str, typer.Option(help="endpoint: OpenAI-compatible, ends in /v1; key: $CHARFORGE_API_KEY")] = "",
     model: Annotated[str, typer.Option(help="endpoint: the model's name")] = "",
     requests_per_minute: Annotated[float, typer.Option(min=0.1, help="endpoint: not faster than this")] = 60.0,
@@ -63,7 +65,7 @@ def expand(
     from charforge.expand.page import write_page
     from charforge.files import check_output
     from charforge.progress import counting
-    from charforge.replay.pictures import own_captions
+    from charforge.replay.shipped_pictures import own_captions
 
     began = time.monotonic()
     character = read_character(folder)

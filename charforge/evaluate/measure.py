@@ -18,12 +18,13 @@ from charforge.bases.base import Base, load_base, use_picture_sizes
 from charforge.bases.drawing import draw_pixels
 from charforge.errors import InputError
 from charforge.evaluate.requests import held_out_requests, request_values
-from charforge.expand import TALK, Pair, read_pairs
+from charforge.expand import Pair, read_pairs
 from charforge.expand.scenes import Scene, read_scenes
 from charforge.judges.evidence import Judges
 from charforge.judges.judges import load_judges
 from charforge.judges.likeness import nearest_similarity
 from charforge.judges.scene import judge_scenes
+from charforge.kinds import TALK
 from charforge.pixels import to_image
 from charforge.rendering import render
 from charforge.sample import Sample

@@ -24,7 +24,7 @@ FEWEST_REFERENCES = 3
 
 
 def weights_of(settings: RewardSettings) -> dict[str, float]:
-    """The rewards that are paid for, with their weights. Presets give CLIP's weight to the scene where there is no CLIP.
+    """The rewards that are paid for, with their weights.
 
     Raises InputError for a weight of a reward that is not in the table.
     """

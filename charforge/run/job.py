@@ -22,15 +22,16 @@ from charforge.errors import InputError, MachineError
 from charforge.expand import Pair, expand, read_pairs, write_expansion, write_pairs
 from charforge.expand.page import write_page
 from charforge.files import write_atomic
+from charforge.judges.judges import check_references, check_rewards
 from charforge.machine import bound_kernel_caches
-from charforge.replay.pictures import own_captions
+from charforge.replay.shipped_pictures import own_captions
 from charforge.resources import preset_path
 from charforge.run.finish import Trained, finish, write_failure
 from charforge.run.folder import TRAINING, check_run, find_run, is_complete, open_run, read_result, set_aside, slug_of
 from charforge.run.given import check_pictures_of, given_pairs
 from charforge.run.identity import inputs_of
 from charforge.run.progress import Progress, peak_memory_gib
-from charforge.run.second_stage import check_judges, run_scenes, second_stage, trained_names
+from charforge.run.second_stage import run_scenes, second_stage, trained_names
 from charforge.run.sittings import Sittings
 from charforge.settings import Settings, read_settings
 from charforge.train.checkpoints import load_best
@@ -93,6 +94,8 @@ def train_character(
     both = both or (metrics is not None and metrics["stage"] == "grpo")
     if metrics is not None and is_complete(run, both, bundle):
         return TrainResult(run, bundle, metrics, finished_before=True)
+    if both:
+        check_rewards(settings.reward)
 
     with (
         full_disk_in_words(go_on),
@@ -106,7 +109,7 @@ def train_character(
         pairs = run_pairs(run, character, settings, pairs_file)
         scenes = run_scenes(run, character, settings.seed)
         if both:
-            check_judges(character, pairs, settings)
+            check_references(len(trained_names(character, pairs)))
         progress.begin(f"loading {settings.base}", settings.sft.steps)
         loaded = load_base(settings.base, settings.quantize, chosen_device(device))
         model = use_picture_sizes(loaded, settings.pictures).model

@@ -12,7 +12,7 @@ from charforge.bases.base import Base
 from charforge.character import Character
 from charforge.expand import Pair
 from charforge.expand.scenes import Scene, read_scenes, write_new_scenes, write_scenes
-from charforge.judges.judges import check_references, check_rewards, load_judges
+from charforge.judges.judges import load_judges
 from charforge.run.progress import Progress
 from charforge.sample import Picture
 from charforge.settings import Settings
@@ -35,12 +35,6 @@ def trained_names(character: Character, pairs: list[Pair]) -> list[str]:
     """The names of the character's pictures that are drawn in training: what the judges know it by."""
     shown = {name for pair in pairs if pair.split == "train" for name in pair.images("draw")}
     return [picture.name for picture in character.pictures if picture.name in shown]
-
-
-def check_judges(character: Character, pairs: list[Pair], settings: Settings) -> None:
-    """Before the first stage: that the second will have its judges. Raises InputError or MachineError naming the remedy."""
-    check_references(len(trained_names(character, pairs)))
-    check_rewards(settings.reward)
 
 
 def second_stage(

@@ -13,10 +13,16 @@ from charforge.adapter.lora import add_adapter, lora_config
 from charforge.bases.base import load_base
 from charforge.bases.where import MINI
 from charforge.families.bagel.splits import LookSplit
-from charforge.replay import looks as own_looks
-from charforge.replay.looks import answered_looks, likelier, own_look, replay_looks
-from charforge.replay.own import prompts, replay_pictures, scenes
-from charforge.replay.pictures import own_captions
+from charforge.families.bagel.unified import UnifiedBagel
+from charforge.replay.drawings import prompts, replay_pictures, scenes
+from charforge.replay.picture_answers import (
+    _true_questions,
+    answer_about_pictures,
+    choose_answers,
+    own_look,
+    replay_looks,
+)
+from charforge.replay.shipped_pictures import own_captions
 from charforge.train.samples import Dataset, step_batch
 
 
@@ -37,23 +43,23 @@ def test_a_base_answers_about_its_own_pictures_once(monkeypatch: pytest.MonkeyPa
     def again(*arguments: object) -> None:
         raise AssertionError("asked twice")
 
-    monkeypatch.setattr(own_looks, "answer_likelihoods", again)
+    monkeypatch.setattr(UnifiedBagel, "reply_logits", again)
     said = [[(s[1].ids, s[2].ids) for s in asked] for asked in first]
     assert [[(s[1].ids, s[2].ids) for s in asked] for asked in replay_looks(base)] == said
 
 
 def test_the_answer_is_the_likelier_one_of_the_base_without_adapter():
-    base, other = tiny_base(), tiny_base()
-    model = base.model
+    base = tiny_base()
+    model, other = base.model, tiny_base()
     add_adapter(other.model.network, lora_config(model.shapes, 4, 8), 0)
-    lines = answered_looks(base)
-    assert answered_looks(other) == lines
+    lines = answer_about_pictures(base)
+    assert answer_about_pictures(other) == lines
     rows = [json.loads(line) for line in lines.splitlines()]
     assert {row["answer"] for row in rows} <= {"Yes.", "No."}
     assert len({(row["picture"], row["question"]) for row in rows}) == len(rows)
     own = replay_pictures(base)
     for row in rows[:6]:
-        asked = (own_look(base, own[row["picture"]]), model.text(row["question"], "user"))
+        asked = [own_look(base, own[row["picture"]]), model.text(row["question"], "user")]
         values = {
             # the words of the answer alone, behind what every reply begins with
             answer: model.log_likelihoods([(*asked, model.text(answer, "assistant", loss=True))])[0]
@@ -64,7 +70,7 @@ def test_the_answer_is_the_likelier_one_of_the_base_without_adapter():
 
 
 def test_what_is_asked_is_what_was_drawn():
-    told = own_looks._told(tiny_base())
+    told = _true_questions(tiny_base())
     assert len(told) == len(scenes())
     assert told[0] == ["Is this a young woman?", "Is it in a kitchen?"]
     assert told[-1] == ["Is this a garden?"]
@@ -75,8 +81,7 @@ def test_all_questions_of_a_picture_are_asked_in_one_step():
     data = tiny_data()
     look = data.samples("looks")[0][0]
     said = [(look, *sample[1:]) for sample in data.samples("dialogues")]
-    asked = [tuple(said[:3]), (said[4],)]
-    data = Dataset({**data.entries, "replay_looks": asked})
+    data = Dataset({**data.entries, "replay_looks": [tuple(said[:3]), (said[4],)]})
     steps = [step_batch(tiny_model(), data, tiny_settings(looks=0, replay_looks=1), 0, step)[0] for step in range(2)]
     counts = [sum(text[0] is look for text in texts) for texts in steps]
     assert sorted(counts) == [1, 3]
@@ -94,6 +99,6 @@ def test_mini_ships_the_answers_of_its_weights(monkeypatch: pytest.MonkeyPatch):
     base = load_base("mini")
     own = replay_pictures(base)
     assert max(row["picture"] for row in rows) < len(own_captions("mini")) == len(own)
-    again = [likelier(base, own_look(base, own[row["picture"]]), [row["question"]])[0] for row in rows[:12]]
+    again = [choose_answers(base, own_look(base, own[row["picture"]]), [row["question"]])[0] for row in rows[:12]]
     # another processor's rounding may turn a close one
     assert sum(said == row["answer"] for said, row in zip(again, rows, strict=False)) >= 11
