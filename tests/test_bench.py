@@ -150,7 +150,9 @@ def test_a_random_base_of_each_precision_is_whole_and_sized_as_predicted(precisi
 def test_gradients_pass_through_the_base_after_it_was_used_without(precision: str):
     model = random_small(precision)
     adapter = add_adapter(model.network, lora_config(model.shapes, 4, 8), 0)
-    splits = [list(sample) for sample in make_dataset(BAGEL, model.shapes, plan_batch(model.shapes, 512)).dialogues]
+    splits = [
+        list(sample) for sample in make_dataset(BAGEL, model.shapes, plan_batch(model.shapes, 512)).samples("dialogues")
+    ]
 
     def loss() -> torch.Tensor:
         with model.autocast():

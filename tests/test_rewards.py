@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from tiny import CONFIG, tiny_data, tiny_model
-from tiny_base import SCENES, tiny_judges
+from tiny_base import SCENES, tiny_base, tiny_judges
 
 from charforge import likelihood
 from charforge.adapter.lora import add_adapter, lora_config
 from charforge.errors import InputError, MachineError
+from charforge.evaluate.measure import draw_scenes, scene_values
 from charforge.families.bagel.context import empty_context, extend_context
 from charforge.families.bagel.packing import pack
 from charforge.families.bagel.unified import UnifiedBagel
@@ -44,6 +45,7 @@ from charforge.judges.scene import judge_scenes, scene_reward
 from charforge.likelihood import Question, answer_likelihoods, probabilities
 from charforge.pixels import through_bytes, to_image, to_pixels
 from charforge.resources import preset_path
+from charforge.run.job import train_character
 from charforge.sample import Part, Picture, target_of
 from charforge.settings import RewardSettings, Settings, deciding, read_settings, settings_toml
 from charforge.train.held_out_scenes import measure_scenes
@@ -372,3 +374,31 @@ def test_a_new_row_is_measured_paid_for_and_set(brightness: Reward):
 def test_a_reward_without_what_it_needs_is_left_out_where_it_is_not_paid_for(brightness: Reward):
     assert CLIP in next(reward for reward in REWARDS if reward.name == "clip_text").needs
     assert "clip_text" not in reward_parts(tiny_judges(tiny_model()), pictures(4), [HELD[0]] * 4, 4)
+
+
+def test_a_run_whose_reward_cannot_be_computed_ends_before_anything_is_made(tmp_path: Path):
+    def train(*overrides: str) -> None:
+        train_character(
+            EXAMPLES / "wren", preset="mini", base=None, out=tmp_path / "run", seed=None, overrides=list(overrides),
+            quantize=None,
+        )  # fmt: skip
+
+    with pytest.raises(InputError, match=r"reward\.clip_text needs reward\.clip"):
+        train("reward.clip_text=0.4")
+    with pytest.raises(InputError, match=r"reward\.beauty: there is no such reward"):
+        train("reward.beauty=0.4")
+    with pytest.raises(MachineError, match="there is no encoder 'vgg'"):
+        train("reward.encoder=vgg")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_evaluation_measures_what_the_judges_say_of_each_scene():
+    base = tiny_base()
+    judges = tiny_judges(base.model)
+    drawn = draw_scenes(base, HELD, 2, lambda done, total: None)
+    assert drawn.pictures.shape == (6, 3, 16, 16)
+    values = scene_values(base, judges, drawn)
+    shown, keyed = judge_scenes(base.model, base.model.look_at(drawn.pictures).parts, drawn.shown)
+    assert values["scene_yes_no"] == pytest.approx(shown.view(3, 2).mean(1).numpy(), abs=1e-5)
+    assert values["scene"] == pytest.approx(keyed["place"].view(3, 2).mean(1).numpy(), abs=1e-5)
+    assert all(value.shape == (3,) for value in values.values())
