@@ -11,7 +11,6 @@ from charforge.expand.expansion import (
 )
 from charforge.expand.filters import Dropped
 from charforge.expand.pairs import (
-    TALK,
     ImagePart,
     Pair,
     Part,
@@ -24,7 +23,6 @@ from charforge.expand.pairs import (
 )
 
 __all__ = [
-    "TALK",
     "Author",
     "Dropped",
     "Expansion",

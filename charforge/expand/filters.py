@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from charforge.character import Character
 from charforge.expand.near_sets import NearSets
-from charforge.expand.pairs import TALK, Pair, leaked, prompt_key
+from charforge.expand.pairs import Pair, leaked, prompt_key
+from charforge.kinds import TALK
 from charforge.words import word_set
 
 SIMILAR = 0.8

@@ -22,6 +22,7 @@ from charforge.errors import InputError, MachineError
 from charforge.expand import Pair, expand, read_pairs, write_expansion, write_pairs
 from charforge.expand.page import write_page
 from charforge.files import write_atomic
+from charforge.judges.judges import check_references, check_rewards
 from charforge.machine import bound_kernel_caches
 from charforge.replay.shipped_pictures import own_captions
 from charforge.resources import preset_path
@@ -30,7 +31,7 @@ from charforge.run.folder import TRAINING, check_run, find_run, is_complete, ope
 from charforge.run.given import check_pictures_of, given_pairs
 from charforge.run.identity import inputs_of
 from charforge.run.progress import Progress, peak_memory_gib
-from charforge.run.second_stage import run_scenes, second_stage, trained_pictures
+from charforge.run.second_stage import run_scenes, second_stage, trained_names
 from charforge.run.sittings import Sittings
 from charforge.settings import Settings, read_settings
 from charforge.train.checkpoints import load_best
@@ -93,6 +94,8 @@ def train_character(
     both = both or (metrics is not None and metrics["stage"] == "grpo")
     if metrics is not None and is_complete(run, both, bundle):
         return TrainResult(run, bundle, metrics, finished_before=True)
+    if both:
+        check_rewards(settings.reward)
 
     with (
         full_disk_in_words(go_on),
@@ -105,6 +108,8 @@ def train_character(
         progress.begin("expanding", settings.sft.steps)
         pairs = run_pairs(run, character, settings, pairs_file)
         scenes = run_scenes(run, character, settings.seed)
+        if both:
+            check_references(len(trained_names(character, pairs)))
         progress.begin(f"loading {settings.base}", settings.sft.steps)
         loaded = load_base(settings.base, settings.quantize, chosen_device(device))
         model = use_picture_sizes(loaded, settings.pictures).model
@@ -137,7 +142,7 @@ def train_character(
         if not bundle.exists() or metrics is None or (metrics["stage"] == "sft" and "failed_parts" in metrics):
             metrics = finished(first)
         if both:
-            own = trained_pictures(character, pairs, pictures)
+            own = {name: pictures[name] for name in trained_names(character, pairs)}
             try:
                 second = second_stage(loaded, parameters, data, scenes, own, settings, run, progress, prompts, stop)
             except Exception as error:

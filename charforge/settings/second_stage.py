@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from charforge.settings.section import Neutral, Section
 
@@ -152,6 +152,10 @@ class GrpoSettings(Section):
 
 class RewardSettings(Section):
     """What a drawn picture is paid for: the weighted sum of these parts, each in units of its own spread."""
+
+    model_config = ConfigDict(extra="allow")
+    # weights of rewards that have no field here: whether there is such a reward, charforge/judges knows
+    __pydantic_extra__: dict[str, Annotated[float, Field(ge=0)]]
 
     published: bool = Field(
         False,

@@ -27,6 +27,7 @@ from charforge.character.listing import DEEPEST
 from charforge.character.readers.table import FORMATS
 from charforge.cli.main import app
 from charforge.expand import pairs
+from charforge.kinds import TASKS
 from charforge.resources import preset_names, preset_path
 from charforge.settings.described import Setting, in_toml, preset_values, sections, settings_rows
 
@@ -292,7 +293,7 @@ def pairs_page() -> str:
         ),
         f"```json\n{chr(10).join(examples)}\n```\n",
         "## Tasks\n",
-        table(("task", "what is learned"), [(f"`{task}`", words) for task, words in pairs.TASKS.items()]),
+        table(("task", "what is learned"), [(f"`{task}`", words) for task, words in TASKS.items()]),
         "## A pair\n",
         fields_table(pairs.Pair),
         "## A text in `parts`\n",
