@@ -89,6 +89,7 @@ _SURFACES = word_set("""
     floor carpet rug mat bed couch sofa chair armchair cushion counter countertop blanket bedspread table
     bench desk stool shelf pillow windowsill
 """)
+_TIME = re.compile(r"at (?:sunset|sunrise|dawn|dusk|noon|night|midnight)|in the (?:morning|evening|afternoon)", re.I)
 _WIDE_INSIDE = {"indoors", "indoor", "inside", "room", "home", "house"}
 _WIDE_OUTSIDE = {"outdoors", "outdoor", "outside"}
 _EMPTY = word_set("""
@@ -242,7 +243,9 @@ def surely_absent(phrase: Phrase, caption: str, own: list[Phrase]) -> bool:
         # only the side is told: a place on the other side is the only one that is surely not it
         return bool(words & (_OUTSIDE if places == {"indoors"} else _INSIDE))
     if phrase.kind == "place":
-        return _excludes(phrase.text, places)
+        # at sunset one may be anywhere
+        where = {place for place in places if not is_a_time(place)}
+        return bool(where) and not is_a_time(phrase.text) and _excludes(phrase.text, where)
     if phrase.kind == "pose" and phrase.text not in _FACES_OF_POSE:
         # two poses exclude each other only where both are of the body
         return any(mine.kind == "pose" and mine.text not in _FACES_OF_POSE for mine in own)
@@ -267,6 +270,11 @@ def _excludes(place: str, told: set[str]) -> bool:
     on_something = bool(words & _SURFACES)
     narrow = told - {"indoors", "outdoors"}
     return any(bool(set(text.lower().split()) & _SURFACES) == on_something for text in narrow)
+
+
+def is_a_time(place: str) -> bool:
+    """Whether a "place" says when rather than where: "at sunset"."""
+    return _TIME.fullmatch(place) is not None
 
 
 def slot(phrase: Phrase) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from charforge import grammar
 from charforge.character import Character
+from charforge.character.profile import ANIMALS
 from charforge.errors import InputError, Problem
 from charforge.expand.holdout import hold_out
 from charforge.expand.pairs import Split
@@ -62,6 +63,7 @@ _OPEN: dict[Kind, str] = {
     "eyes": "What are the eyes like?",
     "clothes": "What is the character wearing?",
 }
+_NOT_OF_ANIMALS = {"holding", "smirking", "frowning", "laughing", "grinning"}
 _TELLS: dict[Kind, tuple[str, ...]] = {
     "mouth": ("mouth", "smiling", "laughing", "frowning", "grinning", "smirking", "expression", "tongue", "face"),
     "eyes": ("eyes",),
@@ -151,10 +153,21 @@ def scene_details(character: Character, seed: int) -> dict[Split, list[dict[Kind
 
 
 def _new_details(character: Character, rng: random.Random) -> dict[Split, list[dict[Kind, str]]]:
-    kinds = kinds_of(character)
+    words = {kind: _suitable(character, kind) for kind in kinds_of(character)}
     captions = [picture.caption or "" for picture in character.pictures]
-    held_out = _details(kinds, captions, [], HELD_OUT_SCENES, rng)
-    return {"train": _details(kinds, captions, held_out, TRAIN_SCENES, rng), "held_out": held_out}
+    held_out = _details(words, captions, [], HELD_OUT_SCENES, rng)
+    return {"train": _details(words, captions, held_out, TRAIN_SCENES, rng), "held_out": held_out}
+
+
+def _suitable(character: Character, kind: Kind) -> tuple[str, ...]:
+    """The details of one kind that suit the character: an animal holds nothing and smirks at nobody, unless one of its
+    captions says so.
+    """
+    animal = {word.lower() for word in character.class_noun.split()} & set(ANIMALS)
+    captions = " ".join(picture.caption or "" for picture in character.pictures).lower()
+    if not animal or "holding" in captions:
+        return _WORDS[kind]
+    return tuple(words for words in _WORDS[kind] if words.split()[0] not in _NOT_OF_ANIMALS)
 
 
 def kinds_of(character: Character) -> list[Kind]:
@@ -175,19 +188,23 @@ def ordered(details: dict[Kind, str]) -> list[Kind]:
 
 
 def _details(
-    kinds: list[Kind], captions: list[str], taken: list[dict[Kind, str]], count: int, rng: random.Random
+    words: Mapping[Kind, tuple[str, ...]],
+    captions: list[str],
+    taken: list[dict[Kind, str]],
+    count: int,
+    rng: random.Random,
 ) -> list[dict[Kind, str]]:
     """``count`` sets of details. Values come in turn, so that each is asked for about equally often."""
-    decks: dict[Kind, list[str]] = {kind: [] for kind in kinds}
+    decks: dict[Kind, list[str]] = {kind: [] for kind in words}
 
     def dealt(kind: Kind) -> str:
         if not decks[kind]:
-            decks[kind] = rng.sample(_WORDS[kind], len(_WORDS[kind]))
+            decks[kind] = rng.sample(words[kind], len(words[kind]))
         return decks[kind].pop()
 
     made: list[dict[Kind, str]] = []
     for _ in range(count):
-        chosen = [kind for kind in kinds if kind != "thing" or rng.random() < THING_SHARE or len(kinds) == 2]
+        chosen = [kind for kind in words if kind != "thing" or rng.random() < THING_SHARE or len(words) == 2]
         for _attempt in range(200):
             details = {kind: dealt(kind) for kind in chosen}
             if not _seen(details, captions) and not any(_share_scene(details, other) for other in [*taken, *made]):

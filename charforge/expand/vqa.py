@@ -9,7 +9,7 @@ from collections import Counter
 from charforge import grammar
 from charforge.character import Character, Picture
 from charforge.expand.filters import SIMILAR, grams, overlap
-from charforge.expand.phrases import Phrase, phrases, slot, surely_absent, words_after
+from charforge.expand.phrases import Phrase, is_a_time, phrases, slot, surely_absent, words_after
 
 YES_NO = 4
 """True questions a picture at most, and as many false ones."""
@@ -73,7 +73,7 @@ def _open(character: Character, picture: Picture, own: list[Phrase]) -> list[Que
     kinds: dict[str, str] = {}
     for phrase in own:
         kinds.setdefault(phrase.kind, _told(own, phrase.kind) or phrase.text)
-    if "place" in kinds:
+    if "place" in kinds and not is_a_time(kinds["place"]):
         asked.append((grammar.where_is(name), _sentence(kinds["place"])))
     for kind, doing in (("clothes", "wearing"), ("held", "holding")):
         if kind in kinds:
@@ -139,7 +139,7 @@ def _distinct(asked: list[Question]) -> list[Question]:
 
 def _told(own: list[Phrase], kind: str) -> str | None:
     """What a caption says of one kind; of places the narrowest: "on a bed" rather than "indoors"."""
-    told = [phrase.text for phrase in own if phrase.kind == kind]
+    told = [phrase.text for phrase in own if phrase.kind == kind and not is_a_time(phrase.text)]
     return next((text for text in told if text not in ("indoors", "outdoors")), told[0] if told else None)
 
 
