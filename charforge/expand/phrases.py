@@ -49,6 +49,7 @@ _MASS = word_set("""
     grass snow sand water space rain mist fog bed air light front mud ice town school work home leaves
     darkness sunset sunrise night dawn dusk noon moonlight outdoors indoors sunshine
 """)
+_PARTS = {"ears", "tongue", "tail", "paws", "belly", "arms", "hands", "mouth"}
 _DETERMINER = re.compile(r"^(?:an?|the|my|your|his|her|its|their|some|two|three|four|many|several|front|top)\b", re.I)
 _FACE = {"expression", "smile", "face", "gaze", "frown", "grin", "look", "eyes", "mouth", "wink", "teeth"}
 
@@ -252,8 +253,15 @@ def surely_absent(phrase: Phrase, caption: str, own: list[Phrase]) -> bool:
     if phrase.kind == "pose":
         return any(mine.text in _FACES_OF_POSE for mine in own) or any("expression" in mine.text for mine in own)
     if phrase.kind == "thing":
-        return any(slot(mine) == slot(phrase) for mine in own)
+        others = [mine for mine in own if slot(mine) == slot(phrase)]
+        return slot(phrase) != "thing" and any(_other_eyes(phrase.text, mine.text) for mine in others)
     return True
+
+
+def _other_eyes(one: str, other: str) -> bool:
+    """Whether two looks of the eyes exclude each other: wide, happy and starry eyes are all open."""
+    open_eyes = [words for words in (one, other) if words.split() == ["open", "eyes"]]
+    return not open_eyes or "closed" in f"{one} {other}".split()
 
 
 _FACES_OF_POSE = {"smiling", "laughing", "crying", "frowning", "winking", "grinning", "smirking", *_MOODS}
@@ -281,5 +289,9 @@ def slot(phrase: Phrase) -> str:
     """What a phrase answers: two phrases of one slot exclude each other ("wide eyes", "closed eyes")."""
     if phrase.kind != "thing":
         return phrase.kind
-    last = phrase.text.split()[-1].lower()
-    return last if last == "eyes" else "face" if last in _FACE else "thing"
+    words = phrase.text.lower().split()
+    last = words[-1]
+    if last == "eyes" or last in _FACE:
+        return "eyes" if last == "eyes" else "face"
+    # "ears perked up" excludes other ears, and no tongue
+    return next((word for word in words if word in _PARTS), "thing")
