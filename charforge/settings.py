@@ -148,6 +148,34 @@ class MemorySettings(_Strict):
     optimizer: OptimizerKind = "adamw"
 
 
+class ExpandSettings(_Strict):
+    """What training pairs are made of a character, and by whom. Budgets are what a language model is asked for: what it
+    writes is checked, and fewer are kept.
+    """
+
+    writer: Literal["template", "self", "endpoint"] = Field(
+        "template",
+        description="who words the pairs: rules alone; also the base, before it is trained; also a model behind a URL",
+    )
+    dialogues: int = Field(200, ge=0, le=5000, description="new conversations; 0 asks for none, and for no scenes")
+    knowledge: int = Field(100, ge=0, le=5000, description="questions about sentences of the profile")
+    looks_per_picture: int = Field(20, ge=0, le=500, description="questions about each picture that has a caption")
+    url: str = Field("", description="endpoint: OpenAI-compatible, ends in /v1; the key is $CHARFORGE_API_KEY")
+    model: str = Field("", description="endpoint: the name of the model behind the URL")
+    requests_per_minute: Neutral[float] = Field(60.0, gt=0, description="endpoint: not faster than this")
+    price_in: Neutral[float] = Field(0.0, ge=0, description="endpoint: price of a million tokens read, to tell the cost")
+    price_out: Neutral[float] = Field(0.0, ge=0, description="endpoint: price of a million tokens written")
+
+
+class PromptSettings(_Strict):
+    """Room in the prompts, in tokens: what fits is the same in training, chat and evaluation."""
+
+    persona: int = Field(4096, ge=8, description="who the character is, in the system prompt; longer ones are cut")
+    voice: int = Field(1024, ge=8, description="how it talks, where the persona had to be cut")
+    plan: int = Field(96, ge=16, description="what the plan of a picture says")
+    quote: int = Field(96, ge=8, description="of a reply, in the prompt that its picture is drawn from")
+
+
 class ChatSettings(_Strict):
     """How the character speaks."""
 
@@ -169,6 +197,8 @@ class Settings(_Strict):
     reward: RewardSettings = RewardSettings()
     pictures: PictureSettings = PictureSettings()
     memory: MemorySettings = MemorySettings()
+    expand: ExpandSettings = ExpandSettings()
+    prompt: PromptSettings = PromptSettings()
     chat: ChatSettings = ChatSettings()
 
 

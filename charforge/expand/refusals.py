@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 # about the person who asks, about tomorrow, about what is hidden: nothing that a profile could hold
-_QUESTIONS = (
+QUESTIONS = (
     "What did I dream last night?",
     "What is my middle name?",
     "How much money is in my pocket?",
@@ -30,4 +30,4 @@ _ANSWERS = (
 def refusals(chooser: random.Random) -> list[tuple[str, str]]:
     """Question and answer pairs: every question once, the answers in turn."""
     answers = chooser.sample(_ANSWERS, len(_ANSWERS))
-    return [(question, answers[number % len(answers)]) for number, question in enumerate(_QUESTIONS)]
+    return [(question, answers[number % len(answers)]) for number, question in enumerate(QUESTIONS)]

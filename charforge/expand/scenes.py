@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Literal
@@ -62,6 +63,13 @@ _OPEN: dict[Kind, str] = {
     "mouth": "What expression does the character have?",
     "eyes": "What are the eyes like?",
     "clothes": "What is the character wearing?",
+}
+_FORMS: dict[Kind, str] = {
+    "place": r"(?:in|on|at|under|inside|near|by|behind|among|between|in front of|beside|above|aboard|outside)\s\w",
+    "mouth": r"\w+ing\b|with an?\s\w",
+    "eyes": r"with [\w -]*\beyes$",
+    "clothes": r"wearing\s\w",
+    "thing": r"(?:holding|next to|carrying)\s\w",
 }
 _NOT_OF_ANIMALS = {"holding", "smirking", "frowning", "laughing", "grinning"}
 _TELLS: dict[Kind, tuple[str, ...]] = {
@@ -147,6 +155,41 @@ def write_new_scenes(character: Character, seed: int) -> list[Scene]:
     return made
 
 
+def scene_of(
+    character: Character, details: Sequence[tuple[Kind, str, Sequence[str]]], number: int, rng: random.Random
+) -> Scene | None:
+    """A training scene from (kind, words, other words of that kind); None where a detail has not the form of its kind.
+
+    Each detail is asked for, and one of the others is asked for in its place. The others are also what one may choose
+    from.
+    """
+    kinds = [kind for kind, _, _ in details]
+    if len(set(kinds)) < len(kinds) or not all(_has_form(kind, words) for kind, words, _ in details):
+        return None
+    checks, keyed = [], []
+    for kind, words, others in details:
+        false = [other for other in dict.fromkeys(others) if _has_form(kind, other) and not _alike(other, words)]
+        if not false:
+            return None
+        checks.append(Check(kind=kind, question=grammar.has_detail("the character", words), answer=True))
+        checks.append(Check(kind=kind, question=grammar.has_detail("the character", false[0]), answer=False))
+        same = [other for other in false if kind != "thing" or other.split()[0] == words.split()[0]]
+        if len(same) >= OPTIONS - 1:
+            options = rng.sample(same, OPTIONS - 1)
+            options.insert(rng.randrange(OPTIONS), words)
+            keyed.append(_keyed_check(kind, words, options))
+    told = {kind: words for kind, words, _ in details}
+    prompt = grammar.caption_with_name(character, ", ".join(told[kind] for kind in ordered(told)))
+    return Scene(
+        id=f"train-a{number:02d}", split="train", prompt=prompt, checks=tuple(checks), keyed=tuple(keyed)
+    )
+
+
+def _has_form(kind: Kind, words: str) -> bool:
+    """Whether words fit after "is" or "with", as those of their kind do: "in a forest", "wearing a coat"."""
+    return len(words.split()) <= 8 and re.match(_FORMS[kind], words) is not None and not re.search(r"[,.;:!?]", words)
+
+
 def scene_details(character: Character, seed: int) -> dict[Split, list[dict[Kind, str]]]:
     """What each scene of :func:`write_new_scenes` shows, by kind of detail."""
     return _new_details(character, random.Random(f"{seed} scenes"))
@@ -167,7 +210,14 @@ def _suitable(character: Character, kind: Kind) -> tuple[str, ...]:
     captions = " ".join(picture.caption or "" for picture in character.pictures).lower()
     if not animal or "holding" in captions:
         return _WORDS[kind]
-    return tuple(words for words in _WORDS[kind] if words.split()[0] not in _NOT_OF_ANIMALS)
+    return tuple(words for words in _WORDS[kind] if words.split()[0] not in _FORMS: dict[Kind, str] = {
+    "place": r"(?:in|on|at|under|inside|near|by|behind|among|between|in front of|beside|above|aboard|outside)\s\w",
+    "mouth": r"\w+ing\b|with an?\s\w",
+    "eyes": r"with [\w -]*\beyes$",
+    "clothes": r"wearing\s\w",
+    "thing": r"(?:holding|next to|carrying)\s\w",
+}
+_NOT_OF_ANIMALS)
 
 
 def kinds_of(character: Character) -> list[Kind]:
@@ -247,10 +297,14 @@ def _keyed(details: dict[Kind, str], rng: random.Random) -> tuple[KeyedCheck, ..
             others = [other for other in others if other.split()[0] == words.split()[0]]
         options = rng.sample(others, OPTIONS - 1)
         options.insert(rng.randrange(OPTIONS), words)
-        question = _OPEN.get(kind) or ("What is it holding?" if words.startswith("holding") else "What is next to it?")
-        told = tuple(_answer(option) for option in options)
-        checks.append(KeyedCheck(kind=kind, question=question, options=told, right=options.index(words)))
+        checks.append(_keyed_check(kind, words, options))
     return tuple(checks)
+
+
+def _keyed_check(kind: Kind, words: str, options: Sequence[str]) -> KeyedCheck:
+    question = _OPEN.get(kind) or ("What is next to it?" if words.startswith("next to") else "What is it holding?")
+    told = tuple(_answer(option) for option in options)
+    return KeyedCheck(kind=kind, question=question, options=told, right=options.index(words))
 
 
 def _alike(one: str, other: str) -> bool:
@@ -261,6 +315,6 @@ def _alike(one: str, other: str) -> bool:
 
 def _answer(words: str) -> str:
     """A detail as the answer to an open question: "wearing a red coat" -> "A red coat."."""
-    for start in ("wearing ", "with ", "holding ", "next to "):
+    for start in ("wearing ", "with ", "holding ", "carrying ", "next to "):
         words = words.removeprefix(start)
     return f"{words[0].upper()}{words[1:]}."

@@ -8,8 +8,8 @@ from collections import Counter
 
 from charforge import grammar
 from charforge.character import Character, Picture
-from charforge.expand.filters import SIMILAR, grams, overlap
 from charforge.expand.phrases import Phrase, is_a_time, phrases, slot, surely_absent, words_after
+from charforge.expand.similar import SIMILAR, grams, overlap
 
 YES_NO = 4
 """True questions a picture at most, and as many false ones."""
