@@ -1,24 +1,43 @@
-"""The one place that turns a pair's parts into what the model reads, for training, replay, chat and evaluation."""
+"""A training sample: parts in the order in which a model reads them, for training, replay, chat and evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from charforge.bagel.splits import LatentSplit, LookSplit, Split, TextSplit
-from charforge.bagel.tokenizer import Tokenizer
-from charforge.expand.pairs import Pair, TextPart
+
+class Part(Protocol):
+    """A text or a picture in a family's own form."""
+
+    @property
+    def length(self) -> int:
+        """How many tokens it has in the model, markers included."""
+
+    @property
+    def supervised(self) -> int:
+        """How many of them have a label."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A picture to learn to draw: standardised latent tokens (n, values) and their table rows (n,)."""
+    """A picture to learn to draw: tokens ``x0`` (n, values) and where each stands (n,), in its family's numbering."""
 
     x0: Tensor
     position_ids: Tensor
+
+    @property
+    def length(self) -> int:
+        """Without markers, which are the family's."""
+        return self.x0.shape[0]
+
+    @property
+    def supervised(self) -> int:
+        """No text."""
+        return 0
 
 
 @dataclass(frozen=True)
@@ -26,22 +45,18 @@ class Picture:
     """One picture, prepared once: for drawing and for looking at."""
 
     target: Target
-    look: LookSplit
+    look: Part
 
 
-Sample = tuple[TextSplit | LookSplit | Target, ...]
+@dataclass(frozen=True)
+class Noise:
+    """One draw of the flow for some samples: times (samples,) and noise (all tokens of their targets, values)."""
+
+    times: Tensor
+    values: Tensor
 
 
-def render(pair: Pair, tokenizer: Tokenizer, pictures: Mapping[str, Picture]) -> Sample:
-    """A pair as the model reads it. Raises KeyError when it names a picture that is not there."""
-    sample: list[TextSplit | LookSplit | Target] = []
-    for part in pair.parts:
-        if isinstance(part, TextPart):
-            sample.append(tokenizer.text(part.text, part.role, part.loss))
-        else:
-            picture = pictures[part.image]
-            sample.append(picture.target if part.use == "draw" else picture.look)
-    return tuple(sample)
+Sample = tuple[Part, ...]
 
 
 def target_of(sample: Sample) -> Target | None:
@@ -49,14 +64,9 @@ def target_of(sample: Sample) -> Target | None:
     return next((part for part in sample if isinstance(part, Target)), None)
 
 
-def noised(sample: Sample, tokens: Tensor, timestep: float) -> list[Split]:
-    """The sample with its target replaced by noised ``tokens`` (n, values) at ``timestep``."""
-    return [LatentSplit(tokens, part.position_ids, timestep) if isinstance(part, Target) else part for part in sample]
-
-
-def without_text(sample: Sample) -> Sample:
-    """Caption dropout: only the pictures remain, and nothing advances (bagel.md section 4)."""
-    return tuple(part for part in sample if not isinstance(part, TextSplit))
+def supervised_tokens(sample: Sample) -> int:
+    """How many tokens of a sample have a label."""
+    return sum(part.supervised for part in sample)
 
 
 def stack_targets(samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:

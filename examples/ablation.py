@@ -30,18 +30,18 @@ import torch
 from charforge import grammar
 from charforge.adapter.lora import add_adapter, lora_config
 from charforge.bases.base import load_base
-from charforge.bases.own_pictures import own_captions
 from charforge.character import Character, Picture, read_character
 from charforge.evaluate.questions import balanced_accuracy, choices_right, read_choices, yes_no_right
 from charforge.evaluate.requests import held_out_requests, request_values
 from charforge.expand import ImagePart, Pair, TextPart, expand, vqa
 from charforge.expand.authors import self_author
-from charforge.mini.drawing import draw
-from charforge.mini.world import random_mood, random_scene
+from charforge.recipe.drawing import draw
+from charforge.recipe.world import random_mood, random_scene
+from charforge.replay.pictures import own_captions
 from charforge.resources import preset_path
+from charforge.run.job import load_best
 from charforge.settings import read_settings
 from charforge.train.dataset import build_dataset, prepared_pictures, prepared_strangers
-from charforge.train.run import load_best
 from charforge.train.sft import Hooks, held_out, train_sft
 from charforge.train.trunk import texts_read_once
 

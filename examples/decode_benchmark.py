@@ -20,11 +20,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from charforge.bagel.blocks import pack_decoder
-from charforge.bagel.context import Context, empty_context, extend_context
-from charforge.bagel.decode import generate_text
-from charforge.bagel.model import BagelModel
 from charforge.bases.base import Base, compute_dtype, load_base
+from charforge.families.bagel.blocks import pack_decoder
+from charforge.families.bagel.context import Context, empty_context, extend_context
+from charforge.families.bagel.decode import generate_text
+from charforge.families.bagel.model import BagelModel
 
 CONVERSATION = (
     ("system", "You are Wren, a voxel person who repairs clocks, boats and radios in a workshop by the sea. " * 4),

@@ -11,9 +11,9 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from charforge.mini.captions import named_caption
-from charforge.mini.drawing import draw
-from charforge.mini.world import Look
+from charforge.recipe.captions import named_caption
+from charforge.recipe.drawing import draw
+from charforge.recipe.world import Look
 
 NAME = "Wren"
 WREN = Look(

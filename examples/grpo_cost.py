@@ -16,12 +16,12 @@ from pathlib import Path
 import torch
 
 from charforge.adapter.lora import add_adapter, lora_config
-from charforge.bagel.context import empty_context
-from charforge.bagel.sampler import Guidance, draw
 from charforge.bases.base import load_base, native_autocast
 from charforge.bases.prepare import drawing_positions
 from charforge.character import read_character
 from charforge.expand.scenes import write_new_scenes
+from charforge.families.bagel.context import empty_context
+from charforge.families.bagel.sampler import Guidance, draw
 from charforge.resources import preset_path
 from charforge.settings import read_settings
 from charforge.train.grpo import learn_from, read_prompts

@@ -28,17 +28,17 @@ from charforge.evaluate.measure import Drawn, draw_scenes, scene_values
 from charforge.expand import expand
 from charforge.expand.scenes import Scene, write_new_scenes
 from charforge.files import write_atomic
-from charforge.mini import world
-from charforge.mini.bench.fewshot import write_folder
-from charforge.mini.bench.unseen import identity_words, subject
-from charforge.mini.probe import SHIPPED, Probe, load_probe
+from charforge.judges.judges import Judges, load_judges
+from charforge.judges.scene import scene_reward
+from charforge.recipe import world
+from charforge.recipe.bench.fewshot import write_folder
+from charforge.recipe.bench.unseen import identity_words, subject
+from charforge.recipe.probe import SHIPPED, Probe, load_probe
 from charforge.resources import preset_path
+from charforge.run.second_stage import trained_pictures
 from charforge.settings import Settings, read_settings, settings_toml
 from charforge.train.dataset import build_dataset, prepared_pictures
 from charforge.train.grpo import GrpoHooks, IterationLog, train_grpo
-from charforge.train.rewards.judges import Judges, load_judges
-from charforge.train.rewards.scene import scene_reward
-from charforge.train.second_stage import trained_pictures
 from charforge.train.sft import Dataset, Hooks, train_sft
 
 BEST_OF, BEST_SCENES = 6, 6

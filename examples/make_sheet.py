@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from charforge.adapter.low_rank import adapter_off
+from charforge.low_rank import adapter_off
 from charforge.bases.prepare import contact_sheet, draw_prompts
 from charforge.chat.session import Session, open_character
 

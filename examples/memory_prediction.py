@@ -16,10 +16,10 @@ from dataclasses import asdict
 import torch
 
 from charforge.adapter.lora import add_adapter, lora_config
-from charforge.bagel.checkpoint import build_empty, set_tensor
-from charforge.bagel.config import AutoencoderConfig, BagelConfig, ExpertConfig, SpecialTokens, VisionConfig
-from charforge.estimate.cost import predict, step_samples
-from charforge.estimate.workload import Workload
+from charforge.cost.predicted import predict, step_samples
+from charforge.cost.workload import Workload
+from charforge.families.bagel.checkpoint import build_empty, set_tensor
+from charforge.families.bagel.config import AutoencoderConfig, BagelConfig, ExpertConfig, SpecialTokens, VisionConfig
 from charforge.machine import peak_memory_gib
 from charforge.settings import AdapterSettings, GrpoSettings, MemorySettings, PictureSettings, Settings, SftSettings
 from charforge.train.losses import Weights, unified_gradient

@@ -23,17 +23,17 @@ from charforge.bases.prepare import decode_latents, drawing_positions
 from charforge.character import read_character
 from charforge.evaluate.measure import Drawn, draw_scenes
 from charforge.expand.scenes import Scene
-from charforge.mini.bench.fewshot import write_folder
-from charforge.mini.bench.unseen import subject
-from charforge.mini.probe import SHIPPED, load_probe
+from charforge.judges.judges import advantages
+from charforge.judges.likeness import leave_one_out_variety
+from charforge.judges.published import group_diversity
+from charforge.judges.scene import scene_reward
+from charforge.recipe.bench.fewshot import write_folder
+from charforge.recipe.bench.unseen import subject
+from charforge.recipe.probe import SHIPPED, load_probe
 from charforge.resources import preset_path
 from charforge.settings import GrpoSettings, read_settings
 from charforge.train.grpo import read_prompts
 from charforge.train.losses import select_rows
-from charforge.train.rewards.judges import advantages
-from charforge.train.rewards.likeness import leave_one_out_variety
-from charforge.train.rewards.published import group_diversity
-from charforge.train.rewards.scene import scene_reward
 from charforge.train.rollout import roll_out
 
 

@@ -35,12 +35,12 @@ def work() -> None:
     import torch
 
     from charforge.adapter.lora import add_adapter, lora_config
-    from charforge.bagel.context import empty_context, extend_context, generate_text
-    from charforge.bagel.splits import TextSplit
     from charforge.bases.base import native_autocast
-    from charforge.bench.batches import batch_settings, make_dataset, plan_batch
-    from charforge.bench.random_base import build_random_base
-    from charforge.bench.shapes import bench_settings, shape
+    from charforge.cost.batches import batch_settings, make_dataset, plan_batch
+    from charforge.cost.bench_shapes import bench_settings, shape
+    from charforge.cost.random_base import build_random_base
+    from charforge.families.bagel.context import empty_context, extend_context, generate_text
+    from charforge.families.bagel.splits import TextSplit
     from charforge.train.memory import Memory
     from charforge.train.sft import adamw, train_step
 

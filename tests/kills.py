@@ -227,7 +227,7 @@ def main() -> None:
     # read once, for all the processes
     import torch
 
-    import charforge.train.run  # noqa: F401
+    import charforge.run.job  # noqa: F401
 
     torch.set_num_threads(1)
     os.environ["CHARFORGE_CACHE"] = str((arguments.work / "cache").absolute())

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from charforge.bagel.autoencoder import Autoencoder
-from charforge.bagel.checkpoint import build_empty, official_files
-from charforge.bagel.config import (
+from charforge.families.bagel.autoencoder import Autoencoder
+from charforge.families.bagel.checkpoint import build_empty, official_files
+from charforge.families.bagel.config import (
     AutoencoderConfig,
     BagelConfig,
     ExpertConfig,
@@ -19,8 +19,8 @@ from charforge.bagel.config import (
     VisionConfig,
     official_config,
 )
-from charforge.bagel.layers import sincos_table
-from charforge.bagel.tokenizer import QWEN2_WORDS
+from charforge.families.bagel.layers import sincos_table
+from charforge.families.bagel.tokenizer import QWEN2_WORDS
 
 MARKERS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")
 # bytes, a few merges, then the markers: as in Qwen2, whose markers follow its vocabulary
@@ -119,6 +119,6 @@ REAL_VISION = {
 
 def real_config() -> BagelConfig:
     """BAGEL-7B-MoT, from its two files alone: its early config.json says nothing."""
-    from charforge.bagel.config import BAGEL_TOKENS
+    from charforge.families.bagel.config import BAGEL_TOKENS
 
     return official_config(REAL_LLM, REAL_VISION, {}, BAGEL_TOKENS)

@@ -23,11 +23,11 @@ from charforge.auto import (
     resolve_preset,
     unfinished,
 )
+from charforge.bases.can_draw import FLAT, flat_share, kind_of, sentence, what_mini_draws
 from charforge.character import read_character
 from charforge.cli.main import app
 from charforge.errors import InputError
 from charforge.files import write_atomic
-from charforge.mini.can_draw import FLAT, flat_share, kind_of, sentence, what_mini_draws
 from charforge.resources import preset_path, resource_folder
 from charforge.settings import read_settings, settings_toml
 

@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 from charforge.bases import hashes
 from charforge.bases.base import content_hash, load_base
 from charforge.bases.cache import base_folder, cache_folder
-from charforge.bases.listing import precisions
 from charforge.bases.where import register, registered
 from charforge.cli.main import app
 from charforge.errors import CharforgeError, InputError, MachineError
@@ -71,7 +70,7 @@ def test_a_registered_copy_is_listed_and_loaded_by_its_name(checkpoint: Path):
     assert added["bytes"] > (checkpoint / "ema.safetensors").stat().st_size  # type: ignore[index]
     by_name, by_path = load_base("my-finetune"), load_base(str(checkpoint))
     assert by_name.content_hash == by_path.content_hash
-    assert torch.equal(answers(by_name.model), answers(by_path.model))
+    assert torch.equal(answers(by_name.model.network), answers(by_path.model.network))
 
 
 def test_nothing_is_copied_by_registering(checkpoint: Path):
@@ -165,8 +164,8 @@ def test_every_command_shows_two_examples(command: str):
 
 def test_nf4_is_offered_where_it_fits():
     narrow = CONFIG.understanding.model_copy(update={"intermediate_size": 100})
-    assert precisions(CONFIG) == ("bf16", "int8", "nf4")
-    assert precisions(CONFIG.model_copy(update={"understanding": narrow})) == ("bf16", "int8")
+    assert CONFIG.precisions == ("bf16", "int8", "nf4")
+    assert CONFIG.model_copy(update={"understanding": narrow}).precisions == ("bf16", "int8")
 
 
 # hashes

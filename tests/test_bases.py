@@ -78,7 +78,7 @@ def test_an_unknown_base_names_what_there_is():
 
 
 def test_a_folder_that_is_no_base_names_the_missing_file(tmp_path: Path):
-    with pytest.raises(InputError, match=r"ema\.safetensors is missing"):
+    with pytest.raises(InputError, match=r"llm_config\.json is missing"):
         load_base(str(tmp_path))
 
 

@@ -14,12 +14,12 @@ from command import charforge
 from tiny import CONFIG
 
 from charforge.adapter.lora import add_adapter, lora_config
-from charforge.bagel.checkpoint import build_empty
-from charforge.bagel.model import computes_in_bf16
-from charforge.bagel.packing import pack
-from charforge.bench import measure
-from charforge.bench.batches import batch_flops, batch_settings, make_dataset, plan_batch
-from charforge.bench.flops import (
+from charforge.cli.bench import print_result
+from charforge.cost import measured
+from charforge.cost.batches import batch_flops, batch_settings, make_dataset, plan_batch
+from charforge.cost.bench import headline, run_bench
+from charforge.cost.bench_shapes import bench_settings, shape
+from charforge.cost.flops import (
     Tokens,
     adapter_flops,
     attention_flops,
@@ -29,11 +29,11 @@ from charforge.bench.flops import (
     pack_tokens,
     step_flops,
 )
-from charforge.bench.random_base import PRECISIONS, build_random_base, weight_bytes
-from charforge.bench.run import headline, run_bench
-from charforge.bench.shapes import bench_settings, shape
-from charforge.cli.bench import print_result
+from charforge.cost.random_base import PRECISIONS, build_random_base, weight_bytes
 from charforge.errors import InputError, MachineError
+from charforge.families.bagel.checkpoint import build_empty
+from charforge.families.bagel.model import computes_in_bf16
+from charforge.families.bagel.packing import pack
 from charforge.settings import SftSettings
 from charforge.train.sft import step_batch
 
@@ -161,8 +161,8 @@ def test_gradients_pass_through_the_base_after_it_was_used_without(precision: st
 
 def test_random_weights_keep_activations_of_order_one():
     base = build_random_base("small", shape("small", quick=True), "bf16", "cpu", nobody)
-    bench = measure.Bench(base, {}, bench_settings("small", None, True), None, 1.0, 1)  # type: ignore[arg-type]
-    context = measure.second_stage.read_prompts(base, measure._scenes(1))
+    bench = measured.Bench(base, {}, bench_settings("small", None, True), None, 1.0, 1)  # type: ignore[arg-type]
+    context = measured.second_stage.read_prompts(base, measured._scenes(1))
     keys, values = context.cache[-1]
     assert 0.1 < keys.float().std() < 10 and 0.1 < values.float().std() < 10
     assert bench.side == 128
@@ -178,8 +178,8 @@ def test_what_does_not_fit_is_a_row_and_the_rest_goes_on(monkeypatch: pytest.Mon
         except torch.OutOfMemoryError as error:
             raise MachineError("one picture at a time does not fit") from error
 
-    monkeypatch.setattr(measure.first_stage, "train_step", no_room)
-    monkeypatch.setattr(measure.second_stage, "policy_gradient", no_room_for_one)
+    monkeypatch.setattr(measured.first_stage, "train_step", no_room)
+    monkeypatch.setattr(measured.second_stage, "policy_gradient", no_room_for_one)
     result = run_bench("small", "bf16", "cpu", silent, quick=True)
     assert result["sft"][0]["status"] == result["update"]["status"] == "out of memory"
     assert result["sft_step_s"] is None and result["update_step_s"] is None and result["mfu"] is None
@@ -190,13 +190,13 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch: pytest.Mon
     def broken(*_: object) -> None:
         raise MachineError("the gradient is not finite")
 
-    monkeypatch.setattr(measure.first_stage, "train_step", broken)
+    monkeypatch.setattr(measured.first_stage, "train_step", broken)
     with pytest.raises(MachineError, match="not finite"):
         run_bench("small", "bf16", "cpu", silent, quick=True)
 
 
 def test_weights_that_cannot_fit_are_refused_before_they_are_made(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("charforge.bench.run.available_host_gib", lambda: 8.0)
+    monkeypatch.setattr("charforge.cost.bench.available_host_gib", lambda: 8.0)
     with pytest.raises(MachineError, match="--precision nf4"):
         run_bench("bagel", "bf16", "cpu", silent)
 
@@ -209,8 +209,8 @@ def test_unknown_names_say_what_there_is():
 
 
 def test_the_headline_step_is_the_one_of_4k_tokens_or_the_largest_below():
-    def row(tokens: int, status: str = "ok") -> measure.SftRow:
-        return measure.SftRow(tokens, 1, 1, 512, status)
+    def row(tokens: int, status: str = "ok") -> measured.SftRow:
+        return measured.SftRow(tokens, 1, 1, 512, status)
 
     assert headline([row(2048), row(4096), row(8192)]).tokens == 4096
     assert headline([row(2048), row(4096, "out of memory")]).tokens == 2048
@@ -261,7 +261,7 @@ def test_quantised_shapes_run_through_both_stages(precision: str, capsys: pytest
     assert all(math.isfinite(result[key]) and result[key] > 0 for key in HEADLINE)
     assert math.isfinite(result["update"]["sampling_gap_max"])
     # the tables are for people: stdout stays empty
-    print_result(result | {"sft": [*result["sft"], asdict(measure.SftRow(8192, 16, 1, 1024, "out of memory"))]})
+    print_result(result | {"sft": [*result["sft"], asdict(measured.SftRow(8192, 16, 1, 1024, "out of memory"))]})
     told = capsys.readouterr()
     assert told.out == ""
     assert "one step of the first stage" in told.err and "out of memory" in told.err and "MFU against" in told.err

@@ -16,15 +16,15 @@ import pytest
 from bundle_parts import RANK, A, B, adapter_bytes, manifest, png, safetensors
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny import CONFIG, tiny_model
+from tiny import CONFIG, tiny_network
 from tiny_base import tiny_base
 from typer.testing import CliRunner
 
 from charforge import grammar
 from charforge.adapter.lora import adapter_state, add_adapter, lora_config
-from charforge.bases.where import base_config
+from charforge.adapter.names import tensor_shapes
+from charforge.bases.where import base_shapes
 from charforge.bundle import BundleError, read_bundle, write_bundle
-from charforge.bundle.adapter import LAYERS, adapter_shapes
 from charforge.bundle.manifest import (
     ADAPTER,
     ADAPTER_CONFIG,
@@ -251,9 +251,12 @@ def test_a_flipped_byte_is_refused_or_harmless(good: Path, tmp_path: Path, data:
 # the whole set of tensors
 
 
+LAYERS = "base_model.model.language_model.model.layers"
+
+
 def whole_adapter(layers: int | None = None) -> dict[str, np.ndarray]:
     """Every tensor of an adapter for mini, or those of its first layers."""
-    shapes = adapter_shapes(base_config("mini"), RANK)
+    shapes = tensor_shapes(base_shapes("mini").adapter_linears(0), RANK)
     kept = {name: shape for name, shape in shapes.items() if layers is None or _layer(name) < layers}
     return {name: np.full(shape, 0.5, "<f2") for name, shape in kept.items()}
 
@@ -274,14 +277,14 @@ def for_mini(tensors: dict[str, np.ndarray]) -> Callable[[dict[str, bytes]], Non
 
 @pytest.mark.parametrize("first_layer", [0, 2])
 def test_the_set_of_tensors_is_that_of_the_model(first_layer: int) -> None:
-    model = tiny_model()
-    add_adapter(model, lora_config(RANK, 4, first_layer=first_layer), seed=0)
+    model = tiny_network()
+    add_adapter(model, lora_config(CONFIG, RANK, 4, first_layer=first_layer), seed=0)
     made = {name: tuple(tensor.shape) for name, tensor in adapter_state(model).items()}
-    assert adapter_shapes(CONFIG, RANK, first_layer) == made
+    assert tensor_shapes(CONFIG.adapter_linears(first_layer), RANK) == made
 
 
 def test_an_adapter_that_begins_at_an_upper_layer_says_so(good: Path, tmp_path: Path) -> None:
-    upper = adapter_shapes(base_config("mini"), RANK, 15)
+    upper = tensor_shapes(base_shapes("mini").adapter_linears(15), RANK)
     tensors = {name: np.full(shape, 0.5, "<f2") for name, shape in upper.items()}
 
     def change(members: dict[str, bytes], first_layer: int) -> None:

@@ -10,6 +10,7 @@ import pytest
 from folders import CAPTIONS, make_folder
 from laid_out import WREN, lay_out
 
+from charforge.bases.can_draw import KIND_NOUN
 from charforge.character import read_character
 from charforge.character.judge_captions import (
     equal_captions,
@@ -20,8 +21,8 @@ from charforge.character.judge_captions import (
     without_phrases,
 )
 from charforge.errors import Problem
-from charforge.mini import captions, world
-from charforge.mini.bench.unseen import Subject, subject
+from charforge.recipe import captions
+from charforge.recipe.bench.unseen import Subject, subject
 
 SUBJECTS = [subject(number) for number in range(20)]
 
@@ -62,7 +63,7 @@ def full(who: Subject) -> list[str]:
 
 @pytest.mark.parametrize("who", SUBJECTS, ids=lambda who: who.name)
 def test_identity_in_every_caption_is_found_and_what_varies_is_not(who: Subject) -> None:
-    noun = world.KIND_NOUN[who.look.kind]
+    noun = KIND_NOUN[who.look.kind]
     assert shared_phrases(short(who), who.name, noun) == {} and lasting_traits(short(who), "") == []
     assert shared_phrases(full(who), who.name, noun) != {}
 

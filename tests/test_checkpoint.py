@@ -12,21 +12,27 @@ from layout import CONFIG, MARKERS, VOCABULARY, WORDS, random_state, real_config
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from charforge.adapter.load import load_adapter
 from charforge.adapter.lora import add_adapter, lora_config, rounded_to_bf16, save_adapter
-from charforge.adapter.low_rank import load_adapter
-from charforge.bagel import stream
-from charforge.bagel.checkpoint import autoencoder_shapes, build_empty, load_official, low_rank_additions, model_shapes
-from charforge.bagel.folder import weight_files
-from charforge.bagel.layers import grid_position_ids, sincos_table
-from charforge.bagel.model import BagelModel
-from charforge.bagel.packing import pack
-from charforge.bagel.quantize import quantize_decoder
-from charforge.bagel.splits import LatentSplit, LookSplit, TextSplit
-from charforge.bagel.stream import load_tensors
-from charforge.bagel.tokenizer import Tokenizer
 from charforge.bases.base import load_base
 from charforge.bases.verify import check_folder
 from charforge.errors import InputError
+from charforge.families.bagel import stream
+from charforge.families.bagel.checkpoint import (
+    autoencoder_shapes,
+    build_empty,
+    load_official,
+    low_rank_additions,
+    model_shapes,
+)
+from charforge.families.bagel.folder import weight_files
+from charforge.families.bagel.layers import grid_position_ids, sincos_table
+from charforge.families.bagel.model import BagelModel
+from charforge.families.bagel.packing import pack
+from charforge.families.bagel.quantize import quantize_decoder
+from charforge.families.bagel.splits import LatentSplit, LookSplit, TextSplit
+from charforge.families.bagel.stream import load_tensors
+from charforge.families.bagel.tokenizer import Tokenizer
 from charforge.sample import Target
 from charforge.settings import SftSettings
 from charforge.train.losses import draw_noise
@@ -166,7 +172,7 @@ def test_weights_stored_in_other_floats_are_cast(folder: Path, tmp_path: Path):
 
 def test_a_tensor_longer_than_one_block_is_cast_whole(folder: Path, monkeypatch: pytest.MonkeyPatch):
     expected = load(folder, dtype=torch.float32).state_dict()
-    monkeypatch.setattr("charforge.bagel.stream.BLOCK_BYTES", 1000)
+    monkeypatch.setattr("charforge.families.bagel.stream.BLOCK_BYTES", 1000)
     found = load(folder, dtype=torch.float32).state_dict()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 

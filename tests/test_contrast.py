@@ -10,12 +10,12 @@ from dataclasses import asdict, fields
 import numpy as np
 import pytest
 import torch
-from tiny import CONFIG, tiny_model
+from tiny import CONFIG, tiny_network
 
-from charforge.bagel.context import empty_context, extend_context
-from charforge.bagel.splits import TextSplit
 from charforge.errors import InputError
-from charforge.mini.contrast import (
+from charforge.families.bagel.context import empty_context, extend_context
+from charforge.families.bagel.splits import TextSplit
+from charforge.recipe.contrast import (
     COMPLETENESS,
     SHARES,
     Contrast,
@@ -57,7 +57,7 @@ def test_both_captions_are_alike_but_for_it():
 def test_nearly_all_of_the_difference_is_in_the_window():
     pytest.importorskip("dicebear", reason="needs the extra `recipe`")
     pytest.importorskip("cairosvg", reason="needs the extra `recipe`")
-    from charforge.mini.drawing import draw
+    from charforge.recipe.drawing import draw
 
     inside: dict[str, list[float]] = {attribute: [] for attribute in SHARES}
     for pair in contrasts(80):
@@ -80,13 +80,13 @@ def data(same: bool, deaf: bool = False) -> Contrasts:
     captions = [TextSplit((*[8] * pair, 5, word + pair)) for pair in range(3) for word in words]
     if same:
         tokens[:, 1] = tokens[:, 0]
-    contexts = read_captions(tiny_model(), captions, lambda done, count: None)
+    contexts = read_captions(tiny_network(), captions, lambda done, count: None)
     windows = torch.tensor([[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13]])
     return Contrasts(tokens, windows, list(zip(contexts[::2], contexts[1::2], strict=True)))
 
 
 def test_captions_read_once_are_read_as_beside_others():
-    model = tiny_model()
+    model = tiny_network()
     captions = [TextSplit(ids) for ids in ((5, 6), (9, 8, 7, 6, 5), (4, 9, 9))]
     told: list[tuple[int, int]] = []
     together = _beside(read_captions(model, captions, lambda *done: told.append(done)), torch.zeros(1))
@@ -99,13 +99,13 @@ def test_captions_read_once_are_read_as_beside_others():
 
 
 def test_nothing_is_lost_where_nothing_differs():
-    loss = contrast_loss(tiny_model(), data(same=True), 6, 0.85, torch.Generator().manual_seed(0))
+    loss = contrast_loss(tiny_network(), data(same=True), 6, 0.85, torch.Generator().manual_seed(0))
     assert loss.item() < 1e-9
 
 
 def test_a_model_that_does_not_read_loses_the_whole_difference():
     pairs = data(same=False, deaf=True)
-    loss = contrast_loss(tiny_model(), pairs, 60, 0.85, torch.Generator().manual_seed(0)).item()
+    loss = contrast_loss(tiny_network(), pairs, 60, 0.85, torch.Generator().manual_seed(0)).item()
     shown = pairs.tokens.astype(np.float32)
     whole = np.mean([((shown[i, 0] - shown[i, 1])[rows] ** 2).mean() for i, rows in enumerate(pairs.windows.numpy())])
     # the mean over sixty draws of three pairs
@@ -113,7 +113,7 @@ def test_a_model_that_does_not_read_loses_the_whole_difference():
 
 
 def test_reading_is_learned_from_it():
-    model, pairs = tiny_model(), data(same=False)
+    model, pairs = tiny_network(), data(same=False)
     learned = [p for name, p in model.named_parameters() if "_moe_gen" in name or name.startswith("llm2vae")]
     for parameter in learned:
         parameter.requires_grad_(True)
@@ -132,7 +132,7 @@ def test_pairs_are_made_and_read_back(tmp_path, monkeypatch):
     pytest.importorskip("dicebear", reason="needs the extra `recipe`")
     pytest.importorskip("cairosvg", reason="needs the extra `recipe`")
     from charforge.bases.base import load_base
-    from charforge.mini import contrast
+    from charforge.recipe import contrast
 
     base = load_base("mini")
     with pytest.raises(InputError, match=r"run python -m charforge\.mini contrasts first"):

@@ -10,10 +10,10 @@ import torch
 from command import charforge
 from folders import make_folder
 
-from charforge.bagel.config import bagel_7b
-from charforge.estimate.cost import predict
-from charforge.estimate.live import LiveBytes
-from charforge.estimate.workload import Workload
+from charforge.cost.live import LiveBytes
+from charforge.cost.predicted import predict
+from charforge.cost.workload import Workload
+from charforge.families.bagel.config import bagel_7b
 from charforge.resources import preset_path, resource_folder
 from charforge.settings import GrpoSettings, MemorySettings, Settings, SftSettings, read_settings
 

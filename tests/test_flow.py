@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from charforge.bagel.sampler import timestep_schedule
+from charforge.families.bagel.sampler import timestep_schedule
 from charforge.flow import cps_step, interpolate, log_probability, ode_step, sde_step, target_velocity
 
 ROWS, TOKENS, VALUES = 3, 5, 4

@@ -18,14 +18,14 @@ from charforge.bundle import read_bundle
 from charforge.character import Character, read_character
 from charforge.errors import InputError, MachineError
 from charforge.resources import preset_path
+from charforge.run import finish, job
+from charforge.run.finish import plain_avatar
 from charforge.run.folder import ASIDE, check_run, find_run, is_held, open_run, set_aside, working_in
 from charforge.run.identity import inputs_of, setting_differences
+from charforge.run.job import TrainResult, full_disk_in_words, train_character
 from charforge.run.listing import list_runs, run_line
 from charforge.run.sittings import Sittings
 from charforge.settings import Settings, deciding, read_settings
-from charforge.train import finish, run
-from charforge.train.finish import plain_avatar
-from charforge.train.run import TrainResult, full_disk_in_words, train_character
 
 BRIEF = SETTINGS | {"sft.steps": 2, "sft.preview_every": 2, "grpo.iterations": 1, "grpo.updates": 1}
 
@@ -57,7 +57,7 @@ def history(place: Path) -> SimpleNamespace:
     """Four sittings of one run, none of which names its folder, and what was told of each."""
     told = SimpleNamespace(states=[])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "second_stage", broken)
+        patch.setattr(job, "second_stage", broken)
         with pytest.raises(MachineError) as failed:
             train(place)
         told.failed = str(failed.value)

@@ -10,18 +10,18 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from charforge.bagel import images
-from charforge.bagel.autoencoder import Autoencoder
-from charforge.bagel.checkpoint import load_official
-from charforge.bagel.config import SamplingConfig, SpecialTokens
-from charforge.bagel.context import Context, empty_context, extend_context, repeat_context
-from charforge.bagel.decode import generate_text
-from charforge.bagel.layers import grid_position_ids, rotary_tables, sincos_table, timestep_sinusoid
-from charforge.bagel.model import BagelModel
-from charforge.bagel.packing import Pack, pack, with_noise
-from charforge.bagel.sampler import Guidance, draw, timestep_schedule
-from charforge.bagel.splits import LatentSplit, LookSplit, Split, TextSplit
-from charforge.bagel.vision import patchify
+from charforge.families.bagel import images
+from charforge.families.bagel.autoencoder import Autoencoder
+from charforge.families.bagel.checkpoint import load_official
+from charforge.families.bagel.config import SamplingConfig, SpecialTokens
+from charforge.families.bagel.context import Context, empty_context, extend_context, repeat_context
+from charforge.families.bagel.decode import generate_text
+from charforge.families.bagel.layers import grid_position_ids, rotary_tables, sincos_table, timestep_sinusoid
+from charforge.families.bagel.model import BagelModel
+from charforge.families.bagel.packing import Pack, pack, with_noise
+from charforge.families.bagel.sampler import Guidance, draw, timestep_schedule
+from charforge.families.bagel.splits import LatentSplit, LookSplit, Split, TextSplit
+from charforge.families.bagel.vision import patchify
 from charforge.flow import interpolate, logit_normal_timesteps, target_velocity
 
 GOLDEN = Path(__file__).parent / "golden"

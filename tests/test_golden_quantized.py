@@ -1,7 +1,7 @@
 """The golden data again, through int8 and nf4: how far from the official fp32 results, and why no further.
 
 int8 is measured against the official outputs. nf4 cannot be: the golden model is 96 wide in its MLP and nf4 rounds
-blocks of 64 (charforge/bagel/quantize.py), so there the reference is an fp32 model that holds the rounded weights.
+blocks of 64 (families/bagel/quantize.py), so there the reference is an fp32 model that holds the rounded weights.
 The golden model is the worst case for rounding: random weights, 64 wide, where a row of 8-bit numbers averages over
 few of them. Tolerances are about one and a half times what was measured when they were written.
 """
@@ -17,12 +17,12 @@ from test_checkpoint import answers, relative
 from test_golden import META, golden, golden_base, guidance, samples_of, settings_of
 from torch import nn
 
-from charforge.bagel.checkpoint import load_official
-from charforge.bagel.layers import grid_position_ids
-from charforge.bagel.model import BagelModel
-from charforge.bagel.packing import pack, with_noise
-from charforge.bagel.sampler import draw
 from charforge.errors import InputError
+from charforge.families.bagel.checkpoint import load_official
+from charforge.families.bagel.layers import grid_position_ids
+from charforge.families.bagel.model import BagelModel
+from charforge.families.bagel.packing import pack, with_noise
+from charforge.families.bagel.sampler import draw
 from charforge.flow import interpolate, logit_normal_timesteps
 
 # Relative errors in norm. Measured at most: CE of single tokens 0.8 %, MSE of single values 0.9 %, their means 0.34 %
@@ -56,7 +56,7 @@ def test_int8_training_losses_and_outputs(int8, case: str):
 
 
 def latents_of(data: dict[str, torch.Tensor], meta: dict) -> torch.Tensor:
-    from charforge.bagel.images import patchify_latent
+    from charforge.families.bagel.images import patchify_latent
 
     return torch.cat(
         [

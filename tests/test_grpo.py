@@ -11,34 +11,32 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from tiny import tiny_data
-from tiny_base import SCENES, grpo_settings, tiny_base, tiny_judges
+from tiny import CONFIG, tiny_data, tiny_model
+from tiny_base import SCENES, grpo_settings, tiny_judges
 
 from charforge.adapter.lora import add_adapter, lora_config, with_values
-from charforge.bagel.context import empty_context, extend_context, prepare_canvas, velocity
-from charforge.bagel.quantize import quantize_decoder
-from charforge.bagel.sampler import timestep_schedule
-from charforge.bases.prepare import drawing_positions
+from charforge.bases.drawing import read_prompts
 from charforge.errors import Interrupted, MachineError
+from charforge.families.bagel.quantize import quantize_decoder
+from charforge.families.bagel.unified import TrainingDenoiser
+from charforge.families.protocol import Conditioning
 from charforge.flow import ode_step
+from charforge.judges.judges import advantages
 from charforge.settings import Settings
 from charforge.train import grpo
 from charforge.train.forward_process import forward_process_gradient, negative_aware_loss, noised_again, optimality
 from charforge.train.grpo import (
     GrpoHooks,
     learn_from,
-    read_prompts,
     taken_gradient,
     train_grpo,
 )
 from charforge.train.held_out_scenes import HeldOutScenes, best_so_far, hacked
 from charforge.train.interrupt import Interruption
-from charforge.train.losses import select_rows
 from charforge.train.policy_gradient import UpdateStatistics, importance_weights, log_probabilities, policy_gradient
-from charforge.train.rewards.judges import advantages
 from charforge.train.rollout import Rollout, roll_out
 
-LORA = lora_config(rank=4, alpha=8)
+LORA = lora_config(CONFIG, rank=4, alpha=8)
 TRAIN = [scene for scene in SCENES if scene.split == "train"]
 
 
@@ -46,27 +44,31 @@ def quiet() -> GrpoHooks:
     return GrpoHooks(lambda log: None, lambda result, best: None, lambda number: None)
 
 
-def lively(base, seed: int = 1) -> dict[str, torch.nn.Parameter]:
+def lively(model, seed: int = 1) -> dict[str, torch.nn.Parameter]:
     """An adapter that does something: B is not zero."""
-    parameters = add_adapter(base.model, LORA, seed)
+    parameters = add_adapter(model.network, LORA, seed)
     generator = torch.Generator().manual_seed(seed)
     for parameter in parameters.values():
         parameter.data = torch.randn(parameter.shape, generator=generator) * 0.05
     return parameters
 
 
-def rollout_of(base, settings, seed: int = 0) -> tuple[Rollout, object]:
-    contexts = read_prompts(base, TRAIN[: settings.grpo.prompts])
+def prompts_of(model, count: int) -> Conditioning:
+    return read_prompts(model, [scene.prompt for scene in TRAIN[:count]])
+
+
+def rollout_of(model, settings, seed: int = 0) -> tuple[Rollout, Conditioning]:
+    prompts = prompts_of(model, settings.grpo.prompts)
     generator = torch.Generator().manual_seed(seed)
-    return roll_out(base.model, contexts, drawing_positions(base), settings.grpo, generator), contexts
+    return roll_out(model, prompts, model.canvas(), settings.grpo, generator), prompts
 
 
 # rollouts
 
 
 def test_siblings_differ_and_share_everything_before_their_window():
-    base, settings = tiny_base(), grpo_settings()
-    rollout, _ = rollout_of(base, settings)
+    model, settings = tiny_model(), grpo_settings()
+    rollout, _ = rollout_of(model, settings)
     groups, size = settings.grpo.prompts, settings.grpo.group
     assert rollout.latents.shape == (groups * size, 16, 16)
     for group in range(groups):
@@ -80,9 +82,9 @@ def test_siblings_differ_and_share_everything_before_their_window():
 
 
 def test_every_picture_has_exactly_its_window_of_stochastic_steps():
-    base, settings = tiny_base(), grpo_settings()
-    rollout, _ = rollout_of(base, settings, seed=3)
-    times = timestep_schedule(settings.grpo.steps + 1, settings.grpo.timestep_shift)
+    model, settings = tiny_model(), grpo_settings()
+    rollout, _ = rollout_of(model, settings, seed=3)
+    times = model.times(settings.grpo.steps, settings.grpo.timestep_shift)
     for row in range(len(rollout.latents)):
         mine = [float(step.now[k]) for step in rollout.steps for k, r in enumerate(step.rows.tolist()) if r == row]
         start = rollout.starts[row // settings.grpo.group]
@@ -90,41 +92,43 @@ def test_every_picture_has_exactly_its_window_of_stochastic_steps():
 
 
 def test_the_shared_start_is_the_plain_path_to_the_window():
-    base, settings = tiny_base(), grpo_settings(prompts=1, window_last_start=2)
-    seed = next(s for s in range(20) if rollout_of(base, settings, s)[0].starts == [2])
-    rollout, contexts = rollout_of(base, settings, seed)
+    model, settings = tiny_model(), grpo_settings(prompts=1, window_last_start=2)
+    seed = next(s for s in range(20) if rollout_of(model, settings, s)[0].starts == [2])
+    rollout, prompts = rollout_of(model, settings, seed)
     generator = torch.Generator().manual_seed(seed)
     torch.randint(0, 3, (1,), generator=generator)
     x = torch.randn(1, 16, 16, generator=generator)
-    canvas = prepare_canvas(base.model, contexts, drawing_positions(base))
-    times = timestep_schedule(settings.grpo.steps + 1, settings.grpo.timestep_shift)
+    denoiser = model.denoiser(prompts, model.canvas())
+    times = model.times(settings.grpo.steps, settings.grpo.timestep_shift)
     for index in range(2):
         with torch.no_grad():
-            x = ode_step(x, velocity(base.model, canvas, x, times[index].expand(1)), times[index], times[index + 1])
+            x = ode_step(x, denoiser.velocity(x, times[index].expand(1)), times[index], times[index + 1])
     torch.testing.assert_close(rollout.steps[0].before[:1], x)
 
 
 def test_the_same_generator_gives_the_same_rollout_and_nothing_else_is_drawn_from():
-    base, settings = tiny_base(), grpo_settings()
+    model, settings = tiny_model(), grpo_settings()
     state = torch.random.get_rng_state()
-    one, other = rollout_of(base, settings)[0], rollout_of(base, settings)[0]
+    one, other = rollout_of(model, settings)[0], rollout_of(model, settings)[0]
     assert (one.latents == other.latents).all()
     assert (torch.random.get_rng_state() == state).all()
 
 
 @pytest.mark.parametrize("at_a_time", [1, 3, None])
 def test_a_rollout_passes_as_many_pictures_at_a_time_as_it_is_told(monkeypatch, at_a_time):
-    base, settings = tiny_base(), grpo_settings(group=4)
-    whole, contexts = rollout_of(base, settings)
+    model, settings = tiny_model(), grpo_settings(group=4)
+    whole, prompts = rollout_of(model, settings)
     passed: list[int] = []
 
-    def counted(model, canvas, *arguments):
-        passed.append(canvas.context.rows)
-        return velocity(model, canvas, *arguments)
+    velocity = TrainingDenoiser.velocity
 
-    monkeypatch.setattr("charforge.train.rollout.velocity", counted)
+    def counted(denoiser, states, times):
+        passed.append(len(states))
+        return velocity(denoiser, states, times)
+
+    monkeypatch.setattr(TrainingDenoiser, "velocity", counted)
     generator = torch.Generator().manual_seed(0)
-    parts = roll_out(base.model, contexts, drawing_positions(base), settings.grpo, generator, at_a_time)
+    parts = roll_out(model, prompts, model.canvas(), settings.grpo, generator, at_a_time)
     assert max(passed) == (at_a_time or settings.grpo.prompts * settings.grpo.group)
     torch.testing.assert_close(parts.latents, whole.latents)
 
@@ -145,17 +149,17 @@ def products_depend_on_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ratios_off_one(settings: Settings, precision: str, moved: bool = False) -> UpdateStatistics:
     """What one update says before any step; ``moved``: as a later update, by the weights that were set aside."""
-    base = tiny_base(dtype=torch.bfloat16 if precision != "float32" else torch.float32)
+    model = tiny_model(dtype=torch.bfloat16 if precision != "float32" else torch.float32)
     if precision == "int8":
-        quantize_decoder(base.model, "int8")
-    parameters = learn_from(lively(base))
+        quantize_decoder(model.network, "int8")
+    parameters = learn_from(model, lively(model))
     drew = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     with torch.autocast("cpu", torch.bfloat16, enabled=precision != "float32"):
-        rollout, contexts = rollout_of(base, settings)
+        rollout, prompts = rollout_of(model, settings)
         gains = torch.randn(8, generator=torch.Generator().manual_seed(0))
         # a micro-batch of 3 does not divide the groups of 4: other batches, other rows beside each other
         old_policy = partial(with_values, parameters, drew) if moved else None
-        return policy_gradient(base, contexts, rollout, gains, range(2), settings.grpo, 3, old_policy)
+        return policy_gradient(model, prompts, rollout, gains, range(2), settings.grpo, 3, old_policy)
 
 
 # every ratio that is not 1 to the bit is outside this range
@@ -196,11 +200,11 @@ def test_a_batch_that_shrinks_in_a_later_update_is_compared_with_batches_of_its_
 ):
     sizes: list[int] = []
 
-    def short_of_memory(base, contexts, rollout, gains, groups, grpo, size, old_policy):
+    def short_of_memory(model, prompts, rollout, gains, groups, grpo, size, old_policy):
         sizes.append(size)
         if old_policy is not None and size > 3:
             raise torch.OutOfMemoryError("pretend")
-        return policy_gradient(base, contexts, rollout, gains, groups, grpo, size, old_policy)
+        return policy_gradient(model, prompts, rollout, gains, groups, grpo, size, old_policy)
 
     monkeypatch.setattr(grpo, "policy_gradient", short_of_memory)
     # the rate is too small to move a weight: every ratio is 1, were it not for the batches
@@ -237,10 +241,10 @@ def test_importance_weights_weigh_the_gradient(products_depend_on_rows: None):
 
 
 def gradient(micro_batch: int, gains: torch.Tensor, **changes: object) -> torch.Tensor:
-    base, settings = tiny_base(), grpo_settings(**changes)
-    parameters = list(learn_from(lively(base)).values())
-    rollout, contexts = rollout_of(base, settings)
-    policy_gradient(base, contexts, rollout, gains, range(2), settings.grpo, micro_batch)
+    model, settings = tiny_model(), grpo_settings(**changes)
+    parameters = list(learn_from(model, lively(model)).values())
+    rollout, prompts = rollout_of(model, settings)
+    policy_gradient(model, prompts, rollout, gains, range(2), settings.grpo, micro_batch)
     return torch.cat([p.grad.flatten() for p in parameters])
 
 
@@ -250,11 +254,11 @@ def test_micro_batches_change_nothing():
 
 
 def test_the_gradient_raises_the_probability_of_what_was_good():
-    base, settings = tiny_base(), grpo_settings()
-    parameters = list(learn_from(lively(base)).values())
-    rollout, contexts = rollout_of(base, settings)
+    model, settings = tiny_model(), grpo_settings()
+    parameters = list(learn_from(model, lively(model)).values())
+    rollout, prompts = rollout_of(model, settings)
     gains = torch.tensor([1.0, 1.0, -1.0, -1.0] * 2)
-    policy_gradient(base, contexts, rollout, gains, range(2), settings.grpo, 8)
+    policy_gradient(model, prompts, rollout, gains, range(2), settings.grpo, 8)
     with torch.no_grad():
         for parameter in parameters:
             parameter -= 0.02 * parameter.grad / parameter.grad.norm().clamp(min=1e-9)
@@ -262,9 +266,10 @@ def test_the_gradient_raises_the_probability_of_what_was_good():
 
     def now(step) -> torch.Tensor:
         rows = (step.rows // settings.grpo.group).tolist()
-        canvas = prepare_canvas(base.model, select_rows(contexts, rows), drawing_positions(base))
+        denoiser = model.denoiser(prompts.select(rows), model.canvas())
+        second = float(model.times(settings.grpo.steps, settings.grpo.timestep_shift)[1])
         with torch.no_grad():
-            return log_probabilities(base.model, canvas, step, torch.arange(len(rows)), settings.grpo)
+            return log_probabilities(denoiser, step, torch.arange(len(rows)), settings.grpo, second)
 
     change = sum(((now(step) - step.log_probability) * gains[step.rows]).sum().item() for step in rollout.steps)
     assert change > 0
@@ -301,8 +306,8 @@ def run(
     folder: Path, settings, seed: int = 0, stop_at: int | None = None, tell=lambda line: None,
     stop: Interruption | None = None, on_log=lambda log: None, on_preview=lambda number: None,
 ):  # fmt: skip
-    base = tiny_base()
-    parameters = lively(base)
+    model = tiny_model()
+    parameters = lively(model)
     frozen = {name: p.detach().clone() for name, p in parameters.items() if "_moe_gen" not in name}
     logs: list = []
 
@@ -314,7 +319,7 @@ def run(
 
     hooks = GrpoHooks(on_iteration, lambda result, best: None, on_preview, tell)
     settings = settings.model_copy(update={"seed": seed})
-    result = train_grpo(base, parameters, tiny_data(), SCENES, tiny_judges(base), settings, folder, hooks, stop=stop)
+    result = train_grpo(model, parameters, tiny_data(), SCENES, tiny_judges(model), settings, folder, hooks, stop=stop)
     assert all((parameters[name] == value).all() for name, value in frozen.items())
     return result, logs, parameters
 
@@ -325,7 +330,7 @@ def test_a_run_is_logged_and_only_the_drawing_expert_learns(tmp_path: Path):
     assert [log.iteration for log in logs] == [1, 2, 3]
     assert all(0 <= log.sampling_gap_mean <= log.sampling_gap_max < 1e-4 for log in logs)
     assert set(logs[0].parts) == {"scene", "identity", "copying", "variety"}
-    start = lively(tiny_base())
+    start = lively(tiny_model())
     assert any((p != start[name]).any() for name, p in parameters.items() if "_moe_gen" in name)
 
 
@@ -435,14 +440,14 @@ def test_at_its_start_the_forward_process_loss_pulls_towards_good_and_away_from_
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_forward_process_learns_beside_the_policy_that_drew_in_every_precision(dtype: torch.dtype):
-    base, settings = tiny_base(dtype=dtype), grpo_settings(algorithm="nft")
-    parameters = learn_from(lively(base))
+    model, settings = tiny_model(dtype=dtype), grpo_settings(algorithm="nft")
+    parameters = learn_from(model, lively(model))
     old = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-        rollout, contexts = rollout_of(base, settings)
+        rollout, prompts = rollout_of(model, settings)
         noised = noised_again(rollout, range(2), settings.grpo, torch.Generator().manual_seed(0))
         gains = torch.randn(8, generator=torch.Generator().manual_seed(0))
-        forward_process_gradient(base, contexts, noised, gains, settings.grpo, parameters, old, 4)
+        forward_process_gradient(model, prompts, noised, gains, settings.grpo, parameters, old, 4)
     assert all(parameter.grad is not None for parameter in parameters.values())
     assert sum(parameter.grad.norm() for parameter in parameters.values()) > 0
 
@@ -452,27 +457,19 @@ def test_optimality_is_half_for_the_mean_of_the_group():
 
 
 def test_prompts_of_different_lengths_read_together_are_as_read_alone():
-    base = tiny_base()
-    together = read_prompts(base, TRAIN)
+    model = tiny_model()
     x = torch.randn(len(TRAIN), 16, 16, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
-        all_rows = velocity(
-            base.model, prepare_canvas(base.model, together, drawing_positions(base)), x, torch.full((3,), 0.7)
-        )
+        all_rows = model.denoiser(prompts_of(model, 3), model.canvas()).velocity(x, torch.full((3,), 0.7))
         for row, scene in enumerate(TRAIN):
-            alone = extend_context(base.model, empty_context(), [base.tokenizer.text(scene.prompt)])
-            canvas = prepare_canvas(base.model, alone, drawing_positions(base))
-            torch.testing.assert_close(
-                velocity(base.model, canvas, x[row : row + 1], torch.tensor([0.7]))[0],
-                all_rows[row],
-                atol=1e-4,
-                rtol=1e-4,
-            )
+            alone = model.denoiser(read_prompts(model, [scene.prompt]), model.canvas())
+            drawn = alone.velocity(x[row : row + 1], torch.tensor([0.7]))[0]
+            torch.testing.assert_close(drawn, all_rows[row], atol=1e-4, rtol=1e-4)
 
 
 def test_the_published_variety_has_no_gradient_and_ours_has():
-    from charforge.train.rewards.likeness import leave_one_out_variety
-    from charforge.train.rewards.published import group_diversity
+    from charforge.judges.likeness import leave_one_out_variety
+    from charforge.judges.published import group_diversity
 
     features = torch.nn.functional.normalize(torch.rand(12, 9, generator=torch.Generator().manual_seed(0)), dim=-1)
     scene = torch.rand(12, generator=torch.Generator().manual_seed(1))

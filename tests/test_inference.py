@@ -9,21 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import CONFIG, tiny_data, tiny_model
+from charforge.bases.prepare import draw_prompts
+from tiny import CONFIG, tiny_data, tiny_network
 from tiny_base import tiny_base
 
+from charforge.adapter.load import load_adapter
 from charforge.adapter.lora import add_adapter, lora_config, save_adapter
-from charforge.adapter.low_rank import LowRankLinear, adapted_layers, adapter_off, load_adapter
-from charforge.bagel.blocks import pack_decoder
-from charforge.bagel.context import Context, empty_context, extend_context, join_contexts
-from charforge.bagel.decode import SLOTS, TextDecoder, generate_text, rows_of, stream_text
-from charforge.bagel.layers import grid_position_ids
-from charforge.bagel.model import BagelModel
-from charforge.bagel.packing import pack
-from charforge.bagel.quantize import quantize_decoder
-from charforge.bagel.splits import LatentSplit, LookSplit, Split, TextSplit
-from charforge.bases.prepare import draw_prompts
 from charforge.chat.replies import sample_replies
+from charforge.families.bagel.blocks import pack_decoder
+from charforge.families.bagel.context import Context, empty_context, extend_context, join_contexts
+from charforge.families.bagel.decode import SLOTS, TextDecoder, generate_text, rows_of, stream_text
+from charforge.families.bagel.layers import grid_position_ids
+from charforge.families.bagel.model import BagelModel
+from charforge.families.bagel.packing import pack
+from charforge.families.bagel.quantize import quantize_decoder
+from charforge.families.bagel.splits import LatentSplit, LookSplit, Split, TextSplit
+from charforge.low_rank import LowRankLinear, adapted_layers, adapter_off
 from charforge.settings import ChatSettings
 
 LORA = lora_config(4, 8)
@@ -71,14 +72,14 @@ def greedy(logits: torch.Tensor) -> torch.Tensor:
 
 def models(tmp_path: Path, kind: str) -> BagelModel:
     if kind == "plain":
-        return tiny_model()
+        return tiny_network()
     if kind == "int8":
-        model = tiny_model()
+        model = tiny_network()
         quantize_decoder(model, "int8")
         return adapted(model)
     if kind == "trained":
-        return adapted(tiny_model())
-    return loaded(tiny_model(), adapted(tiny_model()), tmp_path)
+        return adapted(tiny_network())
+    return loaded(tiny_network(), adapted(tiny_network()), tmp_path)
 
 
 @torch.no_grad()
@@ -99,7 +100,7 @@ def test_decoding_says_what_one_pass_over_everything_says(tmp_path: Path, kind: 
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_packed_weights_say_the_same(dtype: torch.dtype):
-    model = tiny_model(dtype=dtype)
+    model = tiny_network(dtype=dtype)
     context = context_of(model, seen_before())
     plain, logits = generate_text(model, context, greedy, 20, stop=-1)
     model.packed = pack_decoder(model)
@@ -113,7 +114,7 @@ def test_packed_weights_say_the_same(dtype: torch.dtype):
 
 @torch.no_grad()
 def test_rows_of_unequal_length_are_those_of_each_alone():
-    model = adapted(tiny_model())
+    model = adapted(tiny_network())
     long, short = context_of(model, seen_before()), context_of(model, [TextSplit((11, 12))])
     together, logits = generate_text(model, join_contexts(long, short), greedy, 12, prefix=(5, 6), stop=-1)
     for row, context in enumerate((long, short)):
@@ -124,7 +125,7 @@ def test_rows_of_unequal_length_are_those_of_each_alone():
 
 @torch.no_grad()
 def test_steps_come_one_by_one_and_rows_end_for_themselves():
-    model = tiny_model()
+    model = tiny_network()
     script = iter([[5, 6], [2, 7], [9, 8], [9, 2], [9, 9]])
     asked = []
 
@@ -141,7 +142,7 @@ def test_steps_come_one_by_one_and_rows_end_for_themselves():
 
 
 def test_a_full_decoder_says_so():
-    decoder = TextDecoder(tiny_model(), empty_context(), 2)
+    decoder = TextDecoder(tiny_network(), empty_context(), 2)
     for _ in range(2):
         decoder.feed(torch.tensor([5]))
     with pytest.raises(ValueError, match="room for 2 tokens"):
@@ -150,8 +151,8 @@ def test_a_full_decoder_says_so():
 
 @torch.no_grad()
 def test_a_loaded_adapter_acts_as_the_trained_one_and_can_be_switched_off(tmp_path: Path):
-    trained = adapted(tiny_model())
-    model, bare = loaded(tiny_model(), trained, tmp_path), tiny_model()
+    trained = adapted(tiny_network())
+    model, bare = loaded(tiny_network(), trained, tmp_path), tiny_network()
     assert len(adapted_layers(model)) == 7 * (4 + 2)
     assert all(isinstance(layer, LowRankLinear) for layer in adapted_layers(model))
     batch = pack([list(sample) for sample in tiny_data().dialogues], CONFIG)
@@ -194,8 +195,8 @@ def test_a_conversation_waits_for_no_library_that_it_does_not_need():
     script = (
         "import sys\n"
         "import charforge.chat.session, charforge.chat.terminal\n"
-        "from charforge.bagel.checkpoint import build_empty\n"
-        "from charforge.bagel.config import read_config\n"
+        "from charforge.families.bagel.checkpoint import build_empty\n"
+        "from charforge.families.bagel.config import read_config\n"
         "from charforge.bases.where import MINI\n"
         "build_empty(read_config(MINI))\n"
         "slow = {'peft', 'diffusers', 'transformers', 'bitsandbytes', 'matplotlib', 'torch._dynamo', 'accelerate'}\n"

@@ -83,7 +83,7 @@ def slow_step(*arguments):
 
 sft.train_step = slow_step
 model = tiny_model()
-parameters = add_adapter(model, lora_config(rank=4, alpha=8), seed=0)
+parameters = add_adapter(model.network, lora_config(model.shapes, rank=4, alpha=8), seed=0)
 hooks = sft.Hooks(lambda log: None, lambda result, best: None, lambda step: None)
 settings = tiny_settings(checkpoint_every=100)
 try:
@@ -113,10 +113,10 @@ def interrupted_in_step_4(folder: Path, patience: float, seconds: float, signals
 def finished(folder: Path) -> tuple[dict[str, torch.Tensor], list[int]]:
     """The adapter of the run in ``folder``, carried on to its end, and the steps that this took."""
     model = tiny_model()
-    parameters, steps = add_adapter(model, lora_config(rank=4, alpha=8), seed=0), []
+    parameters, steps = add_adapter(model.network, lora_config(model.shapes, rank=4, alpha=8), seed=0), []
     hooks = Hooks(lambda log: steps.append(log.step), lambda result, best: None, lambda step: None)
     train_sft(model, parameters, tiny_data(), tiny_settings(checkpoint_every=100), 7, folder, hooks)
-    return adapter_state(model), steps
+    return adapter_state(model.network), steps
 
 
 @pytest.mark.parametrize(

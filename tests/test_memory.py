@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import CONFIG, tiny_data, tiny_model, tiny_settings
+from charforge.bases.prepare import at_work, park_encoders, seen, sized
+from tiny import CONFIG, tiny_data, tiny_network, tiny_settings
 from tiny_base import tiny_base
 
 from charforge.adapter.lora import add_adapter, lora_config
-from charforge.bagel.images import look_split, to_image
-from charforge.bagel.packing import pack
-from charforge.bagel.splits import TextSplit
-from charforge.bases.prepare import at_work, park_encoders, seen, sized
 from charforge.errors import InputError, MachineError
+from charforge.families.bagel.images import look_split, to_image
+from charforge.families.bagel.packing import pack
+from charforge.families.bagel.splits import TextSplit
 from charforge.settings import GrpoSettings, MemorySettings, PictureSettings, Settings
 from charforge.train.losses import Weights, draw_noise, text_loss, unified_gradient
 from charforge.train.memory import Memory, memory_of_second_stage
@@ -30,7 +30,7 @@ def quiet() -> Hooks:
 
 def gradient(size: int = 64, chunk: int = 1024, checkpointing: bool = False) -> tuple[torch.Tensor, float, float]:
     """Of one step over all kinds of samples, with an adapter that acts."""
-    model, data = tiny_model(), tiny_data()
+    model, data = tiny_network(), tiny_data()
     parameters = add_adapter(model, LORA, seed=0)
     for number, parameter in enumerate(parameters.values()):
         parameter.data = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number)) * 0.05
@@ -52,7 +52,7 @@ def test_a_step_in_pieces_is_the_same_step(how: dict):
 
 def test_recomputed_layers_keep_less():
     def kept(checkpointing: bool) -> int:
-        model, data = tiny_model(), tiny_data()
+        model, data = tiny_network(), tiny_data()
         add_adapter(model, LORA, seed=0)
         model.language_model.model.checkpoint_layers = checkpointing
         sizes: dict[int, int] = {}
@@ -73,7 +73,7 @@ def test_recomputed_layers_keep_less():
 
 
 def test_what_does_not_fit_goes_down_notch_by_notch_and_the_result_is_the_same(tmp_path: Path):
-    model, parameter = tiny_model(), torch.nn.Parameter(torch.zeros(1))
+    model, parameter = tiny_network(), torch.nn.Parameter(torch.zeros(1))
     told: list[str] = []
     memory = Memory(model, MemorySettings(micro_batch=8), told.append, tmp_path / "memory.json")
 
@@ -106,7 +106,7 @@ def test_what_does_not_fit_goes_down_notch_by_notch_and_the_result_is_the_same(t
 
 def test_a_run_that_runs_out_of_memory_ends_where_one_that_does_not_ends(tmp_path: Path, monkeypatch):
     def trained(folder: Path, most: int) -> dict[str, torch.Tensor]:
-        model = tiny_model()
+        model = tiny_network()
         parameters = add_adapter(model, LORA, seed=0)
         forward = type(model).forward
 
@@ -158,7 +158,7 @@ def test_parked_encoders_come_for_the_block_and_go_back(monkeypatch: pytest.Monk
 
 def test_the_second_stage_has_a_size_of_its_own_and_remembers_where_the_first_ended(tmp_path: Path):
     settings = Settings(memory=MemorySettings(micro_batch=8), grpo=GrpoSettings(micro_batch=4))
-    model, file = tiny_model(), tmp_path / "memory.json"
+    model, file = tiny_network(), tmp_path / "memory.json"
     assert memory_of_second_stage(model, settings, file=file).micro_batch == 4
     file.write_text('{"micro_batch": 2, "checkpoint_layers": true}')
     later = memory_of_second_stage(model, settings, file=file)
@@ -183,7 +183,7 @@ def test_eight_bit_moments_train_and_resume_to_the_bit(kind: str, tmp_path: Path
     settings, how = tiny_settings(steps=6), MemorySettings(optimizer=kind)  # type: ignore[arg-type]
 
     def run(folder: Path, stop: int | None = None) -> dict[str, torch.Tensor]:
-        model = tiny_model()
+        model = tiny_network()
         parameters = add_adapter(model, lora_config(rank=48, alpha=8), seed=0)
 
         def on_step(log) -> None:

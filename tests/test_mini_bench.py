@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from charforge.bagel.checkpoint import rounded_rows
 from charforge.bases.base import MINI
 from charforge.character import read_character
 from charforge.errors import InputError
-from charforge.mini import captions, world
-from charforge.mini.answers import averaged, low_rank
-from charforge.mini.bench import scores, unseen
-from charforge.mini.unpack import unpack_base
+from charforge.families.bagel.checkpoint import rounded_rows
+from charforge.recipe import captions, world
+from charforge.recipe.answers import averaged, low_rank
+from charforge.recipe.bench import scores, unseen
+from charforge.recipe.unpack import unpack_base
 
 
 def test_the_benchmark_asks_the_same_every_time():
@@ -75,7 +75,7 @@ def test_frechet_distance_of_shifted_gaussians_is_the_squared_shift():
 def test_a_few_shot_character_is_a_folder_that_charforge_reads(tmp_path):
     for library in ("dicebear", "dicebear_styles", "cairosvg"):
         pytest.importorskip(library, reason=f"{library} belongs to the extra `recipe`")
-    from charforge.mini.bench.fewshot import write_folder
+    from charforge.recipe.bench.fewshot import write_folder
 
     write_folder(unseen.subject(1), tmp_path / "bram")
     read = read_character(tmp_path / "bram")
@@ -86,7 +86,7 @@ def test_a_few_shot_character_is_a_folder_that_charforge_reads(tmp_path):
 def test_few_shot_numbers_pool_all_characters():
     for library in ("dicebear", "dicebear_styles", "cairosvg"):
         pytest.importorskip(library, reason=f"{library} belongs to the extra `recipe`")
-    from charforge.mini.bench.fewshot import FewShot, together
+    from charforge.recipe.bench.fewshot import FewShot, together
 
     one = FewShot({"hair": [True, True], "skin": [True, False]}, {"where": [True]}, [False, True], {"kind": [True]}, 10)
     two = FewShot({"hair": [False, False]}, {"where": [False]}, [False, False], {"kind": [True]}, 20)
@@ -116,7 +116,7 @@ def test_other_words_for_places_and_sides_are_those_of_the_picture():
 
 
 def test_the_fixed_talk_is_read_whole():
-    from charforge.mini.bench.talk import TALK
+    from charforge.recipe.bench.talk import TALK
 
     lines = [json.loads(line) for line in TALK.read_text("utf-8").splitlines()]
     assert len(lines) == 24 and all(set(line) == {"user", "assistant"} for line in lines)
@@ -140,8 +140,8 @@ def test_unpacked_weights_pack_to_what_ships(tmp_path):
 def test_the_whole_benchmark_in_small(tmp_path):
     for library in ("dicebear", "dicebear_styles", "cairosvg", "skimage"):
         pytest.importorskip(library, reason=f"{library} belongs to the extra `recipe`")
-    from charforge.mini.bench.run import Size, bench
-    from charforge.mini.probe import SHIPPED
+    from charforge.recipe.bench.run import Size, bench
+    from charforge.recipe.probe import SHIPPED
 
     told: list[str] = []
     found = bench(SHIPPED, tmp_path, Size(captions=3, questions_about=3, characters=0, photos=2), [], told.append)

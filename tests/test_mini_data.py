@@ -11,10 +11,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from charforge.bases.can_draw import KIND_NOUN
 from charforge.errors import InputError
 from charforge.grammar import has_detail
-from charforge.mini import asking, captions, dataset, world
-from charforge.mini.world import KIND_NOUN, Look
+from charforge.recipe import asking, captions, dataset, world
+from charforge.recipe.world import Look
 
 PERSON = Look(
     kind="person", skin="peach", hair="short", hair_color="brown", eyes="star", mouth="smile",
@@ -32,7 +33,7 @@ def drawing():
     """The drawing module, where the libraries of the extra `recipe` are installed."""
     for library in ("dicebear", "dicebear_styles", "cairosvg"):
         pytest.importorskip(library, reason=f"{library} belongs to the extra `recipe`")
-    from charforge.mini import drawing
+    from charforge.recipe import drawing
 
     return drawing
 
@@ -215,7 +216,7 @@ def test_records_are_deterministic_and_complete():
 
 
 def test_details_count_only_as_far_as_the_caption_says_them():
-    from charforge.mini.generation import GenerationRecipe, detail_weights
+    from charforge.recipe.generation import GenerationRecipe, detail_weights
 
     recipe = GenerationRecipe(thing_detail=7.0, top_detail=3.0, face_detail=1.0)
     person = replace(PERSON, thing="key", side="beside")
@@ -238,7 +239,7 @@ def test_details_count_only_as_far_as_the_caption_says_them():
 
 
 def test_a_recipes_settings_are_checked():
-    from charforge.mini.generation import GenerationRecipe
+    from charforge.recipe.generation import GenerationRecipe
     from charforge.settings import checked, read_assignments
 
     data = read_assignments(["thing_detail=2.5", "seed=3", "seed=4"])

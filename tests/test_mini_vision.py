@@ -9,8 +9,8 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from charforge.mini import asking, world
-from charforge.mini.world import Look
+from charforge.recipe import asking, world
+from charforge.recipe.world import Look
 
 
 def pairs(count: int) -> list[tuple[Look, Look]]:
@@ -49,9 +49,9 @@ def test_what_is_small_counts_more_among_words():
     import torch
 
     from charforge.bases.base import load_base
-    from charforge.mini import vision
-    from charforge.mini.answers import Pictures
-    from charforge.mini.drawing import draw
+    from charforge.recipe import vision
+    from charforge.recipe.answers import Pictures
+    from charforge.recipe.drawing import draw
 
     base = load_base("mini")
     looks = [world.random_look(random.Random(seed), "person") for seed in range(4)]
@@ -78,10 +78,10 @@ def test_the_vision_stage_can_leave_reading_alone(tmp_path):
     from safetensors.torch import load_file
 
     from charforge.bases.base import MINI
-    from charforge.mini import dataset
-    from charforge.mini.drawing import draw
-    from charforge.mini.unpack import unpack_base
-    from charforge.mini.vision import VisionRecipe, train_vision
+    from charforge.recipe import dataset
+    from charforge.recipe.drawing import draw
+    from charforge.recipe.unpack import unpack_base
+    from charforge.recipe.vision import VisionRecipe, train_vision
 
     unpack_base(MINI, tmp_path)
     data = tmp_path / "data"

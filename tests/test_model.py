@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from test_golden import GOLDEN
-from tiny import CONFIG, tiny_data, tiny_model
+from tiny import CONFIG, tiny_data, tiny_network
 
 from charforge.adapter.lora import add_adapter, lora_config
-from charforge.adapter.low_rank import adapter_acts, adapter_off
-from charforge.bagel.checkpoint import (
+from charforge.errors import InputError
+from charforge.families.bagel.checkpoint import (
     add_low_rank,
     build_empty,
     load_official,
@@ -20,15 +20,15 @@ from charforge.bagel.checkpoint import (
     rounded_rows,
     save_official,
 )
-from charforge.bagel.context import empty_context, extend_context, prepare_canvas, velocity
-from charforge.bagel.images import patchify_latent, unpatchify_latent
-from charforge.bagel.layers import grid_position_ids
-from charforge.bagel.packing import pack
-from charforge.bagel.sampler import Guidance, draw, guided, timestep_schedule
-from charforge.bagel.splits import LatentSplit, TextSplit
-from charforge.errors import InputError
+from charforge.families.bagel.context import empty_context, extend_context, prepare_canvas, velocity
+from charforge.families.bagel.images import patchify_latent, unpatchify_latent
+from charforge.families.bagel.layers import grid_position_ids
+from charforge.families.bagel.packing import pack
+from charforge.families.bagel.sampler import Guidance, draw, guided, timestep_schedule
+from charforge.families.bagel.splits import LatentSplit, TextSplit
 from charforge.flow import interpolate, logit_normal_timesteps, shift_timesteps, stratified_normal, target_velocity
-from charforge.mini.answers import ALPHA, RANK, low_rank
+from charforge.low_rank import adapter_acts, adapter_off
+from charforge.recipe.answers import ALPHA, RANK, low_rank
 
 
 def test_drawing_mixes_no_devices():
@@ -41,7 +41,7 @@ def test_drawing_mixes_no_devices():
 
 @torch.no_grad()
 def test_a_cached_context_gives_the_same_velocity_as_one_pass():
-    model = tiny_model()
+    model = tiny_network()
     text, ids = TextSplit((7, 8, 9)), grid_position_ids(2, 2, 4)
     x = torch.randn(4, 16, generator=torch.Generator().manual_seed(0))
     whole = model(pack([[text, LatentSplit(x, ids, 0.6)]], CONFIG)).velocity
@@ -53,7 +53,7 @@ def test_a_cached_context_gives_the_same_velocity_as_one_pass():
 
 @torch.no_grad()
 def test_both_velocities_of_guidance_in_one_pass_are_as_in_two(monkeypatch):
-    model, ids = tiny_model(), grid_position_ids(2, 2, 4)
+    model, ids = tiny_network(), grid_position_ids(2, 2, 4)
     generator = torch.Generator().manual_seed(1)
     clean = [LatentSplit(torch.randn(4, 16, generator=generator), ids) for _ in range(2)]
     picture = extend_context(model, empty_context(2), clean)
@@ -64,7 +64,7 @@ def test_both_velocities_of_guidance_in_one_pass_are_as_in_two(monkeypatch):
         guidance = Guidance(full, without_text, full)
         together = draw(model, guidance, noise, ids, settings)
         with monkeypatch.context() as patch:
-            patch.setattr("charforge.bagel.sampler.JOINED_TOKENS", 0)
+            patch.setattr("charforge.families.bagel.sampler.JOINED_TOKENS", 0)
             apart = draw(model, guidance, noise, ids, settings)
         unguided = draw(model, guidance, noise, ids, settings.model_copy(update={"cfg_text_scale": 1.0}))
         torch.testing.assert_close(together, apart, atol=1e-5, rtol=1e-4)
@@ -73,7 +73,7 @@ def test_both_velocities_of_guidance_in_one_pass_are_as_in_two(monkeypatch):
 
 @torch.no_grad()
 def test_guidance_leads_away_from_the_bare_base_at_first():
-    model, ids = tiny_model(), grid_position_ids(2, 2, 4)
+    model, ids = tiny_network(), grid_position_ids(2, 2, 4)
     parameters = add_adapter(model, lora_config(4, 8), 0)
     generator = torch.Generator().manual_seed(3)
     for parameter in parameters.values():
@@ -97,7 +97,7 @@ def test_guidance_leads_away_from_the_bare_base_at_first():
 
 
 def test_an_adapter_that_is_off_stays_off_after_a_block_inside():
-    model = tiny_model()
+    model = tiny_network()
     assert not adapter_acts(model)
     add_adapter(model, lora_config(4, 8), 0)
     assert adapter_acts(model)
@@ -110,7 +110,7 @@ def test_an_adapter_that_is_off_stays_off_after_a_block_inside():
 
 @torch.no_grad()
 def test_rows_of_unequal_length_do_not_see_each_other():
-    model = tiny_model()
+    model = tiny_network()
     short, long = TextSplit((7, 8)), TextSplit((9, 10, 11, 12, 13))
     both = extend_context(model, extend_context(model, empty_context(2), [short, long]), [long, short])
     for row, (first, second) in enumerate(((short, long), (long, short))):
@@ -129,7 +129,7 @@ def _valid_of(keys: torch.Tensor, context, row: int) -> torch.Tensor:
 
 
 def test_text_never_sees_the_noise_behind_it():
-    model, data = tiny_model(), tiny_data()
+    model, data = tiny_network(), tiny_data()
     text, target = data.pictures[0]
     later = TextSplit((20, 21), loss=True)
     first, second = (
@@ -165,7 +165,7 @@ def test_official_layout_round_trips(tmp_path: Path):
 def test_a_base_with_unequal_experts_has_no_official_layout(tmp_path: Path):
     _, autoencoder = load_official(GOLDEN / "ckpt")
     with pytest.raises(InputError, match="same shape"):
-        save_official(tmp_path, tiny_model(), autoencoder, torch.float32)
+        save_official(tmp_path, tiny_network(), autoencoder, torch.float32)
 
 
 def test_missing_unexpected_and_misshapen_tensors_are_named(tmp_path: Path):
@@ -186,7 +186,7 @@ def test_missing_unexpected_and_misshapen_tensors_are_named(tmp_path: Path):
 
 
 def test_int8_rows_read_back_within_half_a_step(tmp_path: Path):
-    model = tiny_model()
+    model = tiny_network()
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     save_file(rounded_rows(state), tmp_path / "x.safetensors")
     loaded = build_empty(CONFIG)
@@ -214,7 +214,7 @@ def test_stratified_times_cover_every_slice_once():
 
 @torch.no_grad()
 def test_a_low_rank_addition_is_the_adapter_merged():
-    adapted, merged = tiny_model(), tiny_model()
+    adapted, merged = tiny_network(), tiny_network()
     add_adapter(adapted, lora_config(RANK, ALPHA, generation=False), seed=0)
     generator = torch.Generator().manual_seed(3)
     trained = {}
@@ -232,6 +232,6 @@ def test_a_low_rank_addition_is_the_adapter_merged():
 def test_an_addition_that_does_not_fit_is_refused():
     name = "language_model.model.layers.0.self_attn.q_proj"
     with pytest.raises(InputError, match="does not fit"):
-        add_low_rank(tiny_model(), {f"{name}.lora_A": torch.zeros(2, 5), f"{name}.lora_B": torch.zeros(7, 2)})
+        add_low_rank(tiny_network(), {f"{name}.lora_A": torch.zeros(2, 5), f"{name}.lora_B": torch.zeros(7, 2)})
     with pytest.raises(InputError, match="which this base has not"):
-        add_low_rank(tiny_model(), {"nowhere.lora_A": torch.zeros(2, 5), "nowhere.lora_B": torch.zeros(7, 2)})
+        add_low_rank(tiny_network(), {"nowhere.lora_A": torch.zeros(2, 5), "nowhere.lora_B": torch.zeros(7, 2)})

@@ -11,14 +11,14 @@ from tiny import tiny_data, tiny_settings
 from tiny_base import tiny_base
 
 from charforge.adapter.lora import add_adapter, lora_config
-from charforge.bagel.splits import LookSplit
-from charforge.bases import own_looks
 from charforge.bases.base import load_base
-from charforge.bases.own_looks import answered_looks, own_look, replay_looks
-from charforge.bases.own_pictures import own_captions
-from charforge.bases.own_replay import prompts, replay_pictures, scenes
 from charforge.bases.where import MINI
+from charforge.families.bagel.splits import LookSplit
 from charforge.likelihood import token_log_likelihoods
+from charforge.replay import looks as own_looks
+from charforge.replay.looks import answered_looks, own_look, replay_looks
+from charforge.replay.own import prompts, replay_pictures, scenes
+from charforge.replay.pictures import own_captions
 from charforge.train.sft import step_batch
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from charforge.bases.prepare import decode_target, draw_prompts, draw_target
 from tiny_base import tiny_base
 
 from charforge.adapter.lora import add_adapter, lora_config
-from charforge.bagel.images import to_image
-from charforge.bases import own_replay
-from charforge.bases.own_replay import prompts, replay_pictures, replay_texts
-from charforge.bases.prepare import decode_target, draw_prompts, draw_target
+from charforge.families.bagel.images import to_image
+from charforge.replay import own as own_replay
+from charforge.replay.own import prompts, replay_pictures, replay_texts
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import pytest
 
 from charforge import progress
 from charforge.progress import Bar, Lines, byte_progress, counting, display, duration, gigabytes, things, waiting
-from charforge.train.progress import Progress
+from charforge.run.progress import Progress
 from charforge.train.sft import StepLog
 
 

@@ -12,11 +12,11 @@ from layout import CONFIG, random_state, write_checkpoint
 from safetensors.torch import load_file, save_file
 from test_checkpoint import load
 
-from charforge.bagel.folder import weight_files
-from charforge.bagel.headers import read_header
 from charforge.bases.base import load_base
 from charforge.bases.verify import check_folder
 from charforge.errors import InputError
+from charforge.families.bagel.folder import weight_files
+from charforge.tensor_headers import read_header
 
 
 @pytest.fixture(scope="module")

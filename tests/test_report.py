@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from charforge.train.report import compared, facts
+from charforge.run.report import compared, facts
 
 FIRST = {
     "held_out_perplexity_off": 63.64, "held_out_perplexity_on": 30.66, "held_out_image_loss_off": None,

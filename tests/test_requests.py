@@ -10,10 +10,9 @@ import torch
 from folders import make_folder
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_base import tiny_base
+from tiny import tiny_model
 
 from charforge import grammar
-from charforge.bagel.splits import TextSplit
 from charforge.character import Character, read_character
 from charforge.chat.replies import sample_replies
 from charforge.evaluate.requests import asked_for, held_out_requests, request_values, share_planned
@@ -22,6 +21,7 @@ from charforge.expand.habits import Habits, habits, voiced
 from charforge.expand.holdout import hold_out
 from charforge.expand.requests import PictureRequest, picture_requests
 from charforge.expand.scenes import scene_details
+from charforge.families.bagel.splits import TextSplit
 from charforge.settings import ChatSettings
 
 WREN = Path(__file__).parent.parent / "examples" / "wren"
@@ -134,13 +134,13 @@ def test_the_share_of_what_was_asked_that_is_planned(wren: Character) -> None:
 def test_a_model_that_knows_nothing_plans_nothing(wren: Character) -> None:
     held = held_out_requests(expand(wren).pairs)[:3]
     settings = ChatSettings(max_tokens=4)
-    assert request_values(tiny_base(), held, settings).tolist() == [0.0, 0.0, 0.0]
+    assert request_values(tiny_model(), held, settings).tolist() == [0.0, 0.0, 0.0]
 
 
 def test_replies_side_by_side_are_those_of_each_alone() -> None:
-    base, settings = tiny_base(), ChatSettings(temperature=0, repetition_penalty=1.3, max_tokens=6)
+    model, settings = tiny_model(), ChatSettings(temperature=0, repetition_penalty=1.3, max_tokens=6)
     conversations = [[TextSplit((5, 6, 7, 8)), TextSplit((9,))], [TextSplit((11,)), TextSplit((12, 13, 14))]]
     with torch.no_grad():
-        together = sample_replies(base, conversations, settings, 0)
-        alone = [sample_replies(base, [conversation], settings, 0)[0] for conversation in conversations]
+        together = sample_replies(model, conversations, settings, 0)
+        alone = [sample_replies(model, [conversation], settings, 0)[0] for conversation in conversations]
     assert together == alone and together[0] != together[1]

@@ -9,17 +9,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from tiny_base import SCENES, tiny_base, tiny_judges
+from tiny import CONFIG, tiny_data, tiny_model
+from tiny_base import SCENES, tiny_judges
 
 from charforge.adapter.lora import add_adapter, lora_config
-from charforge.bagel.context import empty_context, extend_context
-from charforge.bagel.images import to_pixels
-from charforge.bagel.packing import pack
 from charforge.errors import InputError, MachineError
-from charforge.settings import RewardSettings
-from charforge.train.rewards import published
-from charforge.train.rewards.encoders import load_encoder, load_text_matcher
-from charforge.train.rewards.judges import (
+from charforge.families.bagel.context import empty_context, extend_context
+from charforge.families.bagel.packing import pack
+from charforge.judges import published
+from charforge.judges.encoders import load_encoder, load_text_matcher
+from charforge.judges.judges import (
     SCALE_FLOOR,
     load_judges,
     reward_parts,
@@ -27,15 +26,17 @@ from charforge.train.rewards.judges import (
     update_scales,
     weights_of,
 )
-from charforge.train.rewards.likeness import (
+from charforge.judges.likeness import (
     calibrate,
     copying_reward,
     identity_reward,
     leave_one_out_variety,
     nearest_similarity,
 )
-from charforge.train.rewards.published_judges import load_published_judges
-from charforge.train.rewards.scene import answer_probabilities, keyed_probabilities, looks_of, scene_reward
+from charforge.judges.published_judges import load_published_judges
+from charforge.judges.scene import answer_probabilities, keyed_probabilities, scene_reward
+from charforge.pixels import to_pixels
+from charforge.settings import RewardSettings
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 HELD = [scene for scene in SCENES if scene.split == "held_out"]
@@ -114,56 +115,56 @@ def test_the_published_diversity_is_one_number_for_all_siblings():
 
 
 def test_the_answer_is_read_where_the_model_would_give_it():
-    base = tiny_base()
-    looks = looks_of(base, pictures(2))
+    model = tiny_model()
+    looks = model.look_at(pictures(2)).parts
     asked = [(0, "Is the character in a forest ?"), (1, "Is it on a beach ?"), (0, "Is it ?")]
-    told = answer_probabilities(base, looks, asked)
-    yes, no = (base.tokenizer.encode(word)[0] for word in ("Yes", "No"))
+    told = answer_probabilities(model, looks, asked)
+    yes, no = (model.tokenizer.encode(word)[0] for word in ("Yes", "No"))
     for value, (row, question) in zip(told, asked, strict=True):
         with torch.no_grad():
-            seen = extend_context(base.model, empty_context(), [looks[row]])
-            reply = base.tokenizer.text("Yes .", "assistant", loss=True)
+            seen = extend_context(model.network, empty_context(), [looks[row]])
+            reply = model.text("Yes .", "assistant", loss=True)
             batch = pack(
-                [[base.tokenizer.text(question, "user"), reply]], base.config, (seen.valid, seen.understanding_valid),
+                [[model.text(question, "user"), reply]], CONFIG, (seen.valid, seen.understanding_valid),
                 seen.positions,
             )  # fmt: skip
-            logits = base.model(batch, seen.cache).logits[0]
+            logits = model.network(batch, seen.cache).logits[0]
         assert value.item() == pytest.approx(logits[[yes, no]].softmax(-1)[0].item(), abs=1e-5)
 
 
 def test_the_judge_is_the_base_without_its_adapter():
-    base = tiny_base()
-    before = scene_reward(base, pictures(3), HELD)
-    for parameter in add_adapter(base.model, lora_config(4, 8), 0).values():
+    model = tiny_model()
+    before = scene_reward(model, pictures(3), HELD)
+    for parameter in add_adapter(model.network, lora_config(CONFIG, 4, 8), 0).values():
         parameter.data = torch.randn(parameter.shape) * 0.2
-    torch.testing.assert_close(scene_reward(base, pictures(3), HELD), before, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(scene_reward(model, pictures(3), HELD), before, atol=1e-5, rtol=1e-5)
 
 
 def test_a_scene_is_the_mean_of_what_was_expected():
-    base = tiny_base()
-    looks = looks_of(base, pictures(1))
-    yes = answer_probabilities(base, looks, [(0, check.question) for check in HELD[0].checks])
+    model = tiny_model()
+    looks = model.look_at(pictures(1)).parts
+    yes = answer_probabilities(model, looks, [(0, check.question) for check in HELD[0].checks])
     expected = torch.stack([p if check.answer else 1 - p for p, check in zip(yes, HELD[0].checks, strict=True)]).mean()
-    assert scene_reward(base, pictures(1), HELD[:1]).item() == pytest.approx(expected.item(), abs=1e-5)
+    assert scene_reward(model, pictures(1), HELD[:1]).item() == pytest.approx(expected.item(), abs=1e-5)
 
 
 def test_keyed_answers_share_out_all_probability():
-    base = tiny_base()
-    told = keyed_probabilities(base, pictures(3), HELD)
+    model = tiny_model()
+    told = keyed_probabilities(model, pictures(3), HELD)
     assert set(told) == {"place"} and told["place"].shape == (3,)
     swapped = [
         scene.model_copy(update={"keyed": tuple(k.model_copy(update={"right": 1}) for k in scene.keyed)})
         for scene in HELD
     ]
-    torch.testing.assert_close(told["place"] + keyed_probabilities(base, pictures(3), swapped)["place"], torch.ones(3))
+    torch.testing.assert_close(told["place"] + keyed_probabilities(model, pictures(3), swapped)["place"], torch.ones(3))
 
 
 # the sum
 
 
 def test_parts_are_weighed_in_units_of_their_own_scale():
-    base = tiny_base()
-    judges = tiny_judges(base)
+    model = tiny_model()
+    judges = tiny_judges(model)
     parts = reward_parts(judges, pictures(8), [HELD[0]] * 4 + [HELD[1]] * 4, 4)
     assert set(parts) == {"scene", "identity", "copying", "variety"}
     assert all(part.shape == (8,) for part in parts.values())
@@ -227,20 +228,18 @@ def test_the_published_judges_without_weights_are_an_error_with_a_remedy(tmp_pat
 
 def test_too_few_pictures_are_an_error_that_names_the_way_out():
     with pytest.raises(InputError, match="--stage sft"):
-        load_judges(tiny_base(), RewardSettings(), {})
+        load_judges(tiny_model(), RewardSettings(), {})
 
 
 def test_a_weight_without_its_judge_is_an_error():
-    from tiny import tiny_data
-
     from charforge.sample import Picture, target_of
 
-    base = tiny_base()
-    looks = looks_of(base, pictures(4))
+    model = tiny_model()
+    looks = model.look_at(pictures(4)).parts
     own = {
         str(n): Picture(target_of(sample), look)
         for n, (sample, look) in enumerate(zip(tiny_data().pictures, looks, strict=True))
     }
     with pytest.raises(InputError, match=r"reward\.clip"):
-        load_judges(base, RewardSettings(clip_text=0.4), own)
-    assert load_judges(base, RewardSettings(), own).references.features.shape[0] == 4
+        load_judges(model, RewardSettings(clip_text=0.4), own)
+    assert load_judges(model, RewardSettings(), own).references.features.shape[0] == 4

@@ -10,10 +10,10 @@ from folders import make_folder
 from charforge.character import Character, read_character
 from charforge.errors import InputError
 from charforge.expand import expand, read_pairs, write_pairs
+from charforge.run.given import given_pairs
 from charforge.run.identity import inputs_of
+from charforge.run.job import run_pairs
 from charforge.settings import Settings
-from charforge.train.given import given_pairs
-from charforge.train.run import run_pairs
 
 
 @pytest.fixture(scope="module")

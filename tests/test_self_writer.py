@@ -9,15 +9,14 @@ import pytest
 from folders import drawing
 
 from charforge.bases.base import Base, load_base
-from charforge.bases.own_pictures import own_captions
-from charforge.bases.prepare import prepare_picture
 from charforge.errors import InputError
 from charforge.evaluate.questions import balanced_accuracy, choices_right, read_choices, yes_no_right
 from charforge.expand import ImagePart, Pair, TextPart
 from charforge.expand.authored import Request
 from charforge.expand.kept import Kept
 from charforge.expand.self_writer import SelfWriter, batches, likelihood_judge
-from charforge.likelihood import mean_log_likelihood, token_log_likelihoods
+from charforge.likelihood import mean_log_likelihood
+from charforge.replay.pictures import own_captions
 from charforge.train.dataset import prepared_strangers
 
 ASK = Request("ask", (("user", "Write one question about a lighthouse."),), max_tokens=12)
@@ -31,7 +30,7 @@ def base() -> Base:
 
 
 def test_it_writes_the_same_again_and_asks_nothing_twice(base: Base, tmp_path: Path) -> None:
-    pictures = {"01": prepare_picture(base, drawing(1))}
+    pictures = {"01": base.model.prepare_picture(drawing(1))}
     told: list[tuple[int, int]] = []
 
     def writer(file: str) -> SelfWriter:
@@ -89,12 +88,12 @@ def test_always_yes_is_worth_a_half() -> None:
 
 
 def test_several_likelihoods_in_one_pass_are_those_of_one_each(base: Base) -> None:
-    asked = base.tokenizer.text("Where do you live?", "user")
-    samples = [
-        [asked, base.tokenizer.text(text, "assistant", loss=True)] for text in ("By the sea.", "In an old lighthouse.")
-    ]
-    together = [told.mean().item() for told in token_log_likelihoods(base, samples)]
-    assert together == pytest.approx([mean_log_likelihood(base, sample) for sample in samples], abs=0.02)
+    model = base.model
+    asked = model.text("Where do you live?", "user")
+    samples = [(asked, model.text(text, "assistant", loss=True)) for text in ("By the sea.", "In an old lighthouse.")]
+    with model.autocast():
+        together = [values.mean().item() for values in model.log_likelihoods(samples)]
+    assert together == pytest.approx([mean_log_likelihood(model, sample) for sample in samples], abs=0.02)
     assert together[0] != together[1]
 
 

@@ -8,17 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import CONFIG, tiny_data, tiny_model, tiny_settings
+from tiny import CONFIG, tiny_data, tiny_model, tiny_network, tiny_settings
 
+from charforge.adapter.load import load_adapter
 from charforge.adapter.lora import adapter_state, add_adapter, lora_config, save_adapter
-from charforge.adapter.low_rank import adapted_layers, adapter_off, addition_of, load_adapter
-from charforge.bagel.packing import pack
-from charforge.bagel.quantize import quantize_decoder
 from charforge.errors import InputError
-from charforge.sample import without_text
+from charforge.families.bagel.packing import pack
+from charforge.families.bagel.quantize import quantize_decoder
+from charforge.low_rank import adapted_layers, adapter_off, addition_of
+from charforge.sample import Noise
 from charforge.train.checkpoints import load_best
 from charforge.train.interrupt import Interruption
-from charforge.train.losses import Noise, Weights, draw_noise, picture_loss, text_loss, unified_gradient
+from charforge.train.losses import Weights, draw_noise, unified_gradient
 from charforge.train.memory import Memory
 from charforge.train.optimizers import rate_factor
 from charforge.train.sft import (
@@ -32,7 +33,7 @@ from charforge.train.sft import (
     train_step,
 )
 
-LORA = lora_config(rank=4, alpha=8)
+LORA = lora_config(CONFIG, rank=4, alpha=8)
 
 
 def quiet() -> Hooks:
@@ -41,25 +42,24 @@ def quiet() -> Hooks:
 
 def test_both_ways_of_reading_the_prompt_give_the_same_picture_loss():
     model, data = tiny_model(), tiny_data()
-    samples = [data.pictures[0], data.pictures[0], data.pictures[1], without_text(data.pictures[2])]
+    samples = [data.pictures[0], data.pictures[0], data.pictures[1], model.without_prompt(data.pictures[2])]
     noise = draw_noise(samples, 3.0, torch.Generator().manual_seed(1))
-    packed, count = picture_loss(model, samples, noise, context_gradients=True)
-    shared, again = picture_loss(model, samples, noise, context_gradients=False)
+    packed, count = model.picture_loss(samples, noise, prompt_gradients=True)
+    shared, again = model.picture_loss(samples, noise, prompt_gradients=False)
     torch.testing.assert_close(packed, shared, atol=1e-4, rtol=1e-4)
     assert count == again == 16
 
 
 def test_the_reply_alone_is_supervised():
-    model, data = tiny_model(), tiny_data()
-    sample = data.dialogues[0]
-    batch = pack([list(sample)], model.config)
+    sample = tiny_data().dialogues[0]
+    batch = pack([list(sample)], CONFIG)
     assert batch.labels.tolist() == [*sample[2].ids, CONFIG.special_tokens.eos]
 
 
 def test_packing_does_not_mix_samples():
     model, data = tiny_model(), tiny_data()
-    together, count = text_loss(model, data.dialogues[:3])
-    alone = sum(text_loss(model, [sample])[0] for sample in data.dialogues[:3])
+    together, count = model.text_loss(data.dialogues[:3])
+    alone = sum(model.text_loss([sample])[0] for sample in data.dialogues[:3])
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
     assert count == 18
 
@@ -69,7 +69,7 @@ def test_losses_are_means_over_tokens_so_repeating_a_batch_changes_nothing():
     pictures = data.pictures[:2]
     noise = draw_noise(pictures, 3.0, torch.Generator().manual_seed(0))
     doubled = Noise(noise.times.repeat(2), noise.values.repeat(2, 1))
-    add_adapter(model, LORA, seed=0)
+    add_adapter(model.network, LORA, seed=0)
     once = unified_gradient(model, data.dialogues[:2], pictures, noise, Weights(1, 1), 8)
     twice = unified_gradient(model, data.dialogues[:2] * 2, pictures * 2, doubled, Weights(1, 1), 8)
     torch.testing.assert_close(once, twice)
@@ -77,9 +77,9 @@ def test_losses_are_means_over_tokens_so_repeating_a_batch_changes_nothing():
 
 def test_first_step_losses_are_pinned():
     model = tiny_model()
-    parameters = add_adapter(model, LORA, seed=0)
+    parameters = add_adapter(model.network, LORA, seed=0)
     data, settings = tiny_data(), tiny_settings()
-    optimizer = adamw(parameters, settings)
+    optimizer = adamw(model, parameters, settings)
     values, memory = list(parameters.values()), Memory(model)
     logs = [train_step(model, values, optimizer, data, settings, 0, step, memory) for step in range(3)]
     for log, (ce, mse) in zip(logs, PINNED, strict=True):
@@ -99,7 +99,7 @@ def test_every_sample_is_seen_once_an_epoch_in_a_new_order():
 
 def test_the_batch_of_a_step_depends_on_seed_and_step_alone():
     data, settings = tiny_data(), tiny_settings()
-    first, second, other = (step_batch(data, settings, 5, step)[2].values for step in (3, 3, 4))
+    first, second, other = (step_batch(tiny_model(), data, settings, 5, step)[2].values for step in (3, 3, 4))
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
 
@@ -112,8 +112,10 @@ def test_the_rate_warms_up_and_ends_at_a_tenth():
 
 
 def test_each_expert_has_its_own_rate():
-    parameters = add_adapter(tiny_model(), LORA, seed=0)
-    text, pictures = adamw(parameters, tiny_settings(text_learning_rate=1e-4, picture_learning_rate=1e-2)).param_groups
+    model = tiny_model()
+    parameters = add_adapter(model.network, LORA, seed=0)
+    settings = tiny_settings(text_learning_rate=1e-4, picture_learning_rate=1e-2)
+    text, pictures = adamw(model, parameters, settings).param_groups
     assert (text["highest"], pictures["highest"]) == (1e-4, 1e-2)
     assert len(text["params"]) + len(pictures["params"]) == len(parameters)
     assert len(pictures["params"]) == 2 * 7 * 2
@@ -122,11 +124,11 @@ def test_each_expert_has_its_own_rate():
 def test_a_fresh_adapter_changes_nothing_and_a_trained_one_does(tmp_path: Path):
     model, data = tiny_model(), tiny_data()
     before = held_out(model, data, tiny_settings())
-    parameters = add_adapter(model, LORA, seed=0)
+    parameters = add_adapter(model.network, LORA, seed=0)
     assert held_out(model, data, tiny_settings()) == before
     train_sft(model, parameters, data, tiny_settings(), 0, tmp_path, quiet())
     assert held_out(model, data, tiny_settings()) != before
-    with adapter_off(model):
+    with adapter_off(model.network):
         assert held_out(model, data, tiny_settings()) == before
 
 
@@ -135,7 +137,7 @@ def test_training_lowers_both_losses_on_what_it_sees(tmp_path: Path):
     seen = replace(data, held_out_texts=data.dialogues, held_out_pictures=data.pictures)
     settings = tiny_settings(steps=40, evaluate_every=40, checkpoint_every=40, replay_pictures=0)
     before = held_out(model, seen, settings)
-    parameters = add_adapter(model, LORA, seed=0)
+    parameters = add_adapter(model.network, LORA, seed=0)
     train_sft(model, parameters, seen, settings, 0, tmp_path, quiet())
     after = held_out(model, seen, settings)
     assert after[0] < 0.9 * before[0]
@@ -149,7 +151,7 @@ NO_TEXTS = {"dialogues": 0, "knowledge": 0, "looks": 0, "replay_texts": 0}
 @pytest.mark.parametrize("empty", [NO_PICTURES, NO_TEXTS])
 def test_texts_alone_and_pictures_alone_can_be_trained(tmp_path: Path, empty: dict[str, int]):
     model = tiny_model()
-    parameters = add_adapter(model, LORA, seed=0)
+    parameters = add_adapter(model.network, LORA, seed=0)
     before = held_out(model, tiny_data(), tiny_settings())
     train_sft(model, parameters, tiny_data(), tiny_settings(**empty), 0, tmp_path, quiet())
     assert held_out(model, tiny_data(), tiny_settings()) != before
@@ -160,13 +162,13 @@ def test_facts_are_studied_before_the_voice():
         tiny_data(),
         tiny_settings(steps=6, study_share=0.4, study_knowledge=6, study_looks=0, knowledge=2, looks=0, dialogues=2),
     )
-    told = [step_batch(data, settings, 0, step)[0] for step in range(4)]
+    told = [step_batch(tiny_model(), data, settings, 0, step)[0] for step in range(4)]
     facts = [sum(any(text is fact for fact in data.knowledge) for text in texts) for texts in told]
     voice = [sum(any(text is said for said in data.dialogues) for text in texts) for texts in told]
     assert facts == [6, 6, 2, 2] and voice == [0, 0, 2, 2]
     # nothing to study: the voice has all steps
     assert study_steps(replace(data, knowledge=[]), settings) == 0
-    told = step_batch(replace(data, knowledge=[]), settings, 0, 0)[0]
+    told = step_batch(tiny_model(), replace(data, knowledge=[]), settings, 0, 0)[0]
     assert sum(any(text is said for said in data.dialogues) for text in told) == 2
 
 
@@ -174,7 +176,7 @@ def test_requests_for_pictures_are_studied_and_come_beside_the_dialogues():
     data, asked = tiny_data(), tiny_data(seed=1).dialogues
     settings = tiny_settings(steps=6, study_share=0.4, study_knowledge=2, study_requests=3, dialogues=2, requests=1)
     for step in range(6):
-        texts, _, _ = step_batch(replace(data, requests=asked), settings, 0, step)
+        texts, _, _ = step_batch(tiny_model(), replace(data, requests=asked), settings, 0, step)
         assert sum(any(text is one for one in asked) for text in texts) == (1 if step >= 2 else 3)
 
 
@@ -183,7 +185,7 @@ def test_studying_raises_the_rate_of_texts_alone(tmp_path: Path):
     moved = {}
     for rate in (1.0, 4.0):
         model, settings = tiny_model(), tiny_settings(steps=1, study_share=0.9, study_rate=rate, warmup=0)
-        parameters = add_adapter(model, LORA, seed=0)
+        parameters = add_adapter(model.network, LORA, seed=0)
         train_sft(model, parameters, tiny_data(), settings, 0, tmp_path / str(rate), quiet())
         moved[rate] = {name: value.abs().max().item() for name, value in parameters.items() if "lora_B" in name}
     for name in moved[1.0]:
@@ -201,14 +203,14 @@ def test_a_run_interrupted_at_any_step_ends_in_the_same_bits(tmp_path: Path, sto
 
     def run(folder: Path, stop: int | None) -> dict[str, torch.Tensor]:
         model = tiny_model()
-        parameters = add_adapter(model, LORA, seed=0)
+        parameters = add_adapter(model.network, LORA, seed=0)
 
         def on_step(log) -> None:
             if log.step == stop:
                 raise Stop
 
         train_sft(model, parameters, tiny_data(), settings, 7, folder, replace(quiet(), on_step=on_step))
-        return adapter_state(model)
+        return adapter_state(model.network)
 
     whole = run(tmp_path / "whole", None)
     with pytest.raises(Stop):
@@ -223,7 +225,7 @@ def test_how_often_it_previews_and_saves_changes_no_bit(tmp_path: Path):
     trained = []
     for every in (1, 2, 100):
         model = tiny_model()
-        parameters = add_adapter(model, LORA, seed=0)
+        parameters = add_adapter(model.network, LORA, seed=0)
         settings = tiny_settings(preview_every=every, checkpoint_every=every)
         train_sft(model, parameters, tiny_data(), settings, 7, tmp_path / str(every), quiet())
         trained.append(load_file(tmp_path / str(every) / "best.safetensors"))
@@ -233,7 +235,7 @@ def test_how_often_it_previews_and_saves_changes_no_bit(tmp_path: Path):
 def test_a_run_interrupted_while_it_previews_or_measures_does_that_again_and_ends_in_the_same_bits(tmp_path: Path):
     def run(folder: Path, stop_at: int | None) -> tuple[dict[str, torch.Tensor], list[int], list[int]]:
         model, previews, judged = tiny_model(), [], []
-        parameters = add_adapter(model, LORA, seed=0)
+        parameters = add_adapter(model.network, LORA, seed=0)
         stop = Interruption()
 
         def on_preview(step: int) -> None:
@@ -259,7 +261,7 @@ def test_a_run_interrupted_while_it_previews_or_measures_does_that_again_and_end
 def test_a_best_adapter_of_a_start_that_came_to_no_checkpoint_is_not_kept(tmp_path: Path):
     (tmp_path / "best.safetensors").write_bytes(b"of another start")
     model = tiny_model()
-    parameters = add_adapter(model, LORA, seed=0)
+    parameters = add_adapter(model.network, LORA, seed=0)
     train_sft(model, parameters, tiny_data(), tiny_settings(steps=1, evaluate_every=1), 0, tmp_path, quiet())
     load_best(parameters, tmp_path / "best.safetensors")
 
@@ -267,7 +269,7 @@ def test_a_best_adapter_of_a_start_that_came_to_no_checkpoint_is_not_kept(tmp_pa
 @pytest.mark.parametrize("damage", [b"", b"\x00" * 40, b"half"])
 def test_a_damaged_checkpoint_is_one_sentence_with_its_name(tmp_path: Path, damage: bytes):
     model = tiny_model()
-    parameters = add_adapter(model, LORA, seed=0)
+    parameters = add_adapter(model.network, LORA, seed=0)
     for name in ("last", "best"):
         (tmp_path / f"{name}.safetensors").write_bytes(damage)
     with pytest.raises(InputError, match=r"last\.safetensors is damaged .*--restart"):
@@ -278,19 +280,19 @@ def test_a_damaged_checkpoint_is_one_sentence_with_its_name(tmp_path: Path, dama
 
 def test_adapter_files_round_trip_to_the_bit_and_have_peft_names(tmp_path: Path):
     model = tiny_model()
-    parameters = add_adapter(model, LORA, seed=0)
+    parameters = add_adapter(model.network, LORA, seed=0)
     for parameter in parameters.values():
         parameter.data.normal_(generator=torch.Generator().manual_seed(parameter.numel()))
-    save_adapter(model, LORA, tmp_path, "tiny")
+    save_adapter(model.network, LORA, tmp_path, "tiny")
     other = tiny_model()
     load_adapter(other, tmp_path, torch.float32)
-    ours = adapter_state(model)
-    for one, same in zip(adapted_layers(model), adapted_layers(other), strict=True):
+    ours = adapter_state(model.network)
+    for one, same in zip(adapted_layers(model.network), adapted_layers(other.network), strict=True):
         (a, b, strength), (other_a, other_b, other_strength) = addition_of(one), addition_of(same)
         assert torch.equal(a, other_a) and torch.equal(b, other_b) and strength == other_strength
     batch = pack([list(sample) for sample in tiny_data().dialogues], CONFIG)
-    assert torch.equal(model(batch).logits, other(batch).logits)
-    assert not torch.equal(tiny_model()(batch).logits, other(batch).logits)
+    assert torch.equal(model.network(batch).logits, other.network(batch).logits)
+    assert not torch.equal(tiny_network()(batch).logits, other.network(batch).logits)
     assert all(name.startswith("base_model.model.language_model.model.layers.") for name in ours)
     # seven linears of the understanding expert on four layers, of the generation expert on two
     assert len(ours) == 2 * 7 * (4 + 2)
@@ -300,19 +302,21 @@ def test_stock_peft_loads_the_adapter(tmp_path: Path):
     from peft import PeftModel
 
     model, data = tiny_model(), tiny_data()
-    parameters = add_adapter(model, LORA, seed=0)
+    parameters = add_adapter(model.network, LORA, seed=0)
     for parameter in parameters.values():
         parameter.data.normal_(generator=torch.Generator().manual_seed(parameter.numel()))
-    save_adapter(model, LORA, tmp_path, "tiny")
-    expected = text_loss(model, data.dialogues)[0]
-    stock = PeftModel.from_pretrained(tiny_model(), tmp_path)
-    torch.testing.assert_close(text_loss(stock.base_model.model, data.dialogues)[0], expected)
+    save_adapter(model.network, LORA, tmp_path, "tiny")
+    expected = model.text_loss(data.dialogues)[0]
+    other = tiny_model()
+    stock = PeftModel.from_pretrained(other.network, tmp_path)
+    other.network = stock.base_model.model
+    torch.testing.assert_close(other.text_loss(data.dialogues)[0], expected)
 
 
 def test_an_adapter_of_another_shape_is_refused(tmp_path: Path):
     model = tiny_model()
-    add_adapter(model, LORA, seed=0)
-    save_adapter(model, LORA, tmp_path, "tiny")
+    add_adapter(model.network, LORA, seed=0)
+    save_adapter(model.network, LORA, tmp_path, "tiny")
     config = (tmp_path / "adapter_config.json").read_text().replace('"r": 4', '"r": 8')
     (tmp_path / "adapter_config.json").write_text(config)
     with pytest.raises(InputError, match="does not fit this base"):
@@ -321,8 +325,8 @@ def test_an_adapter_of_another_shape_is_refused(tmp_path: Path):
 
 def test_an_int8_base_computes_nearly_the_same():
     batch = pack([list(sample) for sample in tiny_data().dialogues], CONFIG)
-    exact = tiny_model()(batch).logits
-    model = tiny_model()
+    exact = tiny_network()(batch).logits
+    model = tiny_network()
     quantize_decoder(model, "int8")
     error = (model(batch).logits - exact).norm() / exact.norm()
     # measured 0.039 in evaluation mode, where activations are rounded to 8 bits as well, as on a GPU
@@ -333,7 +337,7 @@ def test_an_nf4_base_computes_what_its_rounded_weights_say():
     from bitsandbytes.functional import dequantize_4bit
 
     batch = pack([list(sample) for sample in tiny_data().dialogues], CONFIG)
-    model, rounded = tiny_model(), tiny_model()
+    model, rounded = tiny_network(), tiny_network()
     quantize_decoder(model, "nf4")
     for name, module in model.named_modules():
         if type(module).__name__ == "Linear4bit":
@@ -349,8 +353,8 @@ def test_an_nf4_base_computes_what_its_rounded_weights_say():
 @pytest.mark.parametrize("kind", ["int8", "nf4"])
 def test_lora_on_a_quantised_base_gets_gradients_and_one_step_lowers_the_loss(kind: str):
     model, data = tiny_model(), tiny_data()
-    quantize_decoder(model, kind)
-    parameters = add_adapter(model, LORA, seed=0)
+    quantize_decoder(model.network, kind)
+    parameters = add_adapter(model.network, LORA, seed=0)
     optimizer = torch.optim.AdamW(parameters.values(), lr=2e-3)
     noise = draw_noise(data.pictures, 3.0, torch.Generator().manual_seed(0))
 
@@ -368,4 +372,4 @@ def test_lora_on_a_quantised_base_gets_gradients_and_one_step_lowers_the_loss(ki
 
 def test_an_unknown_quantisation_is_refused():
     with pytest.raises(InputError, match="choose one of int8, nf4"):
-        quantize_decoder(tiny_model(), "int3")
+        quantize_decoder(tiny_network(), "int3")

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-import torch
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
 
-from charforge.bagel.checkpoint import build_empty, set_tensor
-from charforge.bagel.config import (
+import torch
+from tokenizers import Tokenizer as FastTokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from charforge.families.bagel.autoencoder import Autoencoder
+from charforge.families.bagel.checkpoint import build_empty, set_tensor
+from charforge.families.bagel.config import (
     AutoencoderConfig,
     BagelConfig,
     ExpertConfig,
@@ -13,9 +21,11 @@ from charforge.bagel.config import (
     SpecialTokens,
     VisionConfig,
 )
-from charforge.bagel.layers import grid_position_ids
-from charforge.bagel.model import BagelModel
-from charforge.bagel.splits import LookSplit, TextSplit
+from charforge.families.bagel.layers import grid_position_ids
+from charforge.families.bagel.model import BagelModel
+from charforge.families.bagel.splits import LookSplit, TextSplit
+from charforge.families.bagel.tokenizer import Tokenizer
+from charforge.families.bagel.unified import UnifiedBagel
 from charforge.sample import Target
 from charforge.settings import SftSettings
 from charforge.train.sft import Dataset
@@ -47,7 +57,7 @@ CONFIG = BagelConfig(
 )
 
 
-def tiny_model(seed: int = 0, dtype: torch.dtype = torch.float32) -> BagelModel:
+def tiny_network(seed: int = 0, dtype: torch.dtype = torch.float32) -> BagelModel:
     """Random weights at a scale at which every part matters."""
     model = build_empty(CONFIG)
     generator = torch.Generator().manual_seed(seed)
@@ -59,6 +69,27 @@ def tiny_model(seed: int = 0, dtype: torch.dtype = torch.float32) -> BagelModel:
             value = value / meta.shape[-1] ** 0.5
         set_tensor(model, name, value.to(dtype))
     return model.eval()
+
+
+WORDS = "Pip Yes No . , ? Is the character in a forest desert on beach wearing red blue coat frowning Where is it In A"
+
+
+@cache
+def tokenizer() -> Tokenizer:
+    words = ["[UNK]", "<s>", "</s>", "<v>", "</v>", *dict.fromkeys(WORDS.split())]
+    fast = FastTokenizer(WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
+    fast.pre_tokenizer = Whitespace()
+    file = Path(mkdtemp()) / "tokenizer.json"
+    fast.save(str(file))
+    return Tokenizer(file, chat_roles=False)
+
+
+def tiny_model(seed: int = 0, dtype: torch.dtype = torch.float32) -> UnifiedBagel:
+    """The same with an autoencoder and a tokenizer: what the loops train."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        autoencoder = Autoencoder(CONFIG.autoencoder).eval().requires_grad_(False)
+    return UnifiedBagel(tiny_network(seed, dtype), autoencoder, tokenizer())
 
 
 def tiny_data(seed: int = 0) -> Dataset:

@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-from tempfile import mkdtemp
-
 import torch
 import torch.nn.functional as F
-from tiny import CONFIG, tiny_data, tiny_model
-from tokenizers import Tokenizer as FastTokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
+from tiny import tiny_data, tiny_model
 
-from charforge.bagel.autoencoder import Autoencoder
-from charforge.bagel.tokenizer import Tokenizer
 from charforge.bases.base import Base
 from charforge.expand.scenes import Check, KeyedCheck, Scene
+from charforge.families.bagel.unified import UnifiedBagel
+from charforge.judges.encoders import Encoder
+from charforge.judges.judges import Judges
+from charforge.judges.likeness import calibrate
 from charforge.settings import GrpoSettings, RewardSettings, Settings
-from charforge.train.rewards.encoders import Encoder
-from charforge.train.rewards.judges import Judges
-from charforge.train.rewards.likeness import calibrate
-
-WORDS = "Pip Yes No . , ? Is the character in a forest desert on beach wearing red blue coat frowning Where is it In A"
-
-
-@cache
-def tokenizer() -> Tokenizer:
-    words = ["[UNK]", "<s>", "</s>", "<v>", "</v>", *dict.fromkeys(WORDS.split())]
-    fast = FastTokenizer(WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
-    fast.pre_tokenizer = Whitespace()
-    file = Path(mkdtemp()) / "tokenizer.json"
-    fast.save(str(file))
-    return Tokenizer(file, chat_roles=False)
 
 
 def tiny_base(seed: int = 0, dtype: torch.dtype = torch.float32) -> Base:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        autoencoder = Autoencoder(CONFIG.autoencoder).eval().requires_grad_(False)
-    return Base("tiny", tiny_model(seed, dtype), autoencoder, tokenizer(), "0" * 64, "float32")
+    return Base("tiny", tiny_model(seed, dtype), "0" * 64, "float32")
 
 
 def scene(number: int, split: str, place: str, color: str) -> Scene:
@@ -70,11 +47,11 @@ def pixel_encoder() -> Encoder:
     return Encoder("pixels", lambda p: F.normalize(F.adaptive_avg_pool2d(p.float(), 4).flatten(1) + 0.1, dim=-1))
 
 
-def tiny_judges(base: Base, **weights: float) -> Judges:
+def tiny_judges(model: UnifiedBagel, **weights: float) -> Judges:
     encoder = pixel_encoder()
     own = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
     known = calibrate(encoder.encode(own))
-    return Judges(base, RewardSettings(**weights), encoder, known, encoder, known, None, None)  # type: ignore[arg-type]
+    return Judges(model, RewardSettings(**weights), encoder, known, encoder, known, None, None)  # type: ignore[arg-type]
 
 
 def grpo_settings(**changes: object) -> Settings:

@@ -1,4 +1,4 @@
-"""A base, loaded: model, autoencoder, tokenizer and what identifies them."""
+"""A base, loaded: its model, and what identifies it."""
 
 from __future__ import annotations
 
@@ -8,20 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
-from charforge.bagel.autoencoder import Autoencoder
-from charforge.bagel.checkpoint import build_empty, load_autoencoder, low_rank_additions, unrounded
-from charforge.bagel.config import BagelConfig, read_config
-from charforge.bagel.model import BagelModel
-from charforge.bagel.stream import Addition, load_tensors
-from charforge.bagel.tokenizer import Tokenizer
 from charforge.bases.hashes import file_hash
 from charforge.bases.language import ensure_language_weights
 from charforge.bases.where import MINI as MINI
 from charforge.bases.where import find_base
 from charforge.device import multiplies_bf16
+from charforge.families import family_of
+from charforge.families.protocol import UnifiedModel
 from charforge.progress import byte_progress
+from charforge.settings import PictureSettings
 
 
 @dataclass(frozen=True)
@@ -29,15 +25,9 @@ class Base:
     """``content_hash`` covers every weight file; ``precision`` is what the decoder's linears are held in."""
 
     name: str
-    model: BagelModel
-    autoencoder: Autoencoder
-    tokenizer: Tokenizer
+    model: UnifiedModel
     content_hash: str
     precision: str
-
-    @property
-    def config(self) -> BagelConfig:
-        return self.model.config
 
 
 def load_base(
@@ -50,7 +40,7 @@ def load_base(
     """Load ``mini``, ``bagel``, a registered base or a folder in the official layout, frozen, in evaluation mode.
 
     Weights stream from disk to ``device`` one tensor at a time, in ``dtype`` (by default what suits the device),
-    quantised on the way when ``quantize`` is int8 or nf4 (``int8_threshold``: see charforge/bagel/quantize.py). The
+    quantised on the way when ``quantize`` is int8 or nf4 (``int8_threshold``: see families/bagel/quantize.py). The
     peak of host memory is what stays there, plus the largest decoder matrix twice. Raises InputError for an unknown or
     malformed base, MachineError when weights cannot be had.
     """
@@ -58,23 +48,17 @@ def load_base(
     if name == "mini":
         ensure_language_weights()
     files = find_base(name)
-    config = read_config(files.config_folder)
-    model = build_empty(config)
-    additions: dict[str, Addition] = {}
-    for file in files.additions:
-        additions |= low_rank_additions(unrounded(load_file(file)))
     with byte_progress(f"loading {name}") as report:
-        load_tensors(model, list(files.weights), dtype, device, quantize, int8_threshold, additions, report)
+        model = family_of(files.config_folder).load(files, dtype, device, quantize, int8_threshold, report)
     with byte_progress(f"checking {name}") as report:
         identity = content_hash(list(files.identity), report)
-    return Base(
-        name=name,
-        model=model.eval(),
-        autoencoder=load_autoencoder(files.autoencoder, config, device),
-        tokenizer=Tokenizer(files.tokenizer, config.chat_roles),
-        content_hash=identity,
-        precision=quantize or str(dtype).removeprefix("torch."),
-    )
+    return Base(name, model, identity, precision=quantize or str(dtype).removeprefix("torch."))
+
+
+def use_picture_sizes(base: Base, pictures: PictureSettings) -> Base:
+    """The base with the settings' sizes instead of its own. Raises InputError for sizes that it cannot draw."""
+    base.model.use_picture_sizes(pictures.longest_side, pictures.shortest_side, pictures.draw_side, pictures.draw_steps)
+    return base
 
 
 def compute_dtype(device: str) -> torch.dtype:

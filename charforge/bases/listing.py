@@ -7,15 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from charforge.bagel.config import BagelConfig, read_config
-from charforge.bagel.headers import StoredTensor, read_header
 from charforge.bases.cache import base_folder
 from charforge.bases.language import FILES, language_folder
 from charforge.bases.where import BaseFiles, find_base, pulled, registered
 from charforge.errors import CharforgeError
-
-# what a decoder linear has to be a multiple of for nf4 (charforge/bagel/quantize.py)
-_NF4_BLOCK = 64
+from charforge.families import family_of
+from charforge.tensor_headers import StoredTensor, read_header
 
 
 @dataclass(frozen=True)
@@ -66,9 +63,10 @@ def describe(name: str, folder: Path) -> Listed:
     """One base that ought to be here."""
     try:
         files = find_base(name)
-        config = read_config(files.config_folder)
+        shapes = family_of(files.config_folder).read_shapes(files.config_folder)
         tensors = [tensor for file in files.weights for tensor in read_header(file).values()]
-        read_header(files.autoencoder)
+        if files.autoencoder is not None:
+            read_header(files.autoencoder)
     except CharforgeError as error:
         return Listed(name, str(folder), "incomplete", str(error), _folder_bytes(folder))
     return Listed(
@@ -79,14 +77,8 @@ def describe(name: str, folder: Path) -> Listed:
         _files_bytes(files),
         _parameters(tensors),
         _stored(tensors),
-        precisions(config),
+        shapes.precisions,
     )
-
-
-def precisions(config: BagelConfig) -> tuple[str, ...]:
-    """What the decoder of a base can be held in."""
-    fits = all(width % _NF4_BLOCK == 0 for width in config.decoder_inputs)
-    return ("bf16", "int8", "nf4") if fits else ("bf16", "int8")
 
 
 def _parameters(tensors: list[StoredTensor]) -> int:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from charforge.bagel.checkpoint import autoencoder_shapes, model_shapes
-from charforge.bagel.config import read_config
-from charforge.bagel.stream import plan
-from charforge.bagel.tokenizer import Tokenizer
-from charforge.bases.where import BaseFiles, folder_files
 from charforge.errors import InputError
+from charforge.families import family_of
+from charforge.families.protocol import BaseFiles
 
 
 def check_folder(folder: Path, name: str) -> BaseFiles:
-    """The files of ``folder``, when it is a complete and well-formed base in the official layout.
+    """The files of ``folder``, when it is a complete and well-formed base in the layout of its family.
 
     Every key has to be there once, with the shape that the configuration implies and a floating dtype; files have to
     be as long as their headers promise; the tokenizer has to be readable.
@@ -21,9 +18,7 @@ def check_folder(folder: Path, name: str) -> BaseFiles:
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder: give the folder of a checkpoint in the official layout")
-    files = folder_files(name, folder)
-    config = read_config(folder)
-    plan(model_shapes(config), list(files.weights))
-    plan(autoencoder_shapes(config), [files.autoencoder])
-    Tokenizer(files.tokenizer, config.chat_roles)
+    family = family_of(folder)
+    files = family.files(name, folder)
+    family.check(files)
     return files

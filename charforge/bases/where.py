@@ -4,43 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charforge.bagel.config import BagelConfig, bagel_7b, read_config
-from charforge.bagel.folder import tokenizer_file, weight_files
 from charforge.bases.cache import base_folder, cache_folder
 from charforge.bases.language import language_folder
 from charforge.errors import InputError, MachineError
+from charforge.families import family_of, published_shapes
+from charforge.families.protocol import BaseFiles, Shapes
 from charforge.files import write_atomic
 
 MINI = Path(__file__).parent / "mini"
 # the vision table and the drawing side of `mini`; the language weights come from the user's cache
 MINI_FILES = ("generation.safetensors", "vision.safetensors")
-# what answering questions about pictures adds to the language weights (charforge/mini/answers.py)
+# what answering questions about pictures adds to the language weights (charforge/recipe/answers.py)
 MINI_READING = MINI / "reading.safetensors"
 # written last by a pull: with it, every file beside it is complete and checked
 SOURCE = "charforge_source.json"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-@dataclass(frozen=True)
-class BaseFiles:
-    """The files of one base. ``additions`` are low-rank changes that are added to ``weights`` on loading."""
-
-    name: str
-    config_folder: Path
-    weights: tuple[Path, ...]
-    autoencoder: Path
-    tokenizer: Path
-    additions: tuple[Path, ...] = ()
-
-    @property
-    def identity(self) -> tuple[Path, ...]:
-        """The files whose hashes identify the base, in order."""
-        return (*self.weights, *self.additions, self.autoencoder)
 
 
 def find_base(name: str) -> BaseFiles:
@@ -76,21 +58,18 @@ def find_base(name: str) -> BaseFiles:
     )
 
 
-def base_config(name: str) -> BagelConfig:
+def base_shapes(name: str) -> Shapes:
     """The shapes of a base; those of ``bagel`` are known before it is here. Raises as :func:`find_base` does."""
-    if name == "mini":
-        return read_config(MINI)
-    if name == "bagel" and not pulled("bagel") and name not in registered():
-        return bagel_7b()
-    return read_config(find_base(name).config_folder)
+    known = published_shapes(name)
+    if known is not None and not pulled(name) and name not in registered():
+        return known
+    folder = MINI if name == "mini" else find_base(name).config_folder
+    return family_of(folder).read_shapes(folder)
 
 
 def folder_files(name: str, folder: Path) -> BaseFiles:
-    """The files of ``folder`` in the official layout. Raises InputError naming the one that is missing."""
-    weights, autoencoder = weight_files(folder), folder / "ae.safetensors"
-    if not autoencoder.is_file():
-        raise InputError(f"{autoencoder} is missing: the base {name} is not complete; fetch it again")
-    return BaseFiles(name, folder, tuple(weights), autoencoder, tokenizer_file(folder))
+    """The files of ``folder`` in its family's layout. Raises InputError naming the one that is missing."""
+    return family_of(folder).files(name, folder)
 
 
 def pulled(name: str) -> bool:

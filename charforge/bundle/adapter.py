@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from charforge.bagel.config import BagelConfig
-from charforge.bases.where import base_config, registered
+from charforge.adapter.names import PREFIX, tensor_shapes
+from charforge.bases.where import base_shapes, registered
 from charforge.errors import InputError, MachineError
+from charforge.families.protocol import Shapes
 
 MAX_HEADER = 8 << 20
-LAYERS = "base_model.model.language_model.model.layers"
+# the name of a module inside a list of layers, as every family has it
 TENSOR_NAME = re.compile(
-    re.escape(LAYERS)
-    + r"\.(?P<layer>\d{1,3})\.(?P<linear>(?:self_attn|mlp(?:_moe_gen)?)\.[a-z_]{1,32})\.lora_(?P<side>[AB])\.weight"
+    re.escape(PREFIX)
+    + r"(?:[A-Za-z_]{1,32}\.){1,8}(?P<layer>\d{1,3})\.(?P<linear>(?:[A-Za-z_]{1,32}\.){0,3}[a-z_]{1,32})"
+    r"\.lora_(?P<side>[AB])\.weight"
 )
 WIDTHS = {"F32": 4, "F16": 2, "BF16": 2}
 
@@ -66,14 +68,14 @@ def check_adapter(data: bytes, rank: int) -> dict[str, Shape]:
 def check_tensor_set(shapes: Mapping[str, Shape], base_name: str, rank: int, first_layer: int = 0) -> None:
     """Raise Refusal unless the tensors are all those that an adapter for the base has, in the right shapes.
 
-    Layers of the understanding expert below ``first_layer`` have none. For a base that is not known here they are held
+    What serves texts has none below ``first_layer``. For a base that is not known here they are held
     against each other: both halves of every pair, no layer left out.
     """
-    config = known_config(base_name)
-    if config is None:
+    known = known_shapes(base_name)
+    if known is None:
         _check_among_themselves(shapes, first_layer)
         return
-    expected = adapter_shapes(config, rank, first_layer)
+    expected = tensor_shapes(known.adapter_linears(first_layer), rank)
     missing, more = sorted(set(expected) - set(shapes)), sorted(set(shapes) - set(expected))
     if missing:
         raise Refusal(f"its adapter lacks {len(missing)} of {len(expected)} tensors, first {missing[0]}")
@@ -86,37 +88,12 @@ def check_tensor_set(shapes: Mapping[str, Shape], base_name: str, rank: int, fir
             )
 
 
-def known_config(base_name: str) -> BagelConfig | None:
+def known_shapes(base_name: str) -> Shapes | None:
     """The shapes of a base that this machine knows by name; None for any other. A path is never followed."""
     try:
-        return base_config(base_name) if base_name in ("mini", "bagel", *registered()) else None
+        return base_shapes(base_name) if base_name in ("mini", "bagel", *registered()) else None
     except (InputError, MachineError):
         return None
-
-
-def adapter_shapes(config: BagelConfig, rank: int, first_layer: int = 0) -> dict[str, Shape]:
-    """Shape by name of every tensor of an adapter for a base of these shapes; see ``check_tensor_set``."""
-    shapes: dict[str, Shape] = {}
-    queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
-    for layer in range(config.layers):
-        experts = [("", config.understanding)] if layer >= first_layer else []
-        if config.has_generation(layer):
-            experts.append(("_moe_gen", config.generation))
-        for suffix, expert in experts:
-            wide, inner = expert.hidden_size, expert.intermediate_size
-            linears = {
-                f"self_attn.q_proj{suffix}": (wide, queries),
-                f"self_attn.k_proj{suffix}": (wide, keys),
-                f"self_attn.v_proj{suffix}": (wide, keys),
-                f"self_attn.o_proj{suffix}": (queries, wide),
-                f"mlp{suffix}.gate_proj": (wide, inner),
-                f"mlp{suffix}.up_proj": (wide, inner),
-                f"mlp{suffix}.down_proj": (inner, wide),
-            }
-            for linear, (into, out) in linears.items():
-                shapes[f"{LAYERS}.{layer}.{linear}.lora_A.weight"] = (rank, into)
-                shapes[f"{LAYERS}.{layer}.{linear}.lora_B.weight"] = (out, rank)
-    return shapes
 
 
 def _check_among_themselves(shapes: Mapping[str, Shape], first_layer: int) -> None:

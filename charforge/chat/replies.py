@@ -7,18 +7,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from charforge.bagel.context import empty_context, extend_context
-from charforge.bagel.decode import rows_of, stream_text
-from charforge.bagel.model import computes_in_bf16
-from charforge.bagel.splits import TextSplit
-from charforge.bases.base import Base
+from charforge.families.protocol import UnifiedModel
+from charforge.families.replies import rows_of
+from charforge.sample import Part
 from charforge.sampling import nucleus, penalised
 from charforge.settings import ChatSettings
 
 
 @torch.no_grad()
 def sample_replies(
-    base: Base, conversations: Sequence[Sequence[TextSplit]], settings: ChatSettings, seed: int
+    model: UnifiedModel, conversations: Sequence[Sequence[Part]], settings: ChatSettings, seed: int
 ) -> list[str]:
     """The assistant's next turn in each of the conversations, which have equally many turns; decoded side by side.
 
@@ -35,10 +33,7 @@ def sample_replies(
             before.append(token)
         return chosen
 
-    with torch.autocast(base.model.device.type, torch.bfloat16, enabled=computes_in_bf16(base.model)):
-        context = empty_context(len(conversations))
-        for turns in zip(*conversations, strict=True):
-            context = extend_context(base.model, context, turns)
-        prefix = base.tokenizer.role_prefix("assistant")
-        ids = rows_of(stream_text(base.model, context, choose, settings.max_tokens, prefix), context.rows)
-    return [base.tokenizer.decode(row).strip() for row in ids]
+    with model.autocast():
+        read = model.read([tuple(conversation) for conversation in conversations])
+        rows = rows_of(model.reply(read, choose, settings.max_tokens), read.rows)
+    return [model.words(row).strip() for row in rows]

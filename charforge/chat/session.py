@@ -9,10 +9,9 @@ from pathlib import Path
 from PIL import Image
 
 from charforge import grammar
-from charforge.adapter.low_rank import load_adapter
-from charforge.bagel.blocks import pack_decoder
-from charforge.bases.base import Base, load_base
-from charforge.bases.prepare import contact_sheet, draw_many, draw_prompts, sized
+from charforge.adapter.load import load_adapter
+from charforge.bases.base import Base, load_base, use_picture_sizes
+from charforge.bases.drawing import draw_many, draw_prompts
 from charforge.bundle import read_bundle
 from charforge.bundle.read import plain_card
 from charforge.character import Character
@@ -21,6 +20,7 @@ from charforge.chat.replies import sample_replies
 from charforge.device import default_device
 from charforge.errors import InputError
 from charforge.files import write_atomic_with
+from charforge.pixels import contact_sheet
 from charforge.settings import ChatSettings
 
 
@@ -46,19 +46,19 @@ class Session:
         """The character's answer to ``text``; the same history, text and seed give the same answer."""
         self.history.append(("user", text))
         turns = [("system", grammar.system_prompt(self.character)), *self.history]
-        conversation = [self.base.tokenizer.text(words, role) for role, words in turns]
-        raw = sample_replies(self.base, [conversation], self.settings, seed)[0]
+        conversation = [self.base.model.text(words, role) for role, words in turns]
+        raw = sample_replies(self.base.model, [conversation], self.settings, seed)[0]
         self.history.append(("assistant", raw))
         shown, plan = grammar.split_plan(raw)
         image = None
         if plan and draw:
-            image = draw_prompts(self.base, [grammar.picture_prompt(self.character, plan, shown)], [seed])[0]
+            image = draw_prompts(self.base.model, [grammar.picture_prompt(self.character, plan, shown)], [seed])[0]
         return Reply(shown, plan, image)
 
     def imagine(self, prompt: str, seed: int, count: int = 1, exactly: bool = False) -> list[Image.Image]:
         """Pictures of ``prompt``; the character's name and class are added unless ``exactly``."""
         full = prompt if exactly else grammar.caption_with_name(self.character, prompt)
-        return draw_many(self.base, full, seed, count)
+        return draw_many(self.base.model, full, seed, count)
 
     def imagine_file(self, prompt: str, seed: int, count: int, out: Path, exactly: bool) -> None:
         """One picture, or a sheet of several, as a PNG file."""
@@ -88,10 +88,10 @@ def open_character(bundle: Path, adapter: bool = True, device: str | None = None
             f"{bundle} was trained on {manifest.base.name} {manifest.base.content_hash[:12]}, here is "
             f"{base.content_hash[:12]}: install the charforge version it was made with, or train it again"
         )
-    base = sized(base, manifest.drawing)
+    base = use_picture_sizes(base, manifest.drawing)
     if adapter:
         with tempfile.TemporaryDirectory() as scratch:
             opened.extract_adapter(Path(scratch))
             load_adapter(base.model, Path(scratch), base.model.dtype)
-    base.model.packed = pack_decoder(base.model)
+    base.model.pack_for_use()
     return Session(base, manifest.to_character(), ChatSettings(**manifest.chat.model_dump()))

@@ -46,7 +46,7 @@ def bench(
         check_output(out)
         check_over_inputs(out, [Path(preset)] if preset and preset.endswith(".toml") else [])
     with waiting("loading PyTorch"):
-        from charforge.bench.run import run_bench
+        from charforge.cost.bench import run_bench
         from charforge.device import chosen_device
 
     result = run_bench(base, precision, chosen_device(device), counting, preset, quick)

@@ -28,6 +28,7 @@ def check(
       charforge check ./mychar --json
     """
     from charforge.auto import AUTO, resolve_preset
+    from charforge.bases.can_draw import what_mini_draws
     from charforge.character import read_folder
     from charforge.character.judge_captions import judge_captions
     from charforge.character.judge_dialogues import judge_dialogues
@@ -42,7 +43,6 @@ def check(
         say,
     )
     from charforge.errors import InputError, Problem
-    from charforge.mini.can_draw import what_mini_draws
     from charforge.progress import verbosity, waiting
     from charforge.resources import preset_path
     from charforge.settings import read_settings
@@ -67,7 +67,7 @@ def check(
         problems += [*about_pictures, *judge_captions(character), *about_dialogues]
         cost = None
         if with_cost:
-            from charforge.estimate import cost_of
+            from charforge.cost import cost_of
 
             with waiting("counting what training would take"):
                 cost = cost_of(character, settings)

@@ -35,9 +35,9 @@ def evaluate(
     from charforge.progress import counting, waiting
 
     with waiting("loading PyTorch"):
-        from charforge.bases.prepare import contact_sheet
         from charforge.device import chosen_device
         from charforge.evaluate.measure import draw_scenes, load_run, measured, result_line
+        from charforge.pixels import contact_sheet
 
     lines = []
     for run in runs:

@@ -52,7 +52,6 @@ def expand(
     set_threads(threads)
     import time
 
-    from charforge.bases.own_pictures import own_captions
     from charforge.character import read_character
     from charforge.character.outputs import check_pairs_outputs
     from charforge.cli.output import print_json, say
@@ -64,6 +63,7 @@ def expand(
     from charforge.expand.page import write_page
     from charforge.files import check_output
     from charforge.progress import counting
+    from charforge.replay.pictures import own_captions
 
     began = time.monotonic()
     character = read_character(folder)

@@ -22,7 +22,7 @@ def inspect(
       charforge inspect wren.charx --json
     """
     from charforge.bundle import BundleError, read_bundle
-    from charforge.bundle.adapter import known_config
+    from charforge.bundle.adapter import known_shapes
     from charforge.cli.output import print_json, say
 
     try:
@@ -35,7 +35,7 @@ def inspect(
         raise typer.Exit(1) from error
     character, base, training = manifest.character, manifest.base, manifest.training
     problems = []
-    if known_config(base.name) is None:
+    if known_shapes(base.name) is None:
         told = f"was made for the base {base.name}, which is not known here: its adapter was held against itself only"
         remedy = "to use it, have that base here under the same name or path"
         problems.append({"file": str(bundle), "level": "warning", "problem": told, "remedy": remedy})

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from charforge.character.character import Speaker
     from charforge.character.judge_pictures import PictureJudgement
     from charforge.character.ledger import Ledger
+    from charforge.cost import Cost
     from charforge.errors import CharforgeError, Problem
-    from charforge.estimate import Cost
 
 
 def print_json(value: Any) -> None:

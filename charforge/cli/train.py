@@ -37,11 +37,11 @@ def train(
       charforge train ./mychar --preset bagel-24gb --dry-run
     """
     from charforge.auto import resolve_preset, unfinished
+    from charforge.bases.can_draw import what_mini_draws
     from charforge.character import read_character
     from charforge.cli.output import print_json, say
     from charforge.errors import InputError
     from charforge.machine import set_threads
-    from charforge.mini.can_draw import what_mini_draws
     from charforge.progress import waiting
     from charforge.resources import preset_path
     from charforge.run.folder import slug_of
@@ -62,13 +62,13 @@ def train(
         say(line)
     if dry_run:
         from charforge.cli.output import print_cost
-        from charforge.estimate import cost_of
+        from charforge.cost import cost_of
 
         settings = read_settings(preset_path(choice.preset), folder / "charforge.toml", assignments or [], **explicit)
         if stage == "sft":
             settings = settings.model_copy(update={"grpo": settings.grpo.model_copy(update={"iterations": 0})})
         if pairs is not None:
-            from charforge.train.given import given_pairs
+            from charforge.run.given import given_pairs
 
             given_pairs(pairs, character, settings)
         with waiting("counting what training would take"):
@@ -79,7 +79,7 @@ def train(
             print_cost(cost)
         return
     with waiting("loading PyTorch"):
-        from charforge.train.run import train_character
+        from charforge.run.job import train_character
 
     result = train_character(
         folder,

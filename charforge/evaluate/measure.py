@@ -13,22 +13,21 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from charforge.adapter.low_rank import load_adapter
-from charforge.bagel.images import to_image, to_pixels
-from charforge.bagel.model import computes_in_bf16
-from charforge.bases.base import Base, load_base
-from charforge.bases.prepare import draw_prompts, sized
+from charforge.adapter.load import load_adapter
+from charforge.bases.base import Base, load_base, use_picture_sizes
+from charforge.bases.drawing import draw_prompts
 from charforge.errors import InputError
 from charforge.evaluate.requests import held_out_requests, request_values
 from charforge.expand import TALK, Pair, read_pairs
 from charforge.expand.scenes import Scene, read_scenes
-from charforge.sample import Sample, render
+from charforge.judges.judges import Judges, load_judges
+from charforge.judges.likeness import nearest_similarity
+from charforge.judges.scene import keyed_probabilities, scene_reward
+from charforge.pixels import to_image, to_pixels
+from charforge.rendering import render
+from charforge.sample import Sample
 from charforge.settings import ChatSettings, Settings, read_settings
 from charforge.train.dataset import read_prepared
-from charforge.train.losses import text_loss
-from charforge.train.rewards.judges import Judges, load_judges
-from charforge.train.rewards.likeness import nearest_similarity
-from charforge.train.rewards.scene import keyed_probabilities, scene_reward
 
 SEED = 90_000
 """Of the first picture: other noise than any that training saw or chose by."""
@@ -70,15 +69,15 @@ def load_run(run: Path, device: str, adapter: bool = True) -> OpenRun:
         if not (run / name).exists():
             raise InputError(f"{run} is no finished run ({name} is missing): name a folder that charforge train made")
     settings: Settings = read_settings(run / "config.toml", None, [])
-    base = sized(load_base(settings.base, settings.quantize, device), settings.pictures)
+    base = use_picture_sizes(load_base(settings.base, settings.quantize, device), settings.pictures)
     if adapter:
         load_adapter(base.model, run / "adapter", base.model.dtype)
     pairs = read_pairs(run / "pairs" / "pairs.jsonl")
-    pictures = read_prepared(run / "cache")
+    pictures = read_prepared(base.model, run / "cache")
     shown = {name for pair in pairs if pair.split == "train" for name in pair.images("draw")}
-    judges = load_judges(base, settings.reward, {name: pictures[name] for name in sorted(shown & set(pictures))})
+    judges = load_judges(base.model, settings.reward, {name: pictures[name] for name in sorted(shown & set(pictures))})
     scenes = [scene for scene in read_scenes(run / "pairs" / "scenes.jsonl") if scene.split == "held_out"]
-    voice = [render(pair, base.tokenizer, pictures) for pair in pairs if pair.split == "held_out" and pair.task in TALK]
+    voice = [render(pair, base.model, pictures) for pair in pairs if pair.split == "held_out" and pair.task in TALK]
     return OpenRun(base, judges, scenes, voice, held_out_requests(pairs), settings.chat)
 
 
@@ -87,7 +86,7 @@ def draw_scenes(base: Base, scenes: Sequence[Scene], each: int, report: Callable
     pictures: list[Tensor] = []
     for number, scene in enumerate(scenes):
         seeds = [SEED + number * each + index for index in range(each)]
-        pictures += [to_pixels(p, p.size) for p in draw_prompts(base, [scene.prompt] * each, seeds)]
+        pictures += [to_pixels(p, p.size) for p in draw_prompts(base.model, [scene.prompt] * each, seeds)]
         report(number + 1, len(scenes))
     return Drawn(list(scenes), torch.stack(pictures), each)
 
@@ -98,10 +97,10 @@ def scene_values(base: Base, judges: Judges, drawn: Drawn) -> dict[str, np.ndarr
     features = judges.encoder.encode(drawn.pictures).cpu()
     nearest = nearest_similarity(features, judges.references)
     tower = nearest_similarity(judges.tower.encode(drawn.pictures).cpu(), judges.tower_references)
-    keyed = torch.stack(list(keyed_probabilities(base, drawn.pictures, shown).values()))
+    keyed = torch.stack(list(keyed_probabilities(base.model, drawn.pictures, shown).values()))
     values = {
         "scene": keyed.nanmean(0),
-        "scene_yes_no": scene_reward(base, drawn.pictures, shown),
+        "scene_yes_no": scene_reward(base.model, drawn.pictures, shown),
         "identity": nearest,
         "identity_tower": tower,
         "copy_rate": (nearest > judges.references.copy).float(),
@@ -118,9 +117,9 @@ def scene_values(base: Base, judges: Judges, drawn: Drawn) -> dict[str, np.ndarr
 def voice_values(base: Base, voice: Sequence[Sample]) -> np.ndarray:
     """(held-out conversations, 2): summed cross-entropy of the replies and their tokens."""
     rows = []
-    with torch.autocast(base.model.device.type, torch.bfloat16, enabled=computes_in_bf16(base.model)):
+    with base.model.autocast():
         for sample in voice:
-            total, count = text_loss(base.model, [sample])
+            total, count = base.model.text_loss([sample])
             rows.append((total.item(), count))
     return np.array(rows)
 
@@ -145,7 +144,7 @@ def measured(opened: OpenRun, drawn: Drawn) -> dict[str, dict[str, float]]:
     if opened.voice:
         metrics["voice"] = interval(voice_values(opened.base, opened.voice), perplexity)
     if opened.requests:
-        values = request_values(opened.base, opened.requests, opened.chat)
+        values = request_values(opened.base.model, opened.requests, opened.chat)
         metrics["requests"] = interval(values, lambda a: float(a.mean()))
     return metrics
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from charforge.adapter.low_rank import adapter_off
-from charforge.bagel.splits import LookSplit, Split
 from charforge.bases.base import Base
 from charforge.errors import InputError
 from charforge.expand import ImagePart, Pair
-from charforge.likelihood import NOT_ASKED, token_log_likelihoods
-from charforge.sample import Picture
+from charforge.families.protocol import UnifiedModel
+from charforge.likelihood import NOT_ASKED
+from charforge.low_rank import adapter_off
+from charforge.sample import Part, Picture
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,12 @@ def read_choices(file: Path) -> list[Choice]:
     return choices
 
 
-def word_likelihoods(base: Base, before: Sequence[Split], options: Sequence[str]) -> list[Tensor]:
+def word_likelihoods(model: UnifiedModel, before: Sequence[Part], options: Sequence[str]) -> list[Tensor]:
     """Log-likelihoods of the tokens of each option as the assistant's next words, without the reply's end."""
-    replies = [base.tokenizer.text(option, "assistant", loss=True) for option in options]
-    role = len(base.tokenizer.role_prefix("assistant"))
-    return [told[role:-1] for told in token_log_likelihoods(base, [[*before, reply] for reply in replies])]
+    replies = [model.text(option, "assistant", loss=True) for option in options]
+    with model.autocast():
+        found = model.log_likelihoods([(*before, reply) for reply in replies])
+    return [values[model.reply_prefix() : -1] for values in found]
 
 
 def choices_right(base: Base, system: str, choices: Sequence[Choice]) -> list[bool]:
@@ -55,13 +56,13 @@ def choices_right(base: Base, system: str, choices: Sequence[Choice]) -> list[bo
     Picked is the option that is likeliest per token, less how likely the bare base finds it when nothing was asked:
     plain likelihood prefers common words whatever the question.
     """
-    before = base.tokenizer.text(system, "system")
+    before = base.model.text(system, "system")
     right = []
     for choice in choices:
-        asked = word_likelihoods(base, [before, base.tokenizer.text(choice.question, "user")], choice.options)
-        with adapter_off(base.model):
+        asked = word_likelihoods(base.model, [before, base.model.text(choice.question, "user")], choice.options)
+        with adapter_off(base.model.network):
             # an adapter that knows the facts tells them whatever it is asked
-            anyway = word_likelihoods(base, [before, base.tokenizer.text(NOT_ASKED, "user")], choice.options)
+            anyway = word_likelihoods(base.model, [before, base.model.text(NOT_ASKED, "user")], choice.options)
         gains = [(one.mean() - other.mean()).item() for one, other in zip(asked, anyway, strict=True)]
         right.append(gains.index(max(gains)) == choice.right)
     return right
@@ -75,10 +76,9 @@ def yes_no_right(base: Base, pairs: Sequence[Pair], pictures: dict[str, Picture]
         look = next((part for part in pair.parts if isinstance(part, ImagePart)), None)
         if answer not in hits or look is None:
             continue
-        split: LookSplit = pictures[look.image].look
-        asked = base.tokenizer.text(pair.texts("user")[-1], "user")
+        before = (pictures[look.image].look, base.model.text(pair.texts("user")[-1], "user"))
         # the first word alone: after it training expects a comma, and how much it does differs between the two
-        yes, no = (told[0].item() for told in word_likelihoods(base, [split, asked], ("Yes.", "No.")))
+        yes, no = (words[0].item() for words in word_likelihoods(base.model, before, ("Yes.", "No.")))
         hits[answer].append(("Yes" if yes > no else "No") == answer)
     return hits
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from charforge import grammar
-from charforge.bases.base import Base
 from charforge.chat.replies import sample_replies
 from charforge.expand.pairs import Pair
+from charforge.families.protocol import UnifiedModel
 from charforge.settings import ChatSettings
 
 SEED = 70_000
@@ -36,15 +36,14 @@ def share_planned(pair: Pair, reply: str) -> float:
     return float(np.mean([detail in plan for detail in asked_for(pair)]))
 
 
-def request_values(base: Base, requests: Sequence[Pair], settings: ChatSettings) -> np.ndarray:
+def request_values(model: UnifiedModel, requests: Sequence[Pair], settings: ChatSettings) -> np.ndarray:
     """(requests,): :func:`share_planned` of replies sampled as in chat, with fixed seeds."""
     shares: list[float] = []
     for start in range(0, len(requests), ROWS):
         rows = requests[start : start + ROWS]
         conversations = [
-            [base.tokenizer.text(pair.texts("system")[0], "system"), base.tokenizer.text(pair.texts("user")[0], "user")]
-            for pair in rows
+            [model.text(pair.texts("system")[0], "system"), model.text(pair.texts("user")[0], "user")] for pair in rows
         ]
-        replies = sample_replies(base, conversations, settings, SEED + start)
+        replies = sample_replies(model, conversations, settings, SEED + start)
         shares += [share_planned(pair, reply) for pair, reply in zip(rows, replies, strict=True)]
     return np.array(shares)

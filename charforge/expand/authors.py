@@ -21,14 +21,13 @@ def self_author(
 ) -> Author:  # fmt: skip
     """The base writes, and judges what it wrote. Raises InputError and MachineError as ``load_base`` does."""
     from charforge.bases.base import load_base
-    from charforge.bases.prepare import prepare_picture
     from charforge.expand.self_writer import SelfWriter, likelihood_judge
 
     base = load_base(base_name, device=device)
     described = [picture for picture in character.pictures if picture.caption is None]
-    pictures = {picture.name: prepare_picture(base, load_picture(picture.path)) for picture in described}
+    pictures = {picture.name: base.model.prepare_picture(load_picture(picture.path)) for picture in described}
     kept = Kept(kept_file, f"self {base.content_hash} {seed}")
-    size = sum(parameter.numel() for parameter in base.model.parameters())
+    size = sum(parameter.numel() for parameter in base.model.network.parameters())
     writer = SelfWriter(base, kept, pictures, seed, on_done)
     return Author("self", writer, size >= INVENTING_PARAMETERS, likelihood_judge(base))
 

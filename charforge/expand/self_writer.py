@@ -8,16 +8,13 @@ from itertools import groupby
 
 import torch
 
-from charforge.bagel.context import empty_context, extend_context
-from charforge.bagel.decode import generate_text
-from charforge.bagel.model import computes_in_bf16
-from charforge.bagel.splits import Split
 from charforge.bases.base import Base
 from charforge.expand.authored import Request
 from charforge.expand.kept import Kept
 from charforge.expand.pairs import Pair, TextPart
+from charforge.families.replies import rows_of
 from charforge.likelihood import NOT_ASKED, mean_log_likelihood
-from charforge.sample import Picture
+from charforge.sample import Picture, Sample
 from charforge.sampling import nucleus
 
 BATCH = 16
@@ -52,24 +49,22 @@ class SelfWriter:
 
     @torch.no_grad()
     def _write(self, batch: Sequence[Request]) -> list[str]:
-        model, tokenizer = self.base.model, self.base.tokenizer
+        model = self.base.model
         generator = torch.Generator().manual_seed(self.seed)
-        context = empty_context(len(batch))
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=computes_in_bf16(model)):
-            if batch[0].image is not None:
-                looks: list[Split] = [self.pictures[request.image or ""].look for request in batch]
-                context = extend_context(model, context, looks)
-            for place in range(len(batch[0].messages)):
-                turns = [request.messages[place] for request in batch]
-                context = extend_context(model, context, [tokenizer.text(text, role) for role, text in turns])
-            ids, _ = generate_text(
-                model,
-                context,
+
+        def sample(request: Request) -> Sample:
+            shown = (self.pictures[request.image].look,) if request.image is not None else ()
+            return (*shown, *(model.text(text, role) for role, text in request.messages))
+
+        with model.autocast():
+            read = model.read([sample(request) for request in batch])
+            steps = model.reply(
+                read,
                 lambda logits: nucleus(logits, TEMPERATURE, TOP_P, generator),
                 max(request.max_tokens for request in batch),
-                tokenizer.role_prefix("assistant"),
             )
-        return [tokenizer.decode(row[: request.max_tokens]).strip() for row, request in zip(ids, batch, strict=True)]
+            ids = rows_of(steps, len(batch))
+        return [model.words(row[: request.max_tokens]).strip() for row, request in zip(ids, batch, strict=True)]
 
 
 def batches(requests: Sequence[Request]) -> list[list[Request]]:
@@ -103,11 +98,11 @@ def _against(base: Base, pair: Pair) -> str | None:
     parts = [part for part in pair.parts if isinstance(part, TextPart)]
     if len(parts) != len(pair.parts) or [part.role for part in parts] != ["system", "user", "assistant"]:
         return None
-    system, question, answer = (base.tokenizer.text(part.text, part.role, part.loss) for part in parts)
-    alone = mean_log_likelihood(base, [question, answer])
-    anything = mean_log_likelihood(base, [base.tokenizer.text(NOT_ASKED, "user"), answer])
+    system, question, answer = (base.model.text(part.text, part.role, part.loss) for part in parts)
+    alone = mean_log_likelihood(base.model, (question, answer))
+    anything = mean_log_likelihood(base.model, (base.model.text(NOT_ASKED, "user"), answer))
     if alone - anything < LEAST_QUESTION_GAIN:
         return "question does not fit the answer"
-    if not pair.source and mean_log_likelihood(base, [system, question, answer]) - alone < LEAST_PROFILE_GAIN:
+    if not pair.source and mean_log_likelihood(base.model, (system, question, answer)) - alone < LEAST_PROFILE_GAIN:
         return "contradicts the profile"
     return None

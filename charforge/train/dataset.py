@@ -8,17 +8,17 @@ from pathlib import Path
 
 import torch
 
-from charforge.bagel.splits import LookSplit
 from charforge.bases.base import Base
-from charforge.bases.own_looks import own_look, replay_looks
-from charforge.bases.own_pictures import PREFIX, own_captions
-from charforge.bases.own_replay import replay_pictures, replay_texts
-from charforge.bases.prepare import prepare_picture
 from charforge.character import Character, load_picture
 from charforge.errors import InputError
 from charforge.expand import TALK, Pair
+from charforge.families.protocol import UnifiedModel
 from charforge.files import sha256_file, write_atomic
-from charforge.sample import Picture, Sample, Target, render, target_of
+from charforge.rendering import render
+from charforge.replay.looks import own_look, replay_looks
+from charforge.replay.own import replay_pictures, replay_texts
+from charforge.replay.pictures import PREFIX, own_captions
+from charforge.sample import Picture, Sample, target_of
 from charforge.settings import SftSettings
 from charforge.tensor_files import read_tensors, write_tensors
 from charforge.train.sft import Dataset
@@ -28,36 +28,26 @@ CACHE_FORMAT = 3
 
 def prepared_pictures(base: Base, character: Character, cache: Path) -> dict[str, Picture]:
     """All pictures of the character by name, encoded. Cached by the hash of the base and of each file."""
-    keys, config = {}, base.config
+    keys, model = {}, base.model
     # everything that decides what a file becomes
-    how = f"{base.content_hash}:{base.precision}:{config.image_max_size}:{config.image_min_size}:{CACHE_FORMAT}"
+    how = f"{base.content_hash}:{base.precision}:{model.preparation}:{CACHE_FORMAT}"
     for picture in character.pictures:
         key = hashlib.sha256(f"{how}:{sha256_file(picture.path)}".encode()).hexdigest()[:24]
         file = cache / f"{key}.safetensors"
         if not file.exists():
-            made = prepare_picture(base, load_picture(picture.path))
-            state = {
-                "x0": made.target.x0,
-                "position_ids": made.target.position_ids,
-                "patches": made.look.patches,
-                "patch_position_ids": made.look.position_ids,
-                "features": made.look.features,
-            }
-            contiguous = {name: tensor.contiguous() for name, tensor in state.items() if tensor is not None}
-            write_tensors(file, contiguous)
+            write_tensors(file, model.picture_tensors(model.prepare_picture(load_picture(picture.path))))
         keys[picture.name] = key
     # who they are, so that a run can be measured without the folder it came from
     write_atomic(cache / "pictures.json", json.dumps(keys, indent=1, ensure_ascii=False))
-    return read_prepared(cache)
+    return read_prepared(model, cache)
 
 
-def read_prepared(cache: Path) -> dict[str, Picture]:
+def read_prepared(model: UnifiedModel, cache: Path) -> dict[str, Picture]:
     """The pictures that :func:`prepared_pictures` left in ``cache``, by name."""
     prepared = {}
     for name, key in json.loads((cache / "pictures.json").read_text("utf-8")).items():
         state, _ = read_tensors(cache / f"{key}.safetensors", "remove it and run charforge train again")
-        look = LookSplit(state["patches"], state["patch_position_ids"], state["features"])
-        prepared[name] = Picture(Target(state["x0"], state["position_ids"]), look)
+        prepared[name] = model.picture_from(state)
     return prepared
 
 
@@ -83,7 +73,7 @@ def build_dataset(base: Base, pairs: list[Pair], pictures: dict[str, Picture], s
 
     def samples(split: str, *tasks: str) -> list[Sample]:
         chosen = [pair for pair in pairs if pair.split == split and pair.task in tasks]
-        return [render(pair, base.tokenizer, pictures) for pair in chosen]
+        return [render(pair, base.model, pictures) for pair in chosen]
 
     drawn = ("text_to_image", "roleplay_picture")
     return Dataset(

@@ -12,12 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from charforge.adapter.lora import with_values
-from charforge.bagel.context import Context, prepare_canvas, velocity
-from charforge.bases.base import Base
-from charforge.bases.prepare import drawing_positions
+from charforge.families.protocol import Conditioning, UnifiedModel
 from charforge.flow import interpolate, logit_normal_timesteps, stratified_normal
 from charforge.settings import GrpoSettings
-from charforge.train.losses import select_rows
 from charforge.train.memory import pieces
 from charforge.train.rollout import Rollout
 
@@ -68,21 +65,20 @@ def noised_again(rollout: Rollout, groups: range, settings: GrpoSettings, genera
 
 
 def forward_process_gradient(
-    base: Base, contexts: Context, noised: Noised, gains: Tensor, settings: GrpoSettings,
+    model: UnifiedModel, prompts: Conditioning, noised: Noised, gains: Tensor, settings: GrpoSettings,
     parameters: dict[str, nn.Parameter], old: dict[str, Tensor], size: int,
 ) -> None:  # fmt: skip
     """Backward through the loss of the ``noised`` pictures, ``size`` at a time."""
-    device = base.model.device
-    positions = drawing_positions(base)
+    device, canvas = model.device, model.canvas()
     good = optimality(gains)
     for some in pieces(range(len(noised.rows)), size):
         chosen = torch.tensor([noised.rows[k] for k in some])
         x0, t, noise = (part[list(some)].to(device) for part in (noised.x0, noised.times, noised.noise))
         x_t = interpolate(x0, noise, t[:, None].expand(-1, x0.shape[1]))
-        canvas = prepare_canvas(base.model, select_rows(contexts, (chosen // settings.group).tolist()), positions)
+        denoiser = model.denoiser(prompts.select((chosen // settings.group).tolist()), canvas)
         with torch.no_grad(), with_values(parameters, old):
-            before = velocity(base.model, canvas, x_t, t).float()
-        predicted = velocity(base.model, canvas, x_t, t).float()
+            before = denoiser.velocity(x_t, t)
+        predicted = denoiser.velocity(x_t, t)
         losses = negative_aware_loss(predicted, before, x_t, x0, t, good[chosen].to(device), settings.nft_beta)
         (losses.sum() / len(noised.rows)).backward()
 

@@ -18,12 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from charforge.adapter.lora import with_values
-from charforge.bagel.context import Context, empty_context, extend_context
-from charforge.bagel.model import computes_in_bf16
-from charforge.bases.base import Base
-from charforge.bases.prepare import decode_latents, drawing_positions
+from charforge.bases.drawing import read_prompts
 from charforge.errors import MachineError
 from charforge.expand.scenes import Scene
+from charforge.families.protocol import Conditioning, UnifiedModel
+from charforge.judges.judges import Judges, advantages, reward_parts, total_reward, update_scales
 from charforge.sample import Sample
 from charforge.settings import GrpoSettings, Settings
 from charforge.train.checkpoints import load_checkpoint, save_checkpoint
@@ -35,11 +34,10 @@ from charforge.train.forward_process import (
 )
 from charforge.train.held_out_scenes import HeldOutScenes, best_so_far, hacked, measure_scenes
 from charforge.train.interrupt import Interruption
-from charforge.train.losses import Weights, draw_noise, select_rows, unified_gradient
+from charforge.train.losses import Weights, draw_noise, unified_gradient
 from charforge.train.memory import Memory, memory_of_second_stage
 from charforge.train.optimizers import make_optimizer, rate_factor
 from charforge.train.policy_gradient import UpdateStatistics, policy_gradient
-from charforge.train.rewards.judges import Judges, advantages, reward_parts, total_reward, update_scales
 from charforge.train.rollout import Rollout, roll_out
 from charforge.train.sft import Dataset, choose, flow_error
 
@@ -90,30 +88,22 @@ class GrpoResult:
     ended: str
 
 
-def learn_from(parameters: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-    """The drawing expert's part of the adapter, trainable; the rest is frozen for this stage."""
+def learn_from(model: UnifiedModel, parameters: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    """The part of the adapter that draws, trainable; the rest is frozen for this stage."""
+    drawing = {name: parameter for name, parameter in parameters.items() if model.shapes.role_of(name) == "picture"}
     for name, parameter in parameters.items():
-        parameter.requires_grad_("_moe_gen" in name)
-    return {name: parameter for name, parameter in parameters.items() if "_moe_gen" in name}
+        parameter.requires_grad_(name in drawing)
+    return drawing
 
 
-@torch.no_grad()
-def read_prompts(base: Base, scenes: Sequence[Scene]) -> Context:
-    """All prompts, one a row, read once: the understanding expert does not change in this stage."""
-    with torch.autocast(base.model.device.type, torch.bfloat16, enabled=computes_in_bf16(base.model)):
-        return extend_context(
-            base.model, empty_context(len(scenes)), [base.tokenizer.text(scene.prompt) for scene in scenes]
-        )
-
-
-def anchor_gradient(base: Base, data: Dataset, settings: Settings, index: int, size: int) -> None:
+def anchor_gradient(model: UnifiedModel, data: Dataset, settings: Settings, index: int, size: int) -> None:
     """Backward through the first stage's picture loss, ``size`` at a time: some own pictures, as many of the base's."""
     grpo = settings.grpo
     samples: list[Sample] = choose(data.pictures, grpo.anchor_pictures, index, settings.seed)
     samples += choose(data.replay_pictures, grpo.anchor_pictures, index, settings.seed)
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + 700_000_000 + index)
     noise = draw_noise(samples, settings.sft.timestep_shift, generator)
-    unified_gradient(base.model, [], samples, noise, Weights(0.0, 1.0), size, context_gradients=False)
+    unified_gradient(model, [], samples, noise, Weights(0.0, 1.0), size, prompt_gradients=False)
 
 
 def taken_gradient(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
@@ -128,16 +118,16 @@ def taken_gradient(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
 
 
 def update(
-    base: Base, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], data: Dataset,
+    model: UnifiedModel, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], data: Dataset,
     settings: Settings, index: int, reward_gradient: Callable[[int], UpdateStatistics], memory: Memory,
 ) -> tuple[UpdateStatistics, float]:  # fmt: skip
     """One optimiser step along both gradients, each of length 1 before the anchor's weight. Returns the length too."""
     grpo = settings.grpo
-    with torch.autocast(base.model.device.type, torch.bfloat16, enabled=computes_in_bf16(base.model)):
+    with model.autocast():
         statistics = memory.fit(reward_gradient, parameters)
         towards = taken_gradient(parameters)
         if grpo.anchor > 0 and grpo.anchor_pictures:
-            memory.fit(lambda size: anchor_gradient(base, data, settings, index, size), parameters)
+            memory.fit(lambda size: anchor_gradient(model, data, settings, index, size), parameters)
             towards = [g + grpo.anchor * a for g, a in zip(towards, taken_gradient(parameters), strict=True)]
     for parameter, gradient in zip(parameters, towards, strict=True):
         parameter.grad = gradient
@@ -151,24 +141,24 @@ def update(
 
 
 def iterate(
-    base: Base, optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter], old: dict[str, Tensor],
-    data: Dataset, scenes: Sequence[Scene], contexts: Context, judges: Judges, settings: Settings, number: int,
-    scales: dict[str, float], memory: Memory,
+    model: UnifiedModel, optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter],
+    old: dict[str, Tensor], data: Dataset, scenes: Sequence[Scene], prompts: Conditioning, judges: Judges,
+    settings: Settings, number: int, scales: dict[str, float], memory: Memory,
 ) -> tuple[dict[str, object], dict[str, float]]:  # fmt: skip
     """Draw, judge, learn: one iteration. Returns the log's values and the new scales."""
     grpo, began = settings.grpo, time.perf_counter()
     chosen = choose(range(len(scenes)), grpo.prompts, number, settings.seed)
-    mine = select_rows(contexts, chosen)
+    mine, canvas = prompts.select(chosen), model.canvas()
     drawing = with_values(parameters, old) if grpo.algorithm == "nft" else nullcontext()
 
     def draw(size: int) -> tuple[Rollout, torch.Generator]:
         # seeded here: what did not fit is drawn again from the beginning
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + 500_000_000 + number)
-        return roll_out(base.model, mine, drawing_positions(base), grpo, generator, size), generator
+        return roll_out(model, mine, canvas, grpo, generator, size), generator
 
-    with torch.autocast(base.model.device.type, torch.bfloat16, enabled=computes_in_bf16(base.model)), drawing:
+    with model.autocast(), drawing:
         rollout, generator = memory.fit(draw)
-    pictures = decode_latents(base, rollout.latents)
+    pictures = model.decode(rollout.latents, canvas)
     drawn = time.perf_counter()
     shown = [scenes[index] for index in chosen for _ in range(grpo.group)]
     parts = reward_parts(judges, pictures, shown, grpo.group)
@@ -192,11 +182,11 @@ def iterate(
             size: int, groups: range = groups, noised: Noised | None = noised, old_policy: OldPolicy = old_policy
         ) -> UpdateStatistics:
             if noised is not None:
-                forward_process_gradient(base, mine, noised, gains, grpo, parameters, old, size)
+                forward_process_gradient(model, mine, noised, gains, grpo, parameters, old, size)
                 return UpdateStatistics()
-            return policy_gradient(base, mine, rollout, gains, groups, grpo, size, old_policy)
+            return policy_gradient(model, mine, rollout, gains, groups, grpo, size, old_policy)
 
-        told, norm = update(base, optimizer, list(parameters.values()), data, settings, index, reward_gradient, memory)
+        told, norm = update(model, optimizer, list(parameters.values()), data, settings, index, reward_gradient, memory)
         statistics.append(told)
     if grpo.algorithm == "nft":
         move_old_policy(old, parameters, grpo.nft_decay)
@@ -229,7 +219,7 @@ def gap_warning(log: IterationLog, grpo: GrpoSettings) -> str:
 
 
 def train_grpo(
-    base: Base, adapter: dict[str, nn.Parameter], data: Dataset, scenes: Sequence[Scene], judges: Judges,
+    model: UnifiedModel, adapter: dict[str, nn.Parameter], data: Dataset, scenes: Sequence[Scene], judges: Judges,
     settings: Settings, folder: Path, hooks: GrpoHooks, memory: Memory | None = None, stop: Interruption | None = None,
 ) -> GrpoResult:  # fmt: skip
     """The second stage from the adapter as it stands, resuming from ``folder/last.safetensors``.
@@ -239,15 +229,16 @@ def train_grpo(
     reward on held-out scenes rises while the judges that no reward asks see less. Raises Interrupted, after a
     checkpoint, where ``stop`` was asked for.
     """
-    grpo, parameters = settings.grpo, learn_from(adapter)
+    grpo, parameters = settings.grpo, learn_from(model, adapter)
     train = [scene for scene in scenes if scene.split == "train"]
     held = [scene for scene in scenes if scene.split == "held_out"]
-    memory, stop = memory or memory_of_second_stage(base.model, settings), stop or Interruption()
+    memory, stop = memory or memory_of_second_stage(model, settings), stop or Interruption()
     optimizer = make_optimizer(
         [{"params": list(parameters.values()), "lr": 0.0}], memory.settings.optimizer, (0.9, 0.99)
     )
     optimizer.register_step_pre_hook(stop.changing)
-    contexts = read_prompts(base, train)
+    # read once: what reads does not change in this stage
+    prompts = read_prompts(model, [scene.prompt for scene in train])
     # with too few pictures to hold one out, some that are trained on are watched: they drift later
     watched = data.held_out_pictures or data.pictures[:4]
     last, best_file = folder / "last.safetensors", folder / "best.safetensors"
@@ -264,8 +255,8 @@ def train_grpo(
     else:
         # of a start that came to its first measurement, but to no checkpoint
         best_file.unlink(missing_ok=True)
-        drift_start = flow_error(base.model, watched, settings.sft)
-        measured = [measure_scenes(base, judges, held, 0, grpo.held_out_pictures)]
+        drift_start = flow_error(model, watched, settings.sft)
+        measured = [measure_scenes(model, judges, held, 0, grpo.held_out_pictures)]
         hooks.on_held_out(measured[0], True)
 
     def save() -> None:
@@ -282,10 +273,10 @@ def train_grpo(
                     # while it draws, the adapter holds the values of the old policy
                     stop.changing()
                 values, scales = iterate(
-                    base, optimizer, parameters, old, data, train, contexts, judges, settings, number, scales, memory
+                    model, optimizer, parameters, old, data, train, prompts, judges, settings, number, scales, memory
                 )
                 number, judged = number + 1, False
-                guard = flow_error(base.model, watched, settings.sft) / drift_start
+                guard = flow_error(model, watched, settings.sft) / drift_start
                 log = IterationLog(iteration=number, guard=guard, **values)  # type: ignore[arg-type]
                 hooks.on_iteration(log)
                 if log.sampling_gap_max > grpo.clip_range and not warned:
@@ -297,7 +288,7 @@ def train_grpo(
             if number % grpo.preview_every == 0:
                 hooks.on_preview(number)
             due = number % grpo.evaluate_every == 0 or number == grpo.iterations or ended
-            line = measure_scenes(base, judges, held, number, grpo.held_out_pictures) if due else None
+            line = measure_scenes(model, judges, held, number, grpo.held_out_pictures) if due else None
             stop.changing()
             if line is not None:
                 measured.append(line)

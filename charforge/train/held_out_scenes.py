@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import torch
 
-from charforge.bagel.images import to_pixels
-from charforge.bases.base import Base
-from charforge.bases.prepare import draw_prompts
+from charforge.bases.drawing import draw_prompts
 from charforge.expand.scenes import Scene
-from charforge.train.rewards.judges import Judges
-from charforge.train.rewards.likeness import nearest_similarity
-from charforge.train.rewards.scene import keyed_probabilities, scene_reward
+from charforge.families.protocol import UnifiedModel
+from charforge.judges.judges import Judges
+from charforge.judges.likeness import nearest_similarity
+from charforge.judges.scene import keyed_probabilities, scene_reward
+from charforge.pixels import to_pixels
 
 SEED = 40_000
 """Of the first picture; the same noise every time."""
@@ -39,17 +39,19 @@ class HeldOutScenes:
     copy_rate: float
 
 
-def measure_scenes(base: Base, judges: Judges, scenes: Sequence[Scene], iteration: int, count: int) -> HeldOutScenes:
+def measure_scenes(
+    model: UnifiedModel, judges: Judges, scenes: Sequence[Scene], iteration: int, count: int
+) -> HeldOutScenes:
     """Draw the first ``count`` scenes with guidance and fixed seeds and judge them."""
     chosen = scenes[:count]
-    drawn = draw_prompts(base, [scene.prompt for scene in chosen], [SEED + index for index in range(len(chosen))])
+    drawn = draw_prompts(model, [scene.prompt for scene in chosen], [SEED + index for index in range(len(chosen))])
     pictures = torch.stack([to_pixels(picture, picture.size) for picture in drawn])
-    keyed = keyed_probabilities(base, pictures, chosen)
+    keyed = keyed_probabilities(model, pictures, chosen)
     nearest = nearest_similarity(judges.encoder.encode(pictures).cpu(), judges.references)
     towards = nearest_similarity(judges.tower.encode(pictures).cpu(), judges.tower_references)
     return HeldOutScenes(
         iteration=iteration,
-        proxy=scene_reward(base, pictures, chosen).mean().item(),
+        proxy=scene_reward(model, pictures, chosen).mean().item(),
         gold=torch.cat([values[~values.isnan()] for values in keyed.values()]).mean().item(),
         gold_by_kind={kind: values.nanmean().item() for kind, values in keyed.items()},
         identity=nearest.mean().item(),

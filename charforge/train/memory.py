@@ -12,8 +12,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from charforge.bagel.model import BagelModel
 from charforge.errors import MachineError
+from charforge.families.protocol import UnifiedModel
 from charforge.files import write_atomic
 from charforge.settings import MemorySettings, Settings
 
@@ -37,7 +37,7 @@ class Memory:
     remembered there, so that a run that continues does not have to find it again.
     """
 
-    model: BagelModel
+    model: UnifiedModel
     settings: MemorySettings = field(default_factory=MemorySettings)
     tell: Callable[[str], None] = lambda line: None
     file: Path | None = None
@@ -53,11 +53,11 @@ class Memory:
 
     @property
     def checkpoint_layers(self) -> bool:
-        return self.model.language_model.model.checkpoint_layers
+        return self.model.recompute_layers
 
     @checkpoint_layers.setter
     def checkpoint_layers(self, value: bool) -> None:
-        self.model.language_model.model.checkpoint_layers = value
+        self.model.recompute_layers = value
 
     def fit(self, work: Callable[[int], Result], parameters: Sequence[nn.Parameter] = ()) -> Result:
         """``work(micro_batch)``, which may add to the gradients of ``parameters`` (none are set before).
@@ -96,7 +96,7 @@ class Memory:
 
 
 def memory_of_second_stage(
-    model: BagelModel, settings: Settings, tell: Callable[[str], None] = lambda line: None, file: Path | None = None
+    model: UnifiedModel, settings: Settings, tell: Callable[[str], None] = lambda line: None, file: Path | None = None
 ) -> Memory:
     """Rollouts and updates go in pieces of ``grpo.micro_batch``, or smaller where a run has remembered less."""
     return Memory(model, settings.memory.model_copy(update={"micro_batch": settings.grpo.micro_batch}), tell, file)

@@ -14,13 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from charforge.bagel.context import Canvas, Context, prepare_canvas, velocity
-from charforge.bagel.model import BagelModel
-from charforge.bases.base import Base
-from charforge.bases.prepare import drawing_positions
+from charforge.families.protocol import Conditioning, Denoiser, UnifiedModel
 from charforge.flow import log_probability
 from charforge.settings import GrpoSettings
-from charforge.train.losses import select_rows
 from charforge.train.memory import pieces
 from charforge.train.rollout import Rollout, Step, transition
 
@@ -38,11 +34,11 @@ class UpdateStatistics:
     gaps: Tensor = NOBODY
 
 
-def log_probabilities(model: BagelModel, canvas: Canvas, step: Step, chosen: Tensor, grpo: GrpoSettings) -> Tensor:
-    """Log-probability (k,) by ``model`` of what the rows ``chosen`` (k,) of a stochastic step drew, on ``canvas``."""
+def log_probabilities(denoiser: Denoiser, step: Step, chosen: Tensor, grpo: GrpoSettings, second: float) -> Tensor:
+    """Log-probability (k,) of what the rows ``chosen`` (k,) of a stochastic step drew, by the model of ``denoiser``."""
     now, end = step.now[chosen], step.end[chosen]
-    predicted = velocity(model, canvas, step.before[chosen], now).float()
-    mean, deviation = transition(step.before[chosen], predicted, now, end, grpo)
+    predicted = denoiser.velocity(step.before[chosen], now)
+    mean, deviation = transition(step.before[chosen], predicted, now, end, grpo, second)
     return log_probability(step.after[chosen], mean, deviation)
 
 
@@ -62,8 +58,8 @@ def importance_weights(gaps: Tensor, cap: float) -> Tensor:
 
 
 def policy_gradient(
-    base: Base, contexts: Context, rollout: Rollout, gains: Tensor, groups: range, grpo: GrpoSettings, size: int,
-    old_policy: Callable[[], AbstractContextManager[None]] | None = None,
+    model: UnifiedModel, prompts: Conditioning, rollout: Rollout, gains: Tensor, groups: range,
+    grpo: GrpoSettings, size: int, old_policy: Callable[[], AbstractContextManager[None]] | None = None,
 ) -> UpdateStatistics:  # fmt: skip
     """Backward through the clipped loss of the pictures of ``groups``, ``size`` at a time: its mean over pictures and
     their stochastic steps. ``gains`` (pictures,) are the advantages.
@@ -72,7 +68,8 @@ def policy_gradient(
     batches as the new ones, whatever ``size`` a second try has. None: no optimiser step lies between, and they are
     those of the very pass that learns.
     """
-    model, device, positions = base.model, base.model.device, drawing_positions(base)
+    device, canvas = model.device, model.canvas()
+    second = float(model.times(grpo.steps, grpo.timestep_shift)[1])
     first, last = groups.start * grpo.group, groups.stop * grpo.group
     mine = [[k for k, row in enumerate(step.rows.tolist()) if first <= row < last] for step in rollout.steps]
     count = sum(len(own) for own in mine)
@@ -82,11 +79,11 @@ def policy_gradient(
         for some in pieces(own, size):
             chosen = torch.tensor(some, device=device)
             rows = step.rows[chosen]
-            canvas = prepare_canvas(model, select_rows(contexts, (rows // grpo.group).tolist()), positions)
+            denoiser = model.denoiser(prompts.select((rows // grpo.group).tolist()), canvas)
             if old_policy is not None:
                 with torch.no_grad(), old_policy():
-                    old = log_probabilities(model, canvas, step, chosen, grpo)
-            new = log_probabilities(model, canvas, step, chosen, grpo)
+                    old = log_probabilities(denoiser, step, chosen, grpo, second)
+            new = log_probabilities(denoiser, step, chosen, grpo, second)
             if old_policy is None:
                 old = new.detach()
             log_ratio, gap = new - old, old - step.log_probability[chosen]

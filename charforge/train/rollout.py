@@ -12,12 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from charforge.bagel.context import Canvas, Context, prepare_canvas, velocity
-from charforge.bagel.model import BagelModel
-from charforge.bagel.sampler import timestep_schedule
+from charforge.families.protocol import Canvas, Conditioning, Denoiser, UnifiedModel
 from charforge.flow import cps_step, log_probability, ode_step, sde_step
 from charforge.settings import GrpoSettings
-from charforge.train.losses import select_rows
 from charforge.train.memory import pieces
 
 
@@ -47,18 +44,14 @@ class Rollout:
     """Pictures passed through the model, summed over the steps: what the rollout cost."""
 
 
-def times_of(settings: GrpoSettings) -> Tensor:
-    """The times of a rollout, ``settings.steps`` + 1 of them from 1 to 0."""
-    return timestep_schedule(settings.steps + 1, settings.timestep_shift)
-
-
 def transition(
-    x: Tensor, step_velocity: Tensor, now: Tensor, end: Tensor, settings: GrpoSettings
+    x: Tensor, step_velocity: Tensor, now: Tensor, end: Tensor, settings: GrpoSettings, second: float
 ) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of a stochastic step of the kind the settings ask for."""
+    """Mean and standard deviation of a stochastic step of the kind the settings ask for; ``second`` is the rollout's
+    second time."""
     if settings.noise == "cps":
         return cps_step(x, step_velocity, now, end, settings.noise_level)
-    return sde_step(x, step_velocity, now, end, settings.noise_level, float(times_of(settings)[1]))
+    return sde_step(x, step_velocity, now, end, settings.noise_level, second)
 
 
 def window_starts(groups: int, settings: GrpoSettings, generator: torch.Generator) -> list[int]:
@@ -68,20 +61,21 @@ def window_starts(groups: int, settings: GrpoSettings, generator: torch.Generato
 
 @torch.no_grad()
 def roll_out(
-    model: BagelModel, contexts: Context, position_ids: Tensor, settings: GrpoSettings, generator: torch.Generator,
+    model: UnifiedModel, prompts: Conditioning, canvas: Canvas, settings: GrpoSettings, generator: torch.Generator,
     at_a_time: int | None = None,
 ) -> Rollout:  # fmt: skip
-    """Draw ``settings.group`` pictures for each row of ``contexts`` (one prompt a row) without guidance.
+    """Draw ``settings.group`` pictures for each row of ``prompts`` (one a row) without guidance.
 
     All randomness is from ``generator`` (CPU). ``at_a_time`` pictures go through the model together (None: all).
     """
-    groups, size, device = contexts.rows, settings.group, model.device
-    shape = (position_ids.shape[0], model.config.latent_token_size)
+    groups, size, device = prompts.rows, settings.group, model.device
+    shape = canvas.shape
     starts = window_starts(groups, settings, generator)
-    times = times_of(settings).to(device)
+    times = model.times(settings.steps, settings.timestep_shift).to(device)
+    second = float(times[1])
     x = torch.randn(groups, *shape, generator=generator).to(device)
     owners = list(range(groups))
-    canvases = _canvases(model, contexts, owners, position_ids, at_a_time)
+    denoisers, counts = _denoisers(model, prompts, owners, canvas, at_a_time)
     steps: list[Step] = []
     forwards = 0
     for index in range(settings.steps):
@@ -90,17 +84,16 @@ def roll_out(
             repeats = torch.tensor([size if branching[group] else 1 for group in owners])
             x = x.repeat_interleave(repeats.to(device), dim=0)
             owners = [group for group, count in zip(owners, repeats.tolist(), strict=True) for _ in range(count)]
-            canvases = _canvases(model, contexts, owners, position_ids, at_a_time)
+            denoisers, counts = _denoisers(model, prompts, owners, canvas, at_a_time)
         now, end = times[index].expand(len(owners)), times[index + 1].expand(len(owners))
-        counts = [canvas.context.rows for canvas in canvases]
-        parts = zip(canvases, x.split(counts), now.split(counts), strict=True)
-        predicted = torch.cat([velocity(model, *part).float() for part in parts])
+        parts = zip(denoisers, x.split(counts), now.split(counts), strict=True)
+        predicted = torch.cat([denoiser.velocity(states, at) for denoiser, states, at in parts])
         forwards += len(owners)
         moved = ode_step(x, predicted, now, end)
         rows = [row for row, group in enumerate(owners) if starts[group] <= index < starts[group] + settings.window]
         if rows:
             chosen = torch.tensor(rows, device=device)
-            mean, deviation = transition(x[chosen], predicted[chosen], now[chosen], end[chosen], settings)
+            mean, deviation = transition(x[chosen], predicted[chosen], now[chosen], end[chosen], settings, second)
             after = mean + deviation * torch.randn(len(rows), *shape, generator=generator).to(device)
             moved[chosen] = after
             # groups that have not branched yet are single rows: find each picture's place in the finished rollout
@@ -112,11 +105,12 @@ def roll_out(
     return Rollout(x, steps, starts, forwards)
 
 
-def _canvases(
-    model: BagelModel, contexts: Context, owners: Sequence[int], position_ids: Tensor, at_a_time: int | None
-) -> list[Canvas]:
-    some = pieces(owners, at_a_time or len(owners))
-    return [prepare_canvas(model, select_rows(contexts, rows), position_ids) for rows in some]
+def _denoisers(
+    model: UnifiedModel, prompts: Conditioning, owners: Sequence[int], canvas: Canvas, at_a_time: int | None
+) -> tuple[list[Denoiser], list[int]]:
+    """One for so many rows at a time, and how many rows each has."""
+    some = list(pieces(owners, at_a_time or len(owners)))
+    return [model.denoiser(prompts.select(rows), canvas) for rows in some], [len(rows) for rows in some]
 
 
 def _places(owners: Sequence[int], rows: Sequence[int], size: int) -> list[int]:

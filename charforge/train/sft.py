@@ -14,12 +14,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from charforge.bagel.model import BagelModel, computes_in_bf16
-from charforge.sample import Sample
+from charforge.families.protocol import Role, UnifiedModel
+from charforge.sample import Noise, Sample
 from charforge.settings import OptimizerKind, SftSettings
 from charforge.train.checkpoints import load_checkpoint, save_checkpoint
 from charforge.train.interrupt import Interruption
-from charforge.train.losses import Noise, Weights, draw_noise, drop_captions, picture_loss, text_loss, unified_gradient
+from charforge.train.losses import Weights, draw_noise, drop_captions, unified_gradient
 from charforge.train.memory import Memory
 from charforge.train.optimizers import make_optimizer, rate_factor
 
@@ -95,19 +95,20 @@ def choose(samples: Sequence[Item], count: int, step: int, seed: int) -> list[It
 
 
 def adamw(
-    parameters: dict[str, nn.Parameter], settings: SftSettings, kind: OptimizerKind = "adamw"
+    model: UnifiedModel, parameters: dict[str, nn.Parameter], settings: SftSettings, kind: OptimizerKind = "adamw"
 ) -> torch.optim.Optimizer:
-    """AdamW with a rate of its own for each expert: text overfits at rates at which pictures have barely begun.
+    """AdamW with a rate of its own for each role: text overfits at rates at which pictures have barely begun.
 
     ``study`` multiplies it in the steps that study facts.
     """
-    texts = [p for name, p in parameters.items() if "_moe_gen" not in name]
-    pictures = [p for name, p in parameters.items() if "_moe_gen" in name]
-    experts = [
-        {"params": texts, "lr": 0.0, "highest": settings.text_learning_rate, "study": settings.study_rate},
-        {"params": pictures, "lr": 0.0, "highest": settings.picture_learning_rate, "study": 1.0},
+    roles: dict[Role, list[nn.Parameter]] = {"text": [], "picture": []}
+    for name, parameter in parameters.items():
+        roles[model.shapes.role_of(name)].append(parameter)
+    parts = [
+        {"params": roles["text"], "lr": 0.0, "highest": settings.text_learning_rate, "study": settings.study_rate},
+        {"params": roles["picture"], "lr": 0.0, "highest": settings.picture_learning_rate, "study": 1.0},
     ]
-    groups = [expert for expert in experts if expert["params"]]
+    groups = [part for part in parts if part["params"]]
     return make_optimizer(groups, kind, betas=(0.9, 0.95))
 
 
@@ -126,7 +127,7 @@ def study_steps(data: Dataset, settings: SftSettings) -> int:
 
 
 def step_batch(
-    data: Dataset, settings: SftSettings, seed: int, step: int
+    model: UnifiedModel, data: Dataset, settings: SftSettings, seed: int, step: int
 ) -> tuple[list[Sample], list[Sample], Noise | None]:
     """Texts, pictures (each ``draws`` times, some without caption) and their noise for one step."""
     generator = step_generator(seed, step)
@@ -145,23 +146,23 @@ def step_batch(
         texts += asked
     pictures = choose(data.pictures, settings.pictures, step, seed)
     pictures += choose(data.replay_pictures, settings.replay_pictures, step, seed)
-    pictures = drop_captions(pictures, settings.caption_dropout, generator)
+    pictures = drop_captions(model, pictures, settings.caption_dropout, generator)
     pictures = [picture for picture in pictures for _ in range(settings.draws)]
     noise = draw_noise(pictures, settings.timestep_shift, generator) if pictures else None
     return texts, pictures, noise
 
 
 def train_step(
-    model: BagelModel, parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer, data: Dataset,
+    model: UnifiedModel, parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer, data: Dataset,
     settings: SftSettings, seed: int, step: int, memory: Memory,
 ) -> StepLog:  # fmt: skip
     """One optimiser step."""
     began = time.perf_counter()
-    texts, pictures, noise = step_batch(data, settings, seed, step)
+    texts, pictures, noise = step_batch(model, data, settings, seed, step)
     weights, chunk = Weights(settings.ce_weight, settings.mse_weight), memory.settings.logits_chunk
 
     def work(size: int) -> tuple[Tensor, Tensor]:
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=computes_in_bf16(model)):
+        with model.autocast():
             return unified_gradient(model, texts, pictures, noise, weights, size, chunk, settings.context_gradients)
 
     ce, mse = memory.fit(work, parameters)
@@ -175,30 +176,30 @@ def train_step(
     return StepLog(step + 1, ce.item(), mse.item(), norm.item(), factor, seconds)
 
 
-def held_out(model: BagelModel, data: Dataset, settings: SftSettings) -> tuple[float, float]:
+def held_out(model: UnifiedModel, data: Dataset, settings: SftSettings) -> tuple[float, float]:
     """Cross-entropy per token and flow error at fixed noise and eight fixed times per picture; nan where empty."""
     return held_out_text(model, data), flow_error(model, data.held_out_pictures, settings)
 
 
 @torch.no_grad()
-def held_out_text(model: BagelModel, data: Dataset) -> float:
+def held_out_text(model: UnifiedModel, data: Dataset) -> float:
     """Cross-entropy per token of the held-out texts; nan where there are none."""
     if not data.held_out_texts:
         return math.nan
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=computes_in_bf16(model)):
-        total, count = text_loss(model, data.held_out_texts)
+    with model.autocast():
+        total, count = model.text_loss(data.held_out_texts)
     return total.item() / count
 
 
 @torch.no_grad()
-def flow_error(model: BagelModel, pictures: Sequence[Sample], settings: SftSettings) -> float:
+def flow_error(model: UnifiedModel, pictures: Sequence[Sample], settings: SftSettings) -> float:
     """Mean squared velocity error at fixed noise and eight fixed times per picture; nan where there are none."""
     if not pictures:
         return math.nan
     repeated = [sample for sample in pictures for _ in range(8)]
     noise = draw_noise(repeated, settings.timestep_shift, torch.Generator().manual_seed(20_061))
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=computes_in_bf16(model)):
-        total, count = picture_loss(model, repeated, noise, context_gradients=False)
+    with model.autocast():
+        total, count = model.picture_loss(repeated, noise, prompt_gradients=False)
     return total.item() / count
 
 
@@ -209,7 +210,7 @@ def relative_score(ce: float, mse: float, start: tuple[float, float]) -> float:
 
 
 def train_sft(
-    model: BagelModel, parameters: dict[str, nn.Parameter], data: Dataset, settings: SftSettings, seed: int,
+    model: UnifiedModel, parameters: dict[str, nn.Parameter], data: Dataset, settings: SftSettings, seed: int,
     folder: Path, hooks: Hooks, memory: Memory | None = None, stop: Interruption | None = None,
 ) -> HeldOut:  # fmt: skip
     """Train to ``settings.steps``, resuming from ``folder/last.safetensors``; returns the best held-out result.
@@ -218,7 +219,7 @@ def train_sft(
     after a checkpoint, where ``stop`` was asked for.
     """
     memory, stop = memory or Memory(model), stop or Interruption()
-    optimizer = adamw(parameters, settings, memory.settings.optimizer)
+    optimizer = adamw(model, parameters, settings, memory.settings.optimizer)
     optimizer.register_step_pre_hook(stop.changing)
     last, best_file = folder / "last.safetensors", folder / "best.safetensors"
     # whether all that belongs to the last step is done: its measurement, its preview

@@ -1,0 +1,52 @@
+"""Drawing from prompts and seeds, as every part of charforge does it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from charforge.families.protocol import Canvas, Conditioning, UnifiedModel
+from charforge.pixels import to_image
+from charforge.sample import Target
+
+
+def noise_of_seeds(canvas: Canvas, seeds: Sequence[int]) -> Tensor:
+    """(seeds, tokens, values) standard normal, each picture's from a CPU generator of its own."""
+    return torch.stack([torch.randn(*canvas.shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+def read_prompts(model: UnifiedModel, prompts: Sequence[str]) -> Conditioning:
+    """Prompts of drawings, one a row."""
+    with model.autocast():
+        return model.read([(model.text(prompt),) for prompt in prompts])
+
+
+def draw_prompts(model: UnifiedModel, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+    """One picture a prompt with the base's own sampling settings; the adapter in the model acts if it is on."""
+    return _draw(model, read_prompts(model, prompts), seeds)
+
+
+def draw_many(model: UnifiedModel, prompt: str, seed: int, count: int) -> list[Image.Image]:
+    """``count`` pictures of one prompt, which is read once; seeds are seed, seed + 1, ..."""
+    read = read_prompts(model, [prompt]).select([0] * count)
+    return _draw(model, read, [seed + index for index in range(count)])
+
+
+def draw_target(model: UnifiedModel, prompt: str, seed: int) -> Target:
+    """What the base draws for ``prompt``, as something to learn to draw: never decoded."""
+    canvas = model.canvas()
+    return model.target(_states(model, read_prompts(model, [prompt]), canvas, [seed])[0], canvas)
+
+
+def _draw(model: UnifiedModel, conditioning: Conditioning, seeds: Sequence[int]) -> list[Image.Image]:
+    canvas = model.canvas()
+    states = _states(model, conditioning, canvas, seeds)
+    return [to_image(picture) for picture in model.decode(states, canvas)]
+
+
+def _states(model: UnifiedModel, conditioning: Conditioning, canvas: Canvas, seeds: Sequence[int]) -> Tensor:
+    with model.autocast():
+        return model.draw(conditioning, noise_of_seeds(canvas, seeds), canvas)

@@ -1,0 +1,313 @@
+"""The measurements: a step of the first stage, drawing, a step of the second, each through the code that trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from charforge.bases.base import Base
+from charforge.bases.prepare import decode_latents, drawing_positions
+from charforge.cost.batches import batch_flops, batch_settings, make_dataset, plan_batch
+from charforge.cost.flops import drawing_tokens, forward_flops
+from charforge.cost.meter import Meter, did_not_fit
+from charforge.errors import MachineError
+from charforge.expand.scenes import Check, Scene
+from charforge.families.bagel.context import empty_context
+from charforge.families.bagel.model import computes_in_bf16
+from charforge.families.bagel.sampler import Guidance, draw
+from charforge.settings import Settings
+from charforge.train import grpo as second_stage
+from charforge.train import sft as first_stage
+from charforge.train.memory import Memory, memory_of_second_stage
+from charforge.train.optimizers import make_optimizer
+from charforge.train.rollout import Rollout, roll_out
+
+OK, DOES_NOT_FIT = "ok", "out of memory"
+PROMPT_WORDS = 48
+GUIDANCE_SCALE = 4.0
+
+
+@dataclass(frozen=True)
+class SftRow:
+    """One optimiser step of Unified-SFT on ``tokens``; what was not measured is None and ``status`` says why."""
+
+    tokens: int
+    dialogues: int
+    pictures: int
+    picture_side: int
+    status: str = OK
+    step_s: float | None = None
+    tokens_per_s: float | None = None
+    peak_memory_gib: float | None = None
+    mfu: float | None = None
+    flops: float | None = None
+    ce: float | None = None
+    mse: float | None = None
+    repeats: int = 0
+
+
+@dataclass(frozen=True)
+class RolloutRow:
+    """Drawing ``batch`` pictures side by side. ``images_per_s`` is for ``steps`` steps, ``steps_run`` were timed.
+
+    ``code`` is ``draw`` (every picture its own noise) or ``roll_out`` (a group that shares its start, as in training).
+    """
+
+    code: str
+    batch: int
+    guidance: bool
+    picture_side: int
+    steps: int
+    steps_run: int
+    status: str = OK
+    images_per_s: float | None = None
+    step_s: float | None = None
+    peak_memory_gib: float | None = None
+    mfu: float | None = None
+    repeats: int = 0
+
+
+@dataclass(frozen=True)
+class UpdateRow:
+    """One optimiser step of Character-GRPO on ``images`` pictures, the anchor left out.
+
+    ``micro_batch`` is what fitted in the end. The sampling gap is the absolute difference between the log-probabilities
+    of sampling's pass and the update's, before anything was learned: 0 where both compute the same bits.
+    """
+
+    images: int
+    stochastic_steps: int
+    picture_side: int
+    status: str = OK
+    step_s: float | None = None
+    images_per_s: float | None = None
+    peak_memory_gib: float | None = None
+    micro_batch: int | None = None
+    sampling_gap_mean: float | None = None
+    sampling_gap_max: float | None = None
+    repeats: int = 0
+
+
+@dataclass(frozen=True)
+class DecodeRow:
+    """The autoencoder: latents of one drawing to pixels."""
+
+    picture_side: int
+    status: str = OK
+    image_s: float | None = None
+    peak_memory_gib: float | None = None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every measurement needs. ``peak`` is the machine's FLOP/s."""
+
+    base: Base
+    adapter: dict[str, nn.Parameter]
+    settings: Settings
+    meter: Meter
+    peak: float
+    repeats: int
+
+    @property
+    def side(self) -> int:
+        return self.base.config.sampling.height
+
+    @property
+    def autocast(self) -> torch.autocast:
+        """As the loops of both stages set it."""
+        device = self.base.model.device.type
+        return torch.autocast(device, torch.bfloat16, enabled=computes_in_bf16(self.base.model))
+
+
+Row = TypeVar("Row")
+
+
+def fitting(bench: Bench, work: Callable[[], Row], otherwise: Row) -> Row:
+    """What ``work`` returns, or ``otherwise`` where the memory ends; everything else that goes wrong is raised."""
+    failed = False
+    try:
+        return work()
+    except (torch.OutOfMemoryError, MachineError) as error:
+        if not did_not_fit(error):
+            raise
+        failed = True
+    # outside the handler: the error's traceback would keep alive what has to go
+    assert failed
+    for parameter in bench.adapter.values():
+        parameter.grad = None
+    bench.meter.reset()
+    return otherwise
+
+
+def measure_sft(bench: Bench, tokens: int) -> SftRow:
+    """``train_step`` on a batch of ``tokens``."""
+    base, config, settings = bench.base, bench.base.config, bench.settings
+    batch = plan_batch(config, tokens)
+    described = (batch.tokens, len(batch.dialogues), batch.pictures, batch.picture_side)
+    flops = batch_flops(config, batch, settings.adapter.rank, settings.sft.context_gradients)
+
+    def work() -> SftRow:
+        data, sft = make_dataset(config, batch), batch_settings(settings.sft, batch)
+        memory = Memory(bench.base.model, settings.memory)
+        optimizer = first_stage.adamw(bench.adapter, sft, settings.memory.optimizer)
+        logs: list[first_stage.StepLog] = []
+
+        def step() -> None:
+            parameters, number = list(bench.adapter.values()), len(logs)
+            logs.append(first_stage.train_step(base.model, parameters, optimizer, data, sft, 0, number, memory))
+
+        reading = bench.meter.measure(step, bench.repeats)
+        return SftRow(
+            *described,
+            step_s=reading.seconds,
+            tokens_per_s=batch.tokens / reading.seconds,
+            peak_memory_gib=reading.peak_gib,
+            mfu=flops / reading.seconds / bench.peak,
+            flops=flops,
+            ce=logs[-1].ce,
+            mse=logs[-1].mse,
+            repeats=reading.repeats,
+        )
+
+    return fitting(bench, work, SftRow(*described, status=DOES_NOT_FIT, flops=flops))
+
+
+def _scenes(count: int) -> list[Scene]:
+    prompt = " ".join(f"word{index}" for index in range(PROMPT_WORDS))
+    asked = (Check(kind="place", question="word0", answer=True),)
+    return [Scene(id=f"scene-{index}", split="train", prompt=prompt, checks=asked) for index in range(count)]
+
+
+def measure_draw(bench: Bench, batch: int, guidance: bool, steps_run: int) -> RolloutRow:
+    """``draw`` for ``batch`` prompts; with ``guidance`` every step also computes the velocity without text."""
+    base, steps = bench.base, bench.settings.grpo.steps
+    steps_run = min(steps_run, steps)
+    described = ("draw", batch, guidance, bench.side, steps, steps_run)
+    changes = {
+        "steps": steps_run + 1, "cfg_interval": (0.0, 1.0), "cfg_img_scale": 1.0,
+        "cfg_text_scale": GUIDANCE_SCALE if guidance else 1.0,
+    }  # fmt: skip
+    sampling = base.config.sampling.model_copy(update=changes)
+    positions = drawing_positions(base)
+    shape = (batch, positions.shape[0], base.config.latent_token_size)
+
+    def work() -> RolloutRow:
+        context = second_stage.read_prompts(base, _scenes(batch))
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(base.model.device)
+        contexts = Guidance(context, empty_context(batch), context)
+        with bench.autocast:
+            reading = bench.meter.measure(lambda: draw(base.model, contexts, noise, positions, sampling), bench.repeats)
+        step_s = reading.seconds / steps_run
+        flops = _drawing_flops(bench, batch, context.valid.shape[1])
+        if guidance:
+            flops += _drawing_flops(bench, batch, 0)
+        return RolloutRow(
+            *described,
+            images_per_s=batch / (step_s * steps),
+            step_s=step_s,
+            peak_memory_gib=reading.peak_gib,
+            mfu=flops / step_s / bench.peak,
+            repeats=reading.repeats,
+        )
+
+    return fitting(bench, work, RolloutRow(*described, status=DOES_NOT_FIT))
+
+
+def _drawing_flops(bench: Bench, rows: int, context: int) -> float:
+    """One step of ``rows`` pictures after ``context`` tokens."""
+    tokens = drawing_tokens(bench.base.config, rows, drawing_positions(bench.base).shape[0], context)
+    return forward_flops(bench.base.config, tokens, bench.settings.adapter.rank)
+
+
+def measure_rollout(bench: Bench) -> tuple[RolloutRow, Rollout | None]:
+    """``roll_out`` of one group with all its steps, and what it drew (None where it does not fit)."""
+    base, grpo = bench.base, bench.settings.grpo
+    described = ("roll_out", grpo.group, False, bench.side, grpo.steps, grpo.steps)
+    positions = drawing_positions(base)
+
+    def work() -> tuple[RolloutRow, Rollout | None]:
+        contexts = second_stage.read_prompts(base, _scenes(grpo.prompts))
+        drawn: list[Rollout] = []
+
+        def once() -> None:
+            # the same seed each time: the window, and with it the work, stays where it is
+            generator = torch.Generator().manual_seed(1)
+            drawn[:] = [roll_out(base.model, contexts, positions, grpo, generator, grpo.micro_batch)]
+
+        with bench.autocast:
+            reading = bench.meter.measure(once, bench.repeats)
+        flops = drawn[0].forwards * _drawing_flops(bench, 1, contexts.valid.shape[1])
+        row = RolloutRow(
+            *described,
+            images_per_s=grpo.group * grpo.prompts / reading.seconds,
+            step_s=reading.seconds / grpo.steps,
+            peak_memory_gib=reading.peak_gib,
+            mfu=flops / reading.seconds / bench.peak,
+            repeats=reading.repeats,
+        )
+        return row, drawn[0]
+
+    nothing: tuple[RolloutRow, Rollout | None] = (RolloutRow(*described, status=DOES_NOT_FIT), None)
+    return fitting(bench, work, nothing)
+
+
+def measure_update(bench: Bench, rollout: Rollout | None) -> UpdateRow:
+    """``update`` with the policy gradient of all pictures of ``rollout`` at random advantages.
+
+    Freezes the understanding expert's adapter, as the second stage does: measure the first stage before.
+    """
+    base, settings = bench.base, bench.settings
+    grpo = settings.grpo
+    described = (grpo.prompts * grpo.group, grpo.window, bench.side)
+    if rollout is None:
+        return UpdateRow(*described, status=DOES_NOT_FIT)
+    parameters = list(second_stage.learn_from(bench.adapter).values())
+    gains = torch.randn(described[0], generator=torch.Generator().manual_seed(0))
+
+    def work() -> UpdateRow:
+        contexts = second_stage.read_prompts(base, _scenes(grpo.prompts))
+        memory = memory_of_second_stage(base.model, settings)
+        optimizer = make_optimizer([{"params": parameters, "lr": 0.0}], memory.settings.optimizer, (0.9, 0.99))
+        nothing = first_stage.Dataset([], [], [], [], [], [], [], [], [], [])
+        told: list[second_stage.UpdateStatistics] = []
+
+        def reward_gradient(size: int) -> second_stage.UpdateStatistics:
+            return second_stage.policy_gradient(base, contexts, rollout, gains, range(grpo.prompts), grpo, size)
+
+        def once() -> None:
+            statistics, _ = second_stage.update(
+                base, optimizer, parameters, nothing, settings, len(told), reward_gradient, memory
+            )
+            told.append(statistics)
+
+        reading = bench.meter.measure(once, bench.repeats)
+        return UpdateRow(
+            *described,
+            step_s=reading.seconds,
+            images_per_s=described[0] / reading.seconds,
+            peak_memory_gib=reading.peak_gib,
+            micro_batch=min(memory.micro_batch, described[0]),
+            sampling_gap_mean=told[0].gaps.abs().mean().item(),
+            sampling_gap_max=told[0].gaps.abs().max().item(),
+            repeats=reading.repeats,
+        )
+
+    return fitting(bench, work, UpdateRow(*described, status=DOES_NOT_FIT))
+
+
+def measure_decode(bench: Bench) -> DecodeRow:
+    """``decode_latents`` of one drawing."""
+    base = bench.base
+    tokens = drawing_positions(base).shape[0]
+
+    def work() -> DecodeRow:
+        latents = torch.randn(1, tokens, base.config.latent_token_size, generator=torch.Generator().manual_seed(0))
+        reading = bench.meter.measure(lambda: decode_latents(base, latents), bench.repeats)
+        return DecodeRow(bench.side, image_s=reading.seconds, peak_memory_gib=reading.peak_gib)
+
+    return fitting(bench, work, DecodeRow(bench.side, status=DOES_NOT_FIT))

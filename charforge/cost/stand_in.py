@@ -1,0 +1,94 @@
+"""A base and an adapter made of shapes: every layer is the real one, its weights take no memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from charforge.adapter.lora import add_adapter
+from charforge.families.bagel.autoencoder import Autoencoder
+from charforge.families.bagel.checkpoint import build_empty
+from charforge.families.bagel.config import BagelConfig
+from charforge.families.bagel.model import BagelModel
+from charforge.families.bagel.quantize import quantised_bytes
+
+
+class _QuantisedProduct(torch.autograd.Function):
+    """Makes and keeps what bitsandbytes 0.50 makes and keeps around its products (bitsandbytes/autograd)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, features: int, kind: str) -> Tensor:
+        ctx.features, ctx.kind = features, kind
+        ctx.save_for_backward(*((x,) if kind == "int8" else ()))
+        ctx.shape, ctx.dtype = x.shape, x.dtype
+        # rounded copies of the input, or the weights unpacked for large inputs; gone when the product is there
+        passing = (x.half(), x.to(torch.int8)) if kind == "int8" else (_unpacked(weight, features, x.shape[-1]),)
+        # one number seen as a matrix: the product's work is counted, its weights take no memory
+        out = x @ x.new_empty(1, 1).expand(x.shape[-1], features)
+        del passing
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        (grad,) = grads
+        unpacked = _unpacked(grad, ctx.features, ctx.shape[-1])
+        return (grad.to(unpacked.dtype) @ unpacked).to(ctx.dtype), None, None, None
+
+
+def _unpacked(like: Tensor, rows: int, columns: int) -> Tensor:
+    return torch.empty(rows, columns, dtype=torch.bfloat16, device=like.device)
+
+
+class QuantisedShape(nn.Linear):
+    """Stands for a bitsandbytes linear of the same shape."""
+
+    def __init__(self, linear: nn.Linear, kind: str) -> None:
+        super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
+        self.kind = kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = _QuantisedProduct.apply(x, self.weight, self.out_features, self.kind)
+        return out if self.bias is None else out + self.bias.to(out.dtype)
+
+
+def without_memory(module: nn.Module, fake: FakeTensorMode, dtype: torch.dtype) -> None:
+    """Replace the parameters (on the meta device) by ones without memory on the CPU; adapters stay fp32."""
+    with fake:
+        for name, parameter in list(module.named_parameters()):
+            path, _, leaf = name.rpartition(".")
+            adapter = "lora_" in name
+            made = torch.empty(parameter.shape, dtype=torch.float32 if adapter else dtype)
+            setattr(module.get_submodule(path), leaf, nn.Parameter(made, requires_grad=adapter))
+
+
+def stand_in(
+    config: BagelConfig, precision: str | None, lora: LoraConfig, dtype: torch.dtype, fake: FakeTensorMode
+) -> tuple[BagelModel, int, int]:
+    """The model with a fresh adapter; bytes of the base's weights and of the adapter (fp32 masters)."""
+    model = build_empty(config)
+    size = torch.empty(0, dtype=dtype).element_size()
+    weights = sum(parameter.numel() for parameter in model.parameters()) * size
+    if precision is not None:
+        for layer in model.language_model.model.layers:
+            for name, linear in list(layer.named_modules()):
+                if isinstance(linear, nn.Linear):
+                    path, _, leaf = name.rpartition(".")
+                    setattr(layer.get_submodule(path), leaf, QuantisedShape(linear, precision))
+                    weights += quantised_bytes(linear, precision) - linear.weight.numel() * size
+    adapter = add_adapter(model, lora, seed=0)
+    without_memory(model, fake, dtype)
+    return model.eval(), weights, 4 * sum(parameter.numel() for parameter in adapter.values())
+
+
+def autoencoder_stand_in(config: BagelConfig, fake: FakeTensorMode) -> tuple[Autoencoder, int]:
+    """The autoencoder (fp32) and the bytes of its weights."""
+    with torch.device("meta"):
+        autoencoder = Autoencoder(config.autoencoder)
+    without_memory(autoencoder, fake, torch.float32)
+    with fake:
+        autoencoder.mean, autoencoder.std = (torch.empty(t.shape) for t in (autoencoder.mean, autoencoder.std))
+    return autoencoder.requires_grad_(False), 4 * sum(p.numel() for p in autoencoder.parameters())

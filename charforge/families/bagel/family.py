@@ -1,0 +1,75 @@
+"""The door to BAGEL: what can be asked before a model is loaded. torch is imported where it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from charforge.errors import InputError
+from charforge.families.bagel.config import BagelConfig, bagel_7b, read_config
+from charforge.families.bagel.folder import tokenizer_file, weight_files
+from charforge.families.protocol import BaseFiles
+
+if TYPE_CHECKING:
+    import torch
+
+    from charforge.families.bagel.unified import UnifiedBagel
+
+
+class Bagel:
+    """See :class:`charforge.families.protocol.Family`."""
+
+    name = "bagel"
+
+    def recognises(self, folder: Path) -> bool:
+        """charforge's own configuration, or the official pair of files."""
+        return (folder / "charforge_base.json").exists() or (folder / "llm_config.json").exists()
+
+    def read_shapes(self, folder: Path) -> BagelConfig:
+        return read_config(folder)
+
+    def published(self, name: str) -> BagelConfig | None:
+        return bagel_7b() if name == "bagel" else None
+
+    def files(self, name: str, folder: Path) -> BaseFiles:
+        weights, autoencoder = weight_files(folder), folder / "ae.safetensors"
+        if not autoencoder.is_file():
+            raise InputError(f"{autoencoder} is missing: the base {name} is not complete; fetch it again")
+        return BaseFiles(name, folder, tuple(weights), autoencoder, tokenizer_file(folder))
+
+    def check(self, files: BaseFiles) -> None:
+        """Every key once, with the shape that the configuration implies; files as long as their headers promise."""
+        from charforge.families.bagel.checkpoint import autoencoder_shapes, model_shapes
+        from charforge.families.bagel.stream import plan
+        from charforge.families.bagel.tokenizer import Tokenizer
+
+        config = read_config(files.config_folder)
+        plan(model_shapes(config), list(files.weights))
+        assert files.autoencoder is not None
+        plan(autoencoder_shapes(config), [files.autoencoder])
+        Tokenizer(files.tokenizer, config.chat_roles)
+
+    def load(
+        self, files: BaseFiles, dtype: torch.dtype, device: str, quantize: str | None, int8_threshold: float,
+        report: Callable[[int, int], None],
+    ) -> UnifiedBagel:  # fmt: skip
+        from safetensors.torch import load_file
+
+        from charforge.families.bagel.checkpoint import build_empty, load_autoencoder, low_rank_additions, unrounded
+        from charforge.families.bagel.stream import Addition, load_tensors
+        from charforge.families.bagel.tokenizer import Tokenizer
+        from charforge.families.bagel.unified import UnifiedBagel
+
+        config = read_config(files.config_folder)
+        network = build_empty(config)
+        additions: dict[str, Addition] = {}
+        for file in files.additions:
+            additions |= low_rank_additions(unrounded(load_file(file)))
+        load_tensors(network, list(files.weights), dtype, device, quantize, int8_threshold, additions, report)
+        assert files.autoencoder is not None
+        autoencoder = load_autoencoder(files.autoencoder, config, device)
+        return UnifiedBagel(network.eval(), autoencoder, Tokenizer(files.tokenizer, config.chat_roles))
+
+
+BAGEL = Bagel()

@@ -1,0 +1,73 @@
+"""Pixels in and out: the resize rule, patches, latent tokens (bagel.md sections 3 and 6)."""
+
+from __future__ import annotations
+
+from PIL import Image
+from torch import Tensor
+
+from charforge.families.bagel.config import BagelConfig
+from charforge.families.bagel.layers import grid_position_ids
+from charforge.families.bagel.splits import LatentSplit, LookSplit
+from charforge.families.bagel.vision import patchify
+from charforge.pixels import to_pixels, to_rgb
+
+MAX_PIXELS = 14 * 14 * 9 * 1024
+
+
+def resized(
+    width: int, height: int, max_size: int, min_size: int, stride: int, max_pixels: int = MAX_PIXELS, img_num: int = 1
+) -> tuple[int, int]:
+    """Width and height after the published rule (bagel.md section 6). The minimum is not guaranteed."""
+
+    def scaled(scale: float) -> tuple[int, int]:
+        # Python's round, half to even, on purpose: the published code uses it
+        sides = (max(stride, round(round(side * scale) / stride) * stride) for side in (width, height))
+        new_width, new_height = sides
+        return new_width, new_height
+
+    scale = max(min(max_size / max(width, height), 1.0), min_size / min(width, height))
+    new = scaled(scale)
+    if new[0] * new[1] > max_pixels / img_num:
+        # the ratio itself, not its square root: as published
+        width, height = new
+        new = scaled(max_pixels / img_num / (new[0] * new[1]))
+    if max(new) > max_size:
+        width, height = new
+        new = scaled(max_size / max(new))
+    return new
+
+
+def patchify_latent(latent: Tensor, patch: int) -> Tensor:
+    """(z, H, W) -> (H/p * W/p, p*p*z), values in (row, column, channel) order."""
+    return patchify(latent, patch)
+
+
+def unpatchify_latent(tokens: Tensor, rows: int, columns: int, patch: int) -> Tensor:
+    """(rows * columns, p*p*z) -> (z, rows*p, columns*p)."""
+    channels = tokens.shape[1] // patch**2
+    grid = tokens.view(rows, columns, patch, patch, channels)
+    return grid.permute(4, 0, 2, 1, 3).reshape(channels, rows * patch, columns * patch)
+
+
+def vae_pixels(image: Image.Image, config: BagelConfig) -> Tensor:
+    """A picture as the autoencoder takes it."""
+    size = resized(*image.size, config.image_max_size, config.image_min_size, config.latent_stride)
+    return to_pixels(to_rgb(image), size)
+
+
+def look_split(image: Image.Image, config: BagelConfig) -> LookSplit:
+    """A picture as the vision tower takes it."""
+    vision = config.vision
+    size = resized(*image.size, vision.max_size, vision.min_size, vision.patch_size)
+    pixels = to_pixels(to_rgb(image), size)
+    rows, columns = pixels.shape[1] // vision.patch_size, pixels.shape[2] // vision.patch_size
+    ids = grid_position_ids(rows, columns, vision.patches_per_side, config.interpolate_positions)
+    return LookSplit(patchify(pixels, vision.patch_size), ids)
+
+
+def latent_split(latent: Tensor, config: BagelConfig, timestep: float = 0.0) -> LatentSplit:
+    """(z, h, w) standardised latent as clean context (t = 0) or as a target to be noised."""
+    patch = config.latent_patch_size
+    rows, columns = latent.shape[1] // patch, latent.shape[2] // patch
+    ids = grid_position_ids(rows, columns, config.max_latent_size, config.interpolate_positions)
+    return LatentSplit(patchify_latent(latent, patch), ids, timestep)

@@ -1,0 +1,295 @@
+"""BAGEL behind the door of charforge/families/protocol.py: model, autoencoder and tokenizer as one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from charforge.families.bagel import images, losses, reading
+from charforge.families.bagel.autoencoder import Autoencoder
+from charforge.families.bagel.blocks import pack_decoder
+from charforge.families.bagel.config import BagelConfig
+from charforge.families.bagel.context import (
+    Context,
+    NoisedBlock,
+    empty_context,
+    extend_context,
+    prepare_block,
+    velocity,
+)
+from charforge.families.bagel.decode import Step, stream_text
+from charforge.families.bagel.frozen_layers import samples_with_trunks
+from charforge.families.bagel.layers import grid_position_ids
+from charforge.families.bagel.model import BagelModel, computes_in_bf16
+from charforge.families.bagel.sampler import Guidance, draw, timestep_schedule
+from charforge.families.bagel.splits import LookSplit, TextSplit, splits_of
+from charforge.families.bagel.tokenizer import Tokenizer
+from charforge.families.protocol import Looked
+from charforge.pixels import middle_square, to_image, to_rgb
+from charforge.sample import Noise, Picture, Sample, Target
+
+
+@dataclass(frozen=True)
+class LatentGrid:
+    """A canvas: ``rows`` by ``columns`` latent tokens of ``values`` each, with their rows of the position table."""
+
+    rows: int
+    columns: int
+    values: int
+    position_ids: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(tokens, values) of a state."""
+        return self.rows * self.columns, self.values
+
+
+@dataclass(frozen=True)
+class TrainingDenoiser:
+    """The velocity through the modules that learn."""
+
+    network: BagelModel
+    block: NoisedBlock
+
+    def velocity(self, states: Tensor, times: Tensor) -> Tensor:
+        """(rows, tokens, values) in fp32, with gradients."""
+        return velocity(self.network, self.block, states, times).float()
+
+
+@dataclass
+class UnifiedBagel:
+    """See :class:`charforge.families.protocol.UnifiedModel`; what is said there is not repeated here.
+
+    BAGEL's own time and velocity are those of the protocol, and its noise is standard normal.
+    """
+
+    network: BagelModel
+    autoencoder: Autoencoder
+    tokenizer: Tokenizer
+
+    @property
+    def shapes(self) -> BagelConfig:
+        return self.network.config
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.network.dtype
+
+    def autocast(self) -> torch.autocast:
+        """bf16 where the frozen weights are held in it; fp32 as it is elsewhere."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=computes_in_bf16(self.network))
+
+    @property
+    def recompute_layers(self) -> bool:
+        return self.network.language_model.model.checkpoint_layers
+
+    @recompute_layers.setter
+    def recompute_layers(self, value: bool) -> None:
+        self.network.language_model.model.checkpoint_layers = value
+
+    def use_picture_sizes(self, longest: int | None, shortest: int | None, side: int | None, steps: int | None) -> None:
+        self.network.config = self.shapes.with_picture_sizes(longest, shortest, side, steps)
+
+    def pack_for_use(self) -> None:
+        """See ``blocks.pack_decoder``."""
+        self.network.packed = pack_decoder(self.network)
+
+    # autoencoder and vision tower, which may wait elsewhere
+
+    def park_encoders(self) -> None:
+        """A gigabyte of a small GPU."""
+        for module in self._encoders():
+            module.to("cpu")
+
+    def _encoders(self) -> tuple[nn.Module, ...]:
+        network = self.network
+        return self.autoencoder, network.vit_model, network.connector, network.vit_pos_embed
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """The encoders stand beside the decoder inside the block, and go back to where they were."""
+        homes = [next(module.parameters()).device for module in self._encoders()]
+        for module in self._encoders():
+            module.to(self.device)
+        try:
+            yield
+        finally:
+            for module, home in zip(self._encoders(), homes, strict=True):
+                module.to(home)
+
+    # samples
+
+    def text(self, text: str, role: str | None = None, loss: bool = False) -> TextSplit:
+        return self.tokenizer.text(text, role, loss)
+
+    @torch.no_grad()
+    def look(self, image: Image.Image) -> LookSplit:
+        """With what the frozen vision tower makes of it."""
+        look = images.look_split(image, self.shapes)
+        with self._at_work(), self.autocast():
+            patches, ids = look.patches.to(self.device), look.position_ids.to(self.device)
+            return replace(look, features=self.network.look(patches, ids, [len(ids)]).cpu())
+
+    @torch.no_grad()
+    def prepare_picture(self, image: Image.Image) -> Picture:
+        """The posterior mean as drawing target, and what the vision tower sees."""
+        image = to_rgb(image)
+        if self.shapes.square_images:
+            image = middle_square(image)
+        pixels = images.vae_pixels(image, self.shapes)[None].to(self.device)
+        with self._at_work():
+            latent = self.autoencoder.encode(pixels)[0].cpu()
+        split = images.latent_split(latent, self.shapes)
+        return Picture(Target(split.tokens, split.position_ids), self.look(image))
+
+    def picture_tensors(self, picture: Picture) -> dict[str, Tensor]:
+        look = picture.look
+        assert isinstance(look, LookSplit)
+        found = {
+            "x0": picture.target.x0,
+            "position_ids": picture.target.position_ids,
+            "patches": look.patches,
+            "patch_position_ids": look.position_ids,
+            "features": look.features,
+        }
+        return {name: tensor.contiguous() for name, tensor in found.items() if tensor is not None}
+
+    def picture_from(self, tensors: Mapping[str, Tensor]) -> Picture:
+        look = LookSplit(tensors["patches"], tensors["patch_position_ids"], tensors["features"])
+        return Picture(Target(tensors["x0"], tensors["position_ids"]), look)
+
+    @property
+    def preparation(self) -> str:
+        return f"{self.shapes.image_max_size}:{self.shapes.image_min_size}"
+
+    @property
+    def drawing(self) -> str:
+        return self.shapes.sampling.model_dump_json()
+
+    @torch.no_grad()
+    def look_at(self, pixels: Tensor) -> Looked:
+        # through bytes, as a file would be
+        looks = [images.look_split(to_image(picture), self.shapes) for picture in pixels]
+        ids = torch.cat([look.position_ids for look in looks]).to(self.device)
+        lengths = [look.position_ids.shape[0] for look in looks]
+        patches = torch.cat([look.patches for look in looks]).to(self.device)
+        with self._at_work():
+            features = self.network.vit_model(patches, ids, lengths).float()
+        means = torch.stack([part.mean(0) for part in features.split(lengths)])
+        return Looked(tuple(looks), F.normalize(means, dim=-1))
+
+    def without_prompt(self, sample: Sample) -> Sample:
+        """Only the pictures remain, and nothing advances (bagel.md section 4)."""
+        return tuple(part for part in sample if not isinstance(part, TextSplit))
+
+    @torch.no_grad()
+    def read_frozen_layers(self, samples: Sequence[Sample], layers: int) -> list[Sample]:
+        return samples_with_trunks(self.network, samples, layers)
+
+    # learning
+
+    def text_loss(self, samples: Sequence[Sample], chunk: int = 1024) -> tuple[Tensor, int]:
+        return losses.text_loss(self.network, samples, chunk)
+
+    def picture_loss(self, samples: Sequence[Sample], noise: Noise, prompt_gradients: bool) -> tuple[Tensor, int]:
+        return losses.picture_loss(self.network, samples, noise, prompt_gradients)
+
+    @torch.no_grad()
+    def log_likelihoods(self, rows: Sequence[Sample], after: Context | None = None) -> list[Tensor]:
+        return reading.log_likelihoods(self.network, [splits_of(row) for row in rows], after)
+
+    # reading
+
+    @torch.no_grad()
+    def read(self, rows: Sequence[Sample], after: Context | None = None) -> Context:
+        context = empty_context(len(rows)) if after is None else after
+        with self._at_work():
+            for parts in zip(*rows, strict=True):
+                context = extend_context(self.network, context, splits_of(parts))
+        return context
+
+    # speaking
+
+    def reply_prefix(self) -> int:
+        return len(self.tokenizer.role_prefix("assistant"))
+
+    def reply_tokens(self, text: str) -> list[int]:
+        return list(self.text(text, "assistant").ids[self.reply_prefix() :])
+
+    @torch.no_grad()
+    def reply_logits(self, rows: Sequence[Sample], after: Context | None = None) -> Tensor:
+        begun = TextSplit(tuple(self.tokenizer.role_prefix("assistant")), loss=True)
+        return reading.last_logits(self.network, [[*splits_of(row), begun] for row in rows], after)
+
+    def reply(self, conditioning: Context, choose: Callable[[Tensor], Tensor], max_tokens: int) -> Iterator[Step]:
+        prefix = self.tokenizer.role_prefix("assistant")
+        return stream_text(self.network, conditioning, choose, max_tokens, prefix)
+
+    def words(self, tokens: Sequence[int]) -> str:
+        return self.tokenizer.decode(tokens)
+
+    # drawing
+
+    def canvas(self) -> LatentGrid:
+        config = self.shapes
+        rows, columns = config.drawing_grid
+        ids = grid_position_ids(rows, columns, config.max_latent_size, config.interpolate_positions)
+        return LatentGrid(rows, columns, config.latent_token_size, ids)
+
+    def times(self, steps: int, shift: float) -> Tensor:
+        return timestep_schedule(steps + 1, shift)
+
+    def denoiser(self, conditioning: Context, canvas: LatentGrid) -> TrainingDenoiser:
+        return TrainingDenoiser(self.network, prepare_block(self.network, conditioning, canvas.position_ids))
+
+    @torch.no_grad()
+    def draw(
+        self,
+        conditioning: Context,
+        noise: Tensor,
+        canvas: LatentGrid,
+        *,
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> Tensor:
+        sampling = self.shapes.sampling
+        changes: dict[str, object] = {} if steps is None else {"steps": steps + 1}
+        if guidance is not None:
+            changes |= {"cfg_text_scale": guidance, "cfg_interval": (0.0, 1.0), "cfg_img_scale": 1.0}
+        contexts = Guidance(conditioning, without_text=empty_context(conditioning.rows), without_images=conditioning)
+        noise = noise.to(self.device)
+        return draw(self.network, contexts, noise, canvas.position_ids, sampling.model_copy(update=changes))
+
+    def target(self, state: Tensor, canvas: LatentGrid) -> Target:
+        return Target(state.cpu(), canvas.position_ids)
+
+    def drawn_target(self, x0: Tensor, rows: int, columns: int) -> Target:
+        config = self.shapes
+        return Target(x0, grid_position_ids(rows, columns, config.max_latent_size, config.interpolate_positions))
+
+    @torch.no_grad()
+    def decode(self, states: Tensor, canvas: LatentGrid) -> Tensor:
+        with self._at_work():
+            # one by one: a picture of 1024 pixels a side takes two gigabytes on its way
+            return torch.stack([self._decoded(state, canvas.rows, canvas.columns) for state in states])
+
+    @torch.no_grad()
+    def decode_target(self, target: Target) -> Tensor:
+        side = self.shapes.max_latent_size
+        rows, columns = int(target.position_ids.max()) // side + 1, int((target.position_ids % side).max()) + 1
+        with self._at_work():
+            return self._decoded(target.x0, rows, columns)
+
+    def _decoded(self, tokens: Tensor, rows: int, columns: int) -> Tensor:
+        latent = images.unpatchify_latent(tokens, rows, columns, self.shapes.latent_patch_size)
+        return self.autoencoder.decode(latent[None].to(self.device))[0]

@@ -1,1 +1,0 @@
-"""The recipe of the embedded base: ``python -m charforge.mini --help``. Every stage resumes and writes its log."""

@@ -1,0 +1,1 @@
+"""What a base draws and says itself, kept for all characters that are trained on it."""

@@ -1,0 +1,105 @@
+"""Questions about a base's own pictures with its own yes or no: training on one character must not make it say yes.
+
+Whoever learns facts and requests by heart agrees more readily afterwards, also about pictures (docs/log.md,
+2026-11-26). What is replayed is what the base answered before, right or wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+
+import torch
+
+from charforge import grammar
+from charforge.bases.base import Base
+from charforge.bases.where import MINI
+from charforge.expand.phrases import Phrase, phrases_of
+from charforge.files import write_atomic
+from charforge.pixels import to_image
+from charforge.progress import counting
+from charforge.replay.own import cached_folder, replay_pictures, scenes
+from charforge.replay.pictures import own_captions
+from charforge.sample import Part, Sample, target_of
+
+PICTURES = 64
+QUESTIONS = 2
+"""Of each picture: so many that its caption calls for, and as many of another picture's."""
+
+
+@torch.no_grad()
+def own_look(base: Base, drawn: Sample) -> Part:
+    """A picture of the base's own as its vision tower sees it. ``drawn`` is a caption and what it drew."""
+    target = target_of(drawn)
+    assert target is not None
+    return base.model.look(to_image(base.model.decode_target(target)))
+
+
+def replay_looks(base: Base) -> list[list[Sample]]:
+    """For each of some own pictures its questions with the bare base's answers; samples of one picture share it."""
+    file = MINI / "replay_looks.jsonl" if base.name == "mini" else _answered(base)
+    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    pictures = [list(asked) for _, asked in groupby(rows, key=itemgetter("picture"))]
+    own, text = replay_pictures(base), base.model.text
+    samples: list[list[Sample]] = []
+    with counting("looking at the base's own pictures for replay") as report:
+        for done, asked in enumerate(pictures):
+            look = own_look(base, own[asked[0]["picture"]])
+            samples.append(
+                [(look, text(row["question"], "user"), text(row["answer"], "assistant", loss=True)) for row in asked]
+            )
+            report(done + 1, len(pictures))
+    return samples
+
+
+def answered_looks(base: Base) -> str:
+    """What :func:`replay_looks` reads: picture, question and the likelier answer of the bare base, a JSON a line."""
+    own, told = replay_pictures(base), _told(base)
+    chooser, lines = random.Random("own looks"), []
+    chosen = sorted(chooser.sample(range(len(told)), min(PICTURES, len(told))))
+    with counting(f"{base.name} answers questions about its own pictures, once for all characters") as report:
+        for done, number in enumerate(chosen):
+            other = chooser.choice([told[index] for index in chosen if index != number])
+            asked = [chooser.sample(phrases, min(QUESTIONS, len(phrases))) for phrases in (told[number], other)]
+            look = own_look(base, own[number])
+            for question in dict.fromkeys(asked[0] + asked[1]):
+                row = {"picture": number, "question": question, "answer": _likelier(base, look, question)}
+                lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+            report(done + 1, len(chosen))
+    return "".join(lines)
+
+
+def _likelier(base: Base, look: Part, question: str) -> str:
+    """ "Yes." or "No.", by the first word of the reply."""
+    model, answers = base.model, ("Yes.", "No.")
+    asked = model.text(question, "user")
+    with model.autocast():
+        found = model.log_likelihoods([(look, asked, model.text(answer, "assistant", loss=True)) for answer in answers])
+    yes, no = (values[model.reply_prefix()].item() for values in found)
+    return answers[0] if yes > no else answers[1]
+
+
+def _told(base: Base) -> list[list[str]]:
+    """For each own picture the questions to which its caption says yes."""
+    captions = own_captions(base.name)
+    if captions:
+        return [[_question(phrase) for phrase in _phrases(caption)] for caption in captions.values()]
+    return [[grammar.is_this(who), *([grammar.is_it("it", where)] if where else [])] for _, who, where in scenes()]
+
+
+def _phrases(caption: str) -> list[Phrase]:
+    return phrases_of(grammar.split_caption(caption[0].lower() + caption[1:]))
+
+
+def _question(phrase: Phrase) -> str:
+    return grammar.shows(phrase.text) if phrase.kind == "thing" else grammar.is_it("it", phrase.text)
+
+
+def _answered(base: Base) -> Path:
+    file = cached_folder(base) / "looks.jsonl"
+    if not file.exists():
+        write_atomic(file, answered_looks(base))
+    return file

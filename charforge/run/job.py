@@ -1,0 +1,201 @@
+"""``charforge train``: from a character folder to a measured bundle, continuing whatever was begun."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from charforge import grammar
+from charforge.adapter.lora import add_adapter, lora_config
+from charforge.bases.base import load_base, use_picture_sizes
+from charforge.bases.where import find_base
+from charforge.character import Character, read_character
+from charforge.character.outputs import check_run_folder
+from charforge.device import chosen_device
+from charforge.errors import InputError, MachineError
+from charforge.expand import Pair, expand, read_pairs, write_expansion, write_pairs
+from charforge.expand.page import write_page
+from charforge.files import write_atomic
+from charforge.machine import bound_kernel_caches
+from charforge.replay.pictures import own_captions
+from charforge.resources import preset_path
+from charforge.run.finish import Trained, finish, write_failure
+from charforge.run.folder import TRAINING, check_run, find_run, is_complete, open_run, read_result, set_aside, slug_of
+from charforge.run.given import check_pictures_of, given_pairs
+from charforge.run.identity import inputs_of
+from charforge.run.progress import Progress, peak_memory_gib
+from charforge.run.second_stage import run_scenes, second_stage, trained_pictures
+from charforge.run.sittings import Sittings
+from charforge.settings import Settings, read_settings
+from charforge.train.checkpoints import load_best
+from charforge.train.dataset import build_dataset, prepared_pictures, prepared_strangers
+from charforge.train.interrupt import Interruption
+from charforge.train.memory import Memory
+from charforge.train.sft import train_sft
+from charforge.train.trunk import texts_read_once
+
+Stage = Literal["all", "sft", "grpo"]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where the run is, its bundle, and what was measured; ``finished_before``: there was nothing left to do."""
+
+    run: Path
+    bundle: Path
+    metrics: dict[str, Any]
+    finished_before: bool = False
+
+
+def train_character(
+    folder: Path, *, preset: str, base: str | None, out: Path | None, seed: int | None, overrides: list[str],
+    quantize: str | None, pairs_file: Path | None = None, stage: Stage = "all", restart: bool = False,
+    device: str | None = None,
+) -> TrainResult:  # fmt: skip
+    """The whole main job, or its first stage alone. ``pairs_file`` takes the place of the expansion,
+    ``device`` that of the best one that is here.
+
+    A run that was interrupted goes on; one that ended with the first stage goes on with the second when that is asked
+    for; with ``restart`` the folder of either is set aside and the run begins anew. Raises InputError for bad input,
+    MachineError when base, judges or device cannot be had or the second stage failed, and Interrupted on a signal.
+    """
+    bound_kernel_caches()
+    character = read_character(folder)
+    settings = read_settings(
+        preset_path(preset), folder / "charforge.toml", overrides, base=base, seed=seed, quantize=quantize
+    )
+    # all that is read is right before anything is created
+    find_base(settings.base)
+    if pairs_file is not None:
+        given_pairs(pairs_file, character, settings)
+    inputs = inputs_of(character, pairs_file)
+    both = stage != "sft" and settings.grpo.iterations > 0
+    run = out or find_run(Path("runs"), character, settings, inputs, both)
+    check_run_folder(folder, run)
+    bundle = run / f"{slug_of(character)}.charx"
+    command = f"charforge train {shlex.quote(str(folder))} --out {shlex.quote(str(run))}"
+    go_on = f"To go on: {command}, other options as before."
+    if restart:
+        set_aside(run)
+    check_run(run, settings, inputs)
+    metrics = read_result(run)
+    if stage == "grpo" and metrics is None:
+        raise InputError(
+            f"{run} has no finished first stage: run charforge train without --stage, or --stage sft first"
+        )
+    # what has been through both stages stays so
+    both = both or (metrics is not None and metrics["stage"] == "grpo")
+    if metrics is not None and is_complete(run, both, bundle):
+        return TrainResult(run, bundle, metrics, finished_before=True)
+
+    with (
+        full_disk_in_words(go_on),
+        open_run(run, settings, inputs),
+        failure_kept(run, TRAINING),
+        Sittings(run / "sittings.json", peak_memory_gib) as sittings,
+        Progress(run, sittings.keep) as progress,
+        Interruption(progress.note, go_on) as stop,
+    ):
+        progress.begin("expanding", settings.sft.steps)
+        pairs = run_pairs(run, character, settings, pairs_file)
+        scenes = run_scenes(run, character, settings.seed)
+        progress.begin(f"loading {settings.base}", settings.sft.steps)
+        loaded = load_base(settings.base, settings.quantize, chosen_device(device))
+        model = use_picture_sizes(loaded, settings.pictures).model
+        progress.begin("encoding pictures", settings.sft.steps)
+        pictures = prepared_pictures(loaded, character, run / "cache") | prepared_strangers(loaded, pairs)
+        data = build_dataset(loaded, pairs, pictures, settings.sft)
+        first_layer = settings.adapter.first_layer(model.shapes.layers)
+        data = texts_read_once(model, data, first_layer)
+        config = lora_config(model.shapes, settings.adapter.rank, settings.adapter.alpha, first_layer=first_layer)
+        parameters = add_adapter(model.network, config, settings.seed)
+        prompts = preview_prompts(character)
+        if settings.memory.park_encoders:
+            model.park_encoders()
+        trained = Trained(run, bundle, character, settings, loaded, parameters, config, data, pairs, prompts)
+
+        def finished(told: dict[str, Any]) -> dict[str, Any]:
+            progress.begin("measuring", None)
+            measured = finish(trained, told, sittings, progress.note)
+            # written last: a run with a result has finished the stage that it names
+            write_atomic(run / "result.json", json.dumps(measured, indent=2))
+            return measured
+
+        hooks = progress.hooks(lambda step: progress.preview(loaded, prompts, step))
+        memory = Memory(model, settings.memory, progress.note, run / "memory.json")
+        checkpoints = run / "checkpoints"
+        best = train_sft(model, parameters, data, settings.sft, settings.seed, checkpoints, hooks, memory, stop)
+        load_best(parameters, checkpoints / "best.safetensors")
+        first = {"stage": "sft", "best_step": best.step, "best_score": best.score}
+        # a bundle of the second stage is not replaced by one of the first, whatever part of its finish is repeated
+        if not bundle.exists() or metrics is None or (metrics["stage"] == "sft" and "failed_parts" in metrics):
+            metrics = finished(first)
+        if both:
+            own = trained_pictures(character, pairs, pictures)
+            try:
+                second = second_stage(loaded, parameters, data, scenes, own, settings, run, progress, prompts, stop)
+            except Exception as error:
+                raise second_stage_failed(error, bundle, go_on) from error
+            metrics = finished({**first, "stage": "grpo", **second})
+    return TrainResult(run, bundle, metrics)
+
+
+@contextmanager
+def failure_kept(run: Path, part: str) -> Iterator[None]:
+    """Leave in the run folder what ended the run, for ``charforge runs``."""
+    try:
+        yield
+    except Exception as error:
+        write_failure(run, part, error)
+        raise
+
+
+@contextmanager
+def full_disk_in_words(go_on: str) -> Iterator[None]:
+    """A full disk as a sentence. All writes are atomic: what was written before stands."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        raise MachineError(f"the disk is full{where}: make room. What was saved before stands. {go_on}") from error
+
+
+def second_stage_failed(error: Exception, bundle: Path, go_on: str) -> InputError | MachineError:
+    """The same error, with what stands and how to go on."""
+    said = (
+        f"the second stage failed: {str(error) or type(error).__name__}. The first stage's bundle is whole and ready "
+        f"to use: {bundle}. {go_on}"
+    )
+    return InputError(said) if isinstance(error, InputError) else MachineError(said)
+
+
+def run_pairs(run: Path, character: Character, settings: Settings, given: Path | None) -> list[Pair]:
+    """The run's pairs; an existing file, perhaps edited by hand before continuing, is used as it is.
+
+    Otherwise the ``given`` ones, or those of the template writer. Raises InputError for a picture that nobody sent.
+    """
+    file = run / "pairs" / "pairs.jsonl"
+    if not file.exists():
+        if given is not None:
+            write_pairs(file, read_pairs(given))
+        else:
+            expansion = expand(character, settings.seed, strangers=own_captions(settings.base))
+            write_page(file.with_suffix(".html"), character, expansion)
+            write_expansion(file, expansion)
+    pairs = read_pairs(file)
+    check_pictures_of(pairs, character, settings)
+    return pairs
+
+
+def preview_prompts(character: Character) -> list[str]:
+    """Four fixed scenes for previews, in the words of the character's own captions where there are some."""
+    scenes = ("smiling, in a forest", "laughing, on a beach", "with wide eyes, in space", "frowning, in the snow")
+    return [grammar.caption_with_name(character, scene) for scene in scenes]
