@@ -163,17 +163,21 @@ class ExpandSettings(_Strict):
     url: str = Field("", description="endpoint: OpenAI-compatible, ends in /v1; the key is $CHARFORGE_API_KEY")
     model: str = Field("", description="endpoint: the name of the model behind the URL")
     requests_per_minute: Neutral[float] = Field(60.0, gt=0, description="endpoint: not faster than this")
-    price_in: Neutral[float] = Field(0.0, ge=0, description="endpoint: price of a million tokens read, to tell the cost")
+    price_in: Neutral[float] = Field(
+        0.0, ge=0, description="endpoint: price of a million tokens read, to tell the cost"
+    )
     price_out: Neutral[float] = Field(0.0, ge=0, description="endpoint: price of a million tokens written")
 
 
 class PromptSettings(_Strict):
-    """Room in the prompts, in tokens: what fits is the same in training, chat and evaluation."""
+    """Room in the prompts, in tokens; left out: what suits the base (charforge/room.py). What fits is the same in
+    training, chat and evaluation.
+    """
 
-    persona: int = Field(4096, ge=8, description="who the character is, in the system prompt; longer ones are cut")
-    voice: int = Field(1024, ge=8, description="how it talks, where the persona had to be cut")
-    plan: int = Field(96, ge=16, description="what the plan of a picture says")
-    quote: int = Field(96, ge=8, description="of a reply, in the prompt that its picture is drawn from")
+    persona: int | None = Field(None, ge=8, description="who it is, in the system prompt; a longer one is cut")
+    voice: int | None = Field(None, ge=8, description="how it talks, where the persona had to be cut")
+    plan: int | None = Field(None, ge=16, description="what the plan of a picture says")
+    quote: int | None = Field(None, ge=8, description="of a reply, in the prompt that its picture is drawn from")
 
 
 class ChatSettings(_Strict):

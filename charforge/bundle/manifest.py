@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from charforge.character import Character
+from charforge.room import SHORT_CONTEXT, Room
 from charforge.settings import PictureSettings
 
 FORMAT_VERSION = 1
@@ -41,6 +43,15 @@ class AdapterInfo(_Strict):
     first_layer: int = Field(0, ge=0, le=4096)
 
 
+class RoomInfo(_Strict):
+    """Tokens that the parts of its prompts may take, as in training (charforge/room.py)."""
+
+    persona: int = Field(SHORT_CONTEXT.persona, ge=1)
+    voice: int = Field(SHORT_CONTEXT.voice, ge=1)
+    plan: int = Field(SHORT_CONTEXT.plan, ge=1)
+    quote: int = Field(SHORT_CONTEXT.quote, ge=1)
+
+
 class CharacterInfo(_Strict):
     """What the prompts are built from, word for word as in training."""
 
@@ -53,11 +64,15 @@ class CharacterInfo(_Strict):
     author: str
     license: str
     facts: tuple[str, ...]
+    about: str = ""
+    # bundles that are older than the setting have the room of the small base
+    room: RoomInfo = RoomInfo()
 
     @classmethod
     def from_character(cls, character: Character) -> Self:
         """The character without its pictures and dialogues. What it knows about others stands among its facts."""
         values = {name: getattr(character, name) for name in cls.model_fields}
+        values["room"] = RoomInfo(**asdict(character.room))
         return cls(**{**values, "facts": (*character.facts, *(item.text for item in character.lore))})
 
 
@@ -101,4 +116,5 @@ class Manifest(_Strict):
 
     def to_character(self) -> Character:
         """The character as prompts need it."""
-        return Character(pictures=(), dialogues=(), folder=Path(), **self.character.model_dump())
+        values = self.character.model_dump()
+        return Character(pictures=(), dialogues=(), folder=Path(), **{**values, "room": Room(**values["room"])})

@@ -15,6 +15,7 @@ Threads = Annotated[
     int | None,
     typer.Option("--threads", min=1, help="threads; else OMP_NUM_THREADS, else the physical cores"),
 ]
+Assignments = Annotated[list[str] | None, typer.Option("--set", help="key=value, e.g. sft.steps=300")]
 Device = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda, cuda:1 or mps; the best that is here unless given")
 ]

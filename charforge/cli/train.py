@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from charforge.cli.options import Device, Threads
+from charforge.cli.options import Assignments, Device, Threads
 
 
 def train(
@@ -20,7 +20,7 @@ def train(
     seed: Annotated[int | None, typer.Option(help="same seed, same machine, same result")] = None,
     quantize: Annotated[str | None, typer.Option(help="hold the base in int8 or nf4")] = None,
     stage: Annotated[str, typer.Option(help="all, sft alone, or grpo on top of a finished first stage")] = "all",
-    assignments: Annotated[list[str] | None, typer.Option("--set", help="key=value, e.g. sft.steps=300")] = None,
+    assignments: Assignments = None,
     pairs: Annotated[Path | None, typer.Option(help="train on these, e.g. charforge expand's, edited")] = None,
     restart: Annotated[bool, typer.Option("--restart", help="begin the run anew, keep the old folder aside")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what it would cost, and stop")] = False,

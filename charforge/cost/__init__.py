@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from charforge.bases.context import fitted
 from charforge.bases.where import base_config
 from charforge.character import Character
 from charforge.cost.predicted import Cost, estimate
@@ -21,6 +22,7 @@ def cost_of(character: Character, settings: Settings, device: str | None = None)
     Loads no model. Raises InputError for a base that does not exist.
     """
     config = base_config(settings.base)
+    character = fitted(character, settings)
     pairs = expand(character, settings.seed, strangers=own_captions(settings.base)).pairs
     # Apple's GPU shares the host's memory: counted as the CPU's is
     kind = "cuda" if settings.base != "mini" or chosen_device(device).startswith("cuda") else "cpu"

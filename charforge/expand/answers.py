@@ -134,4 +134,3 @@ def _unwrapped(value: object) -> object:
     if isinstance(value, dict) and len(value) == 1 and isinstance(inner := next(iter(value.values())), dict):
         return inner
     return value
-

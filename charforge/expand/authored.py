@@ -1,7 +1,7 @@
 """From what a language model answers to pairs: asked in rounds, checked, asked once more, or dropped with its reason.
 
-The model words and invents; what must be true is checked against the user's own words: an answer about a fact rests on a
-sentence that stands in the profile to the letter, an answer about a picture uses the words of its caption, and a plan
+The model words and invents; what must be true is checked against the user's own words: an answer about a fact rests on
+a sentence that stands in the profile to the letter, an answer about a picture uses the words of its caption, and a plan
 says what was asked for.
 """
 
@@ -128,7 +128,7 @@ def write_authored(
     return made
 
 
-def planned_requests(character: Character, held: HeldOut, settings: ExpandSettings, seed: int, system: str) -> list[Request]:
+def planned_requests(character: Character, held: HeldOut, settings: ExpandSettings, seed: int) -> list[Request]:
     """What would be asked at first, for what it would cost: without second tries."""
     asked: list[Request] = []
 
@@ -136,6 +136,7 @@ def planned_requests(character: Character, held: HeldOut, settings: ExpandSettin
         asked.extend(requests)
         return [""] * len(requests)
 
+    system = grammar.system_prompt(character)
     task = _Task(character, held, settings, system, seed, "English", "self")
     for write in (_dialogues, _requests, _refusals, _knowledge, _looks, _scenes):
         write(task, note, Authored())
@@ -212,9 +213,7 @@ def _dialogues(task: _Task, complete: Complete, made: Authored) -> None:
             for turn in conversation.turns:
                 turns.append(TextPart(role="user", text=bare(turn.visitor, task.character.name)))
                 turns.append(TextPart(role="assistant", text=reply(turn.reply), loss=True))
-            made.drafts.append(
-                Draft("roleplay_multi_turn", "train", "a new conversation", tuple(turns), task.writer)
-            )
+            made.drafts.append(Draft("roleplay_multi_turn", "train", "a new conversation", tuple(turns), task.writer))
     pictures = asked("pictures", shown, PicturedExchange, shown_picture="smiling, wearing a blue coat, in a garden")
     for replies in _answered(pictures, complete, made.unused, _no_picture):
         for told in replies:
@@ -232,7 +231,12 @@ def _no_picture(item: PicturedExchange) -> str | None:
 
 
 def _numbered(
-    task: _Task, complete: Complete, made: Authored, kind: str, lines: Sequence[str], wanted: Callable[[str], str | None]
+    task: _Task,
+    complete: Complete,
+    made: Authored,
+    kind: str,
+    lines: Sequence[str],
+    wanted: Callable[[str], str | None],
 ) -> list[str | None]:
     """A reply to each of the lines, None where there is no usable one."""
     parts = in_parts(lines, ITEMS)
@@ -279,7 +283,9 @@ def _not_refused(reply: str) -> str | None:
     """A refusal says that something is not known, in whatever words; it has no number and no name for an answer."""
     if re.search(r"\d", reply):
         return "an invented answer"
-    if not re.search(r"n['’]t\b|\b(?:not|no|never|nobody|none|nothing|cannot|unknown|secret|ask|tell me)\b", reply, re.I):
+    if not re.search(
+        r"n['’]t\b|\b(?:not|no|never|nobody|none|nothing|cannot|unknown|secret|ask|tell me)\b", reply, re.I
+    ):
         return "an invented answer" if reply.isascii() else None
     return None
 
@@ -314,10 +320,16 @@ def _knowledge(task: _Task, complete: Complete, made: Authored) -> None:
                 asked_before[number].append(item.question)
                 source = _quoted(item.sentence, known) or ""
                 parts_of = talk(system, item.question, item.answer)
-                made.drafts.append(Draft("knowledge", "train", "a question about a sentence", parts_of, task.writer, source))
-                if mixed := choices.with_options(item.question, item.answer, item.wrong, f"{task.seed} {item.question}"):
+                made.drafts.append(
+                    Draft("knowledge", "train", "a question about a sentence", parts_of, task.writer, source)
+                )
+                if mixed := choices.with_options(
+                    item.question, item.answer, item.wrong, f"{task.seed} {item.question}"
+                ):
                     made.drafts.append(
-                        Draft("knowledge", "train", "a choice about a sentence", talk(system, *mixed), task.writer, source)
+                        Draft(
+                            "knowledge", "train", "a choice about a sentence", talk(system, *mixed), task.writer, source
+                        )
                     )
 
 
@@ -360,7 +372,9 @@ def _looks(task: _Task, complete: Complete, made: Authored) -> None:
     for again in range(each):
         asked = [
             _Asked(
-                task.prompt("looks", again * len(captions) + n, 2 * ITEMS, caption=caption, count=2 * ITEMS, looks=False),
+                task.prompt(
+                    "looks", again * len(captions) + n, 2 * ITEMS, caption=caption, count=2 * ITEMS, looks=False
+                ),
                 Seen,
             )
             for n, (_, caption) in enumerate(captions)
@@ -427,9 +441,13 @@ def _scenes(task: _Task, complete: Complete, made: Authored) -> None:
     seen: set[str] = set()
     for found in _answered(asked, complete, made.unused, lambda item: None):
         for idea in found:
-            scene = scene_of(task.character, [(d.kind, d.words, d.others) for d in idea.details], len(made.scenes), chooser)
+            scene = scene_of(
+                task.character, [(d.kind, d.words, d.others) for d in idea.details], len(made.scenes), chooser
+            )
             if scene is None or scene.prompt in seen:
-                made.unused.append(Unused("scenes", idea.model_dump_json(), "a detail has another form, or comes twice"))
+                made.unused.append(
+                    Unused("scenes", idea.model_dump_json(), "a detail has another form, or comes twice")
+                )
                 continue
             seen.add(scene.prompt)
             made.scenes.append(scene)

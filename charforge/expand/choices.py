@@ -41,6 +41,11 @@ def with_options(question: str, answer: str, wrong: Sequence[str], seed: str) ->
     return f"{question}\n{listed}", f"{LETTERS[place]}. {right}"
 
 
+def has_options(question: str) -> bool:
+    """Whether a question was made by :func:`with_options`."""
+    return re.search(r"\nA\. .+\nB\. ", question) is not None
+
+
 def _option(text: str) -> str:
     """A short answer without its letter and its full stop."""
     return re.sub(r"^\s*[A-D][.):]\s*", "", " ".join(text.split())).rstrip(".")

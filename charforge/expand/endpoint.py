@@ -6,6 +6,7 @@ The key comes from the environment and is neither shown nor stored.
 from __future__ import annotations
 
 import base64
+import io
 import os
 import random
 import time
@@ -17,8 +18,9 @@ from typing import Any
 import httpx
 
 from charforge.errors import InputError, MachineError
-from charforge.expand.authored import Request
+from charforge.expand.asking import Request
 from charforge.expand.kept import Kept
+from charforge.expand.sight import probe_pictures
 
 KEY_VARIABLE = "CHARFORGE_API_KEY"
 TRIES = 5
@@ -116,9 +118,7 @@ class Endpoint:
     def _messages(self, request: Request) -> list[dict[str, Any]]:
         messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in request.messages]
         if request.image is not None:
-            file = self.pictures[request.image]
-            data = base64.b64encode(file.read_bytes()).decode()
-            uri = f"data:{_MIME[file.suffix.lower()]};base64,{data}"
+            uri = _data_uri(request.image, self.pictures)
             text = {"type": "text", "text": request.messages[-1][1]}
             messages[-1]["content"] = [{"type": "image_url", "image_url": {"url": uri}}, text]
         return messages
@@ -136,6 +136,16 @@ class Endpoint:
         if not isinstance(text, str):
             raise InputError(f"{url} does not answer as an OpenAI-compatible endpoint: check --url")
         return text
+
+
+def _data_uri(name: str, pictures: dict[str, Path]) -> str:
+    """A picture as it is sent: the user's file as it is, or one of the known pictures."""
+    file = pictures.get(name)
+    if file is not None:
+        return f"data:{_MIME[file.suffix.lower()]};base64,{base64.b64encode(file.read_bytes()).decode()}"
+    out = io.BytesIO()
+    probe_pictures()[name].save(out, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
 def _retry_after(value: str | None, otherwise: float) -> float:

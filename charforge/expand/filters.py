@@ -6,11 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from charforge import grammar
 from charforge.character import Character
-from charforge.expand.near_sets import NearSets
 from charforge.expand.manners import echoes, ill_mannered
+from charforge.expand.near_sets import NearSets
 from charforge.expand.pairs import TALK, Pair, TextPart, leaked, prompt_key
 from charforge.expand.similar import SIMILAR, grams, overlap
 from charforge.words import word_set
@@ -43,6 +44,11 @@ class Dropped:
 
     pair: Pair
     reason: str
+
+
+class _HasReason(Protocol):
+    @property
+    def reason(self) -> str: ...
 
 
 def keep_good(pairs: Sequence[Pair], character: Character) -> tuple[list[Pair], list[Dropped]]:
@@ -278,6 +284,6 @@ def duplicate_figures(pairs: Sequence[Pair], name: str) -> tuple[int, float]:
     return exact, near / len(pairs) if pairs else 0.0
 
 
-def reasons(dropped: Iterable[Dropped]) -> dict[str, int]:
-    """How many pairs were dropped for which reason, most frequent first."""
-    return dict(Counter(item.reason for item in dropped).most_common())
+def reasons(*dropped: Iterable[_HasReason]) -> dict[str, int]:
+    """How many pairs, and pieces of answers, were dropped for which reason, most frequent first."""
+    return dict(Counter(item.reason for items in dropped for item in items).most_common())

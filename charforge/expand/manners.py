@@ -11,38 +11,58 @@ from charforge.expand.similar import grams, overlap
 
 ECHO = 0.6
 """Share of common four-letter runs from which a reply says the visitor's line again."""
-_CANNOT = r"(?:can(?:no|')?t|can not|cannot|(?:am|'m) (?:un|not )able to|won't be able to|(?:am|'m) not able to)"
-_HELP = r"(?:assist|help|provide|fulfil|fulfill|comply|answer|generate|create|continue|discuss|engage|process|see|view)"
-_REFUSAL = re.compile(
-    rf"\b(?:sorry|apologi[sz]e|unfortunately)\b[^.!?]*\b{_CANNOT}\s+{_HELP}\b"
-    rf"|\bI\s?{_CANNOT}\s+(?:assist|help (?:you )?with (?:that|this)|provide|fulfil+|comply|generate|see (?:the |any )?(?:image|picture)|view)"
-    r"|\bI(?:'m| am) (?:sorry|afraid),? but (?:I|as)\b|\bagainst my (?:guidelines|programming|policy)\b"
-    r"|\bI don't have (?:access to|the ability to|personal (?:opinions|experiences|feelings)|enough (?:information|context))\b",
-    re.IGNORECASE,
+_CANNOT = r"(?:can(?:no|')?t|can not|cannot|(?:am|'m) (?:unable|not able) to|won't be able to)"
+_HELP = r"(?:assist|help|provide|fulfil+|comply|answer|generate|create|continue|discuss|engage|process|see|view)"
+
+
+def _any_of(*patterns: str) -> re.Pattern[str]:
+    return re.compile("|".join(patterns), re.IGNORECASE | re.MULTILINE)
+
+
+_REFUSAL = _any_of(
+    rf"\b(?:sorry|apologi[sz]e|unfortunately)\b[^.!?]*\b{_CANNOT}\s+{_HELP}\b",
+    rf"\bI\s?{_CANNOT}\s+(?:assist|help (?:you )?with (?:that|this)|provide|fulfil+|comply|generate)\b",
+    rf"\bI\s?{_CANNOT}\s+(?:see|view) (?:the |any )?(?:image|picture)",
+    r"\bI(?:'m| am) (?:sorry|afraid),? but (?:I|as)\b",
+    r"\bagainst my (?:guidelines|programming|policy)\b",
+    r"\bI don't have (?:access to|the ability to|personal (?:opinions|experiences|feelings))\b",
+    r"\bI don't have enough (?:information|context)\b",
 )
-_ASSISTANT = re.compile(
-    r"\bas an? (?:ai|assistant|(?:large )?language model|chatbot)\b|\b(?:ai|language) (?:language )?model\b"
-    r"|\bI(?:'m| am) (?:just )?an? (?:ai|assistant|virtual assistant|chatbot|computer program)\b"
-    r"|\bhow (?:can|may) I (?:help|assist|be of (?:help|assistance|service))\b"
-    r"|\b(?:is there|if there(?:'s| is)) anything (?:else )?(?:I can|you(?:'d| would) like|you need)\b"
-    r"|\bfeel free to (?:ask|reach|contact|let)\b|\blet me know if (?:you|there)\b[^.!?]*\b(?:any|anything|help|more)\b"
-    r"|\bI hope (?:this|that) helps\b|\bI(?:'d| would) be happy to (?:help|assist)\b"
-    r"|\bdon't hesitate to\b|^\s*(?:certainly|sure|of course|absolutely|great question)[!,.]? (?:here|I(?:'d| would) be happy)"
-    r"|\bthank you for (?:your (?:question|input|feedback|inquiry)|reaching out)\b",
-    re.IGNORECASE,
+_ASSISTANT = _any_of(
+    r"\bas an? (?:ai|assistant|(?:large )?language model|chatbot)\b",
+    r"\b(?:ai|language) (?:language )?model\b",
+    r"\bI(?:'m| am) (?:just )?an? (?:ai|assistant|virtual assistant|chatbot|computer program)\b",
+    r"\bhow (?:can|may) I (?:help|assist|be of (?:help|assistance|service))\b",
+    r"\b(?:is there|if there(?:'s| is)) anything (?:else )?(?:I can|you(?:'d| would) like|you need)\b",
+    r"\bfeel free to (?:ask|reach|contact|let)\b",
+    r"\blet me know if (?:you|there)\b[^.!?]*\b(?:any|anything|help|more)\b",
+    r"\bI hope (?:this|that) helps\b",
+    r"\bI(?:'d| would) be happy to (?:help|assist)\b",
+    r"\bdon't hesitate to\b",
+    r"^\s*(?:certainly|sure|of course|absolutely|great question)[!,.]? (?:here|I(?:'d| would) be happy)",
+    r"\bthank you for (?:your (?:question|input|feedback|inquiry)|reaching out)\b",
 )
-_TASK = re.compile(
-    r"\bthe (?:visitor|user|reader|speaker|assistant|character)\b|\b(?:visitor|user)(?:'s)? (?:could|might|would|may) (?:say|ask)\b"
-    r"|\b(?:one|they|someone|somebody) (?:could|might) (?:say|ask)\b"
-    r"|\bin (?:this|the) (?:scenario|conversation|exchange|dialogue|example|scene|context)\b"
-    r"|\bhere(?:'s| is| are)(?: an?| the| some| a few| \w+)? (?:new |possible |short )?(?:examples?|exchanges?|dialogues?|conversations?|questions?|repl(?:y|ies)|responses?|captions?|answers?|sentences?)\b"
-    r"|\b(?:the|this|given|provided|above) (?:description|sentence|text|profile|prompt|passage|statement|persona|picture description)\b"
-    r"|\bstay(?:ing)? in character\b|\brole-?play\b|\bJSON\b|\bmarkdown\b"
-    r"|\bvoice of the\b|\bin the first person\b|\bthe (?:reply|response|topic) (?:is|should|would|could|must)\b",
-    re.IGNORECASE,
+_PIECES = (
+    r"(?:examples?|exchanges?|dialogues?|conversations?|questions?|repl(?:y|ies)|responses?|captions?|answers?"
+    r"|sentences?)"
+)
+_GIVEN = r"(?:description|sentence|text|profile|prompt|passage|statement|persona)"
+_TASK = _any_of(
+    r"\bthe (?:visitor|user|reader|speaker|assistant|character)\b",
+    r"\b(?:visitor|user|one|they|someone|somebody)(?:'s)? (?:could|might|would|may) (?:say|ask)\b",
+    r"\bin (?:this|the) (?:scenario|conversation|exchange|dialogue|example|scene|context)\b",
+    rf"\bhere(?:'s| is| are)(?: an?| the| some| a few| \w+)? (?:new |possible |short )?{_PIECES}\b",
+    rf"\b(?:the|this|given|provided|above) {_GIVEN}\b",
+    r"\bstay(?:ing)? in character\b",
+    r"\brole-?play\b",
+    r"\bJSON\b",
+    r"\bmarkdown\b",
+    r"\bvoice of the\b",
+    r"\bin the first person\b",
+    r"\bthe (?:reply|response|topic) (?:is|should|would|could|must)\b",
 )
 _PLACEHOLDER = re.compile(r"[\[{<]\s*[A-Za-z_ ]+\s*[\]}>]|<\||\bXXX\b|\blorem ipsum\b|https?:|```|^\W*$")
-_SPEAKER = re.compile(r"^\s*(?:visitor|user|assistant|system|human|question|answer|reply|response|q|a)\s*:", re.IGNORECASE | re.MULTILINE)
+_SPEAKER = _any_of(r"^\s*(?:visitor|user|assistant|system|human|question|answer|reply|response|q|a)\s*:")
 
 
 def ill_mannered(text: str, own: str = "") -> str | None:

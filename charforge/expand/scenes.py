@@ -180,9 +180,7 @@ def scene_of(
             keyed.append(_keyed_check(kind, words, options))
     told = {kind: words for kind, words, _ in details}
     prompt = grammar.caption_with_name(character, ", ".join(told[kind] for kind in ordered(told)))
-    return Scene(
-        id=f"train-a{number:02d}", split="train", prompt=prompt, checks=tuple(checks), keyed=tuple(keyed)
-    )
+    return Scene(id=f"train-a{number:02d}", split="train", prompt=prompt, checks=tuple(checks), keyed=tuple(keyed))
 
 
 def _has_form(kind: Kind, words: str) -> bool:
@@ -210,14 +208,7 @@ def _suitable(character: Character, kind: Kind) -> tuple[str, ...]:
     captions = " ".join(picture.caption or "" for picture in character.pictures).lower()
     if not animal or "holding" in captions:
         return _WORDS[kind]
-    return tuple(words for words in _WORDS[kind] if words.split()[0] not in _FORMS: dict[Kind, str] = {
-    "place": r"(?:in|on|at|under|inside|near|by|behind|among|between|in front of|beside|above|aboard|outside)\s\w",
-    "mouth": r"\w+ing\b|with an?\s\w",
-    "eyes": r"with [\w -]*\beyes$",
-    "clothes": r"wearing\s\w",
-    "thing": r"(?:holding|next to|carrying)\s\w",
-}
-_NOT_OF_ANIMALS)
+    return tuple(words for words in _WORDS[kind] if words.split()[0] not in _NOT_OF_ANIMALS)
 
 
 def kinds_of(character: Character) -> list[Kind]:

@@ -8,6 +8,7 @@ from collections import Counter
 
 from charforge import grammar
 from charforge.character import Character, Picture
+from charforge.expand.choices import with_options
 from charforge.expand.phrases import Phrase, is_a_time, phrases, slot, surely_absent, words_after
 from charforge.expand.similar import SIMILAR, grams, overlap
 
@@ -41,8 +42,35 @@ def questions(character: Character, chooser: random.Random) -> dict[str, list[Qu
             *_open(character, picture, own),
             *true[:count],
             *false[:count],
+            *_choices(character, picture, own, others),
         ]
     return asked
+
+
+def _choices(character: Character, picture: Picture, own: list[Phrase], others: list[Phrase]) -> list[Question]:
+    """Open questions with answers to choose from: the picture's own, and such of other pictures as are surely wrong."""
+    name = character.name
+    wrong = [phrase for phrase in dict.fromkeys(others) if surely_absent(phrase, picture.caption or "", own)]
+    made = []
+    for kind, question, told in (
+        ("place", grammar.where_is(name), lambda text: text),
+        ("clothes", grammar.what_is_doing(name, "wearing"), words_after),
+        ("held", grammar.what_is_doing(name, "holding"), words_after),
+        ("pose", grammar.what_is_doing(name, "doing"), lambda text: text),
+    ):
+        right = _told(own, kind)
+        # indoors and outdoors are no places beside a rug and a lawn
+        options = [
+            phrase.text for phrase in wrong if phrase.kind == kind and phrase.text not in ("indoors", "outdoors")
+        ]
+        if kind == "pose":
+            options = [text for text in options if text.endswith("ing") or text == "lying down"]
+        if right in (None, "indoors", "outdoors") or (kind == "pose" and not right.split()[0].endswith("ing")):
+            continue
+        texts = [told(text) for text in options]
+        if mixed := with_options(question, told(right), texts, f"{picture.name} {question}"):
+            made.append(mixed)
+    return made
 
 
 def _identity(character: Character, number: int) -> list[Question]:
