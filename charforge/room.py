@@ -21,10 +21,10 @@ class Room:
     that its picture is drawn from. The defaults suit a base that reads its prompt with every sample on a CPU.
     """
 
-    persona: int = 50
-    voice: int = 28
-    plan: int = 48
-    quote: int = 48
+    persona: int = 56
+    voice: int = 36
+    plan: int = 44
+    quote: int = 36
 
 
 SHORT_CONTEXT = Room()

@@ -16,23 +16,36 @@ from charforge.run.job import run_pairs
 from charforge.settings import Settings
 
 
+class Quiet:
+    """Hears what an expansion tells, and says nothing."""
+
+    def begin(self, name: str, total: int | None) -> None:
+        pass
+
+    def note(self, line: str) -> None:
+        pass
+
+    def count(self, done: int, total: int) -> None:
+        pass
+
+
 @pytest.fixture(scope="module")
 def pip(tmp_path_factory: pytest.TempPathFactory) -> Character:
     return read_character(make_folder(tmp_path_factory.mktemp("characters") / "pip"))
 
 
 def test_a_fresh_run_expands_and_writes_the_page_and_an_edited_file_is_used(pip: Character, tmp_path: Path) -> None:
-    pairs = run_pairs(tmp_path, pip, Settings(), None)
+    pairs = run_pairs(tmp_path, pip, Settings(), None, Quiet())
     assert len(pairs) > 150 and (tmp_path / "pairs" / "pairs.html").exists()
     assert any(name.startswith("base:") for pair in pairs for name in pair.images("look"))
     write_pairs(tmp_path / "pairs" / "pairs.jsonl", pairs[:7])
-    assert run_pairs(tmp_path, pip, Settings(), None) == pairs[:7]
+    assert run_pairs(tmp_path, pip, Settings(), None, Quiet()) == pairs[:7]
 
 
 def test_given_pairs_take_the_place_of_the_expansion_and_make_another_run(pip: Character, tmp_path: Path) -> None:
     given = tmp_path / "mine.jsonl"
     write_pairs(given, expand(pip).pairs[:5])
-    assert run_pairs(tmp_path / "run", pip, Settings(), given) == read_pairs(given)
+    assert run_pairs(tmp_path / "run", pip, Settings(), given, Quiet()) == read_pairs(given)
     first = inputs_of(pip, given)
     write_pairs(given, expand(pip).pairs[:4])
     assert first != inputs_of(pip, given) != inputs_of(pip) != first
@@ -43,7 +56,7 @@ def test_a_pair_with_a_picture_that_nobody_sent_stops_the_run(pip: Character, tm
     write_pairs(given, expand(pip).pairs)
     given.write_text(given.read_text().replace('"image": "03"', '"image": "33"'))
     with pytest.raises(InputError, match="'33', which nobody sent"):
-        run_pairs(tmp_path / "run", pip, Settings(), given)
+        run_pairs(tmp_path / "run", pip, Settings(), given, Quiet())
     with pytest.raises(InputError, match="'33', which nobody sent"):
         given_pairs(given, pip, Settings())
 

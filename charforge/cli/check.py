@@ -28,11 +28,13 @@ def check(
       charforge check ./mychar --json
     """
     from charforge.auto import AUTO, resolve_preset
+    from charforge.bases.context import fitted
     from charforge.bases.can_draw import what_mini_draws
     from charforge.character import read_folder
     from charforge.character.judge_captions import judge_captions
     from charforge.character.judge_dialogues import judge_dialogues
     from charforge.character.judge_pictures import judge_pictures
+    from charforge.character.judge_prompt import judge_prompt
     from charforge.cli.output import (
         print_cast,
         print_cost,
@@ -64,7 +66,9 @@ def check(
     if character is not None and not wrong and settings is not None and choice is not None:
         pictures, about_pictures = judge_pictures(character)
         dialogues, about_dialogues = judge_dialogues(character)
-        problems += [*about_pictures, *judge_captions(character), *about_dialogues]
+        character = fitted(character, settings)
+        about_prompt = judge_prompt(character, settings.base)
+        problems += [*about_pictures, *judge_captions(character), *about_dialogues, *about_prompt]
         cost = None
         if with_cost:
             from charforge.cost import cost_of
