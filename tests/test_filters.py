@@ -112,6 +112,7 @@ def test_a_name_that_is_called_first_must_be_known_too() -> None:
     assert invented_names('He said: "Rupert, come in!"', known) == ["Rupert"]
     assert invented_names("Pip, are you there? Well, yes. Honestly, I am.", known) == []
     # a plain first word says nothing: any noun may begin a sentence
+    assert invented_names("Foggy, apprentice, about six sprockets thick. Rice, beep.", known) == []
     assert invented_names("Candles burn. Kettles sing, sometimes.", known) == []
 
 

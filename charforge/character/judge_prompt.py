@@ -29,8 +29,8 @@ def judge_prompt(character: Character, base: str) -> list[Problem]:
         Problem(
             "persona",
             "warning",
-            f"{base} reads {every - len(unread)} of its {every} sentences before a conversation; the first that it does "
-            f"not: {first!r}",
+            f"{base} reads {every - len(unread)} of its {every} sentences before a conversation; the first that it "
+            f"does not: {first!r}",
             "put what matters most first; what begins with the name is learned as a fact all the same",
         )
     ]

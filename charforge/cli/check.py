@@ -28,8 +28,8 @@ def check(
       charforge check ./mychar --json
     """
     from charforge.auto import AUTO, resolve_preset
-    from charforge.bases.context import fitted
     from charforge.bases.can_draw import what_mini_draws
+    from charforge.bases.context import fitted
     from charforge.character import read_folder
     from charforge.character.judge_captions import judge_captions
     from charforge.character.judge_dialogues import judge_dialogues

@@ -34,7 +34,7 @@ from charforge.expand.drafts import Draft, introduction, talk
 from charforge.expand.holdout import HeldOut
 from charforge.expand.manners import bare
 from charforge.expand.pairs import ImagePart, Part, TextPart, WriterName
-from charforge.expand.refusals import QUESTIONS
+from charforge.expand.refusals import IN_VOICE
 from charforge.expand.requests import PictureRequest, picture_requests
 from charforge.expand.scenes import Scene, scene_of
 from charforge.settings import ExpandSettings
@@ -271,9 +271,9 @@ def _requested(system: TextPart, request: PictureRequest, reply: str, writer: Wr
 
 def _refusals(task: _Task, complete: Complete, made: Authored) -> None:
     """What the character cannot know, said in its own voice."""
-    replies = _numbered(task, complete, made, "refusals", QUESTIONS, _not_refused)
+    replies = _numbered(task, complete, made, "refusals", IN_VOICE, _not_refused)
     system = TextPart(role="system", text=task.system)
-    for question, reply in zip(QUESTIONS, replies, strict=True):
+    for question, reply in zip(IN_VOICE, replies, strict=True):
         if reply:
             parts = talk(system, question, reply)
             made.drafts.append(Draft("refusal", "train", "what nobody told it", parts, task.writer))
@@ -368,19 +368,21 @@ def _looks(task: _Task, complete: Complete, made: Authored) -> None:
     ]
     if not count or not captions:
         return
-    each = -(-count // (2 * ITEMS))
-    for again in range(each):
+    asked_before: dict[str, list[str]] = {name: [] for name, _ in captions}
+    for again in range(-(-count // (2 * ITEMS))):
         asked = [
             _Asked(
                 task.prompt(
-                    "looks", again * len(captions) + n, 2 * ITEMS, caption=caption, count=2 * ITEMS, looks=False
+                    "looks", again * len(captions) + n, 2 * ITEMS,
+                    caption=caption, count=2 * ITEMS, asked=tuple(asked_before[name]),
                 ),
                 Seen,
             )
-            for n, (_, caption) in enumerate(captions)
-        ]
+            for n, (name, caption) in enumerate(captions)
+        ]  # fmt: skip
         for (name, caption), found in zip(captions, _seen(asked, complete, made, captions), strict=True):
             for item in found:
+                asked_before[name].append(item.question)
                 made.drafts += _looked(task, name, caption, item)
 
 
@@ -434,8 +436,11 @@ def _scenes(task: _Task, complete: Complete, made: Authored) -> None:
         return
     captions = [grammar.short_caption(task.character, p.caption) for p in task.character.pictures if p.caption][:6]
     asked = [
-        _Asked(task.prompt("scenes", number, ITEMS, lines=captions, count=ITEMS), SceneIdea)
-        for number in range(SCENES // ITEMS)
+        _Asked(
+            task.prompt("scenes", number, ITEMS, lines=captions, topics=[topic.split(":")[0] for topic in some]),
+            SceneIdea,
+        )
+        for number, some in enumerate(in_parts(topics(SCENES, random.Random(f"{task.seed} scene topics")), ITEMS))
     ]
     chooser = random.Random(f"{task.seed} authored scenes")
     seen: set[str] = set()

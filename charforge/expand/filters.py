@@ -174,7 +174,8 @@ def invented_names(text: str, known: frozenset[str]) -> list[str]:
     """Capitalised words inside a sentence, or called at its beginning, that occur nowhere in what the user wrote."""
     names = []
     for sentence in re.split(r"(?<=[.!?:\n])\s+|[\"“”]", text):
-        called = re.match(r"[A-Z][a-z]+,", sentence)
+        # "Ava, are you there?" calls somebody, "Foggy, apprentice, and cold." does not
+        called = re.match(r"[A-Z][a-z]+, (?!\w+[,.!?])(?:.*\b(?:you|your|come|look|wait)\b|.*\?)", sentence, re.S)
         plain_first = sentence[:1].isupper() and not called
         for word in re.findall(r"\b[A-Z][a-z]+\b", sentence)[1 if plain_first else 0 :]:
             if word not in _COMMON_CAPITALS and word.lower() not in known:
