@@ -40,6 +40,7 @@ def pip(tmp_path_factory: pytest.TempPathFactory) -> Character:
         ('Bo "Bolt" Okafor is a sprinter.', "I am a sprinter."),
         ("Bo is a dog who carries himself well.", "I am a dog who carries himself well."),
         ("Bo loves tea and is afraid of silence.", "I love tea and am afraid of silence."),
+        ("Bo has sung twice and was once cast as a cow.", "I have sung twice and was once cast as a cow."),
         ("Bo boldly argues with teachers.", "I boldly argue with teachers."),
         ("Bo's mother says that Bo is loud.", None),
         ("I howl. He is loud.", None),
@@ -72,6 +73,7 @@ def test_what_an_answer_says_newly() -> None:
     assert said_newly("What are you allergic to?", "I am allergic to feathers.") == "feathers."
     assert said_newly("What is Wren's rival?", "My rival is Doctor Plume.", "Wren") == "Doctor Plume."
     assert said_newly("Who is your coach?", "My coach is called Hanne.") == "Hanne."
+    assert said_newly("What do you love?", "I love macaroni and am afraid of silence.") == ""
     assert said_newly("What have you never done?", "I have never taken the stairs.") == ""
     assert said_newly("What do you look like?", "Brown skin, round glasses.") == ""
     assert said_newly("Tell me about Bolt.", "Bolt is a robot.") == ""

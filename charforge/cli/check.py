@@ -42,10 +42,15 @@ def check(
         print_ledger,
         print_pictures,
         print_problems,
+        print_task_table,
         say,
     )
     from charforge.errors import InputError, Problem
+    from charforge.expand import expand
+    from charforge.expand.authors import planned
+    from charforge.expand.table import task_table
     from charforge.progress import verbosity, waiting
+    from charforge.replay.pictures import own_captions
     from charforge.resources import preset_path
     from charforge.settings import read_settings
 
@@ -75,6 +80,8 @@ def check(
 
             with waiting("counting what training would take"):
                 cost = cost_of(character, settings)
+        rows = task_table(character, expand(character, settings.seed, strangers=own_captions(settings.base)).pairs)
+        asked = planned(character, settings)
         mini_draws = what_mini_draws(character) if choice.base == "mini" else None
         found = {
             "name": character.name,
@@ -90,6 +97,8 @@ def check(
             "dialogues": vars(dialogues),
             "preset": choice.as_json(),
             "mini_draws": mini_draws,
+            "table": [vars(row) for row in rows],
+            "writer": {"name": settings.expand.writer, **vars(asked)},
             "cost": vars(cost) if cost else None,
         }
     cast = character.cast if character is not None else ()
@@ -108,6 +117,9 @@ def check(
         say(f"voice: {voice} ({dialogues.words_per_reply} words a reply)")
         for line in filter(None, (choice.sentence, mini_draws)):
             say(line)
+        print_task_table(rows)
+        if asked.requests:
+            say(f"the writer {settings.expand.writer} adds to these: {asked.line()}")
         if cost is not None:
             print_cost(cost)
     say("not ready to train" if wrong else "ready to train")

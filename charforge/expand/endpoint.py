@@ -24,6 +24,8 @@ from charforge.expand.sight import probe_pictures
 
 KEY_VARIABLE = "CHARFORGE_API_KEY"
 TRIES = 5
+TIMEOUT = httpx.Timeout(900.0, connect=30.0)
+"""Seconds. Several things asked for at once take a small server without a GPU minutes."""
 _PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 """Statuses that may be gone when one asks again."""
 _MIME = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
@@ -75,7 +77,7 @@ class Endpoint:
         key = os.environ.get(KEY_VARIABLE, "")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         interval, last = 60.0 / self.settings.requests_per_minute, 0.0
-        with httpx.Client(headers=headers, timeout=120.0, transport=self.transport) as client:
+        with httpx.Client(headers=headers, timeout=TIMEOUT, transport=self.transport) as client:
             for done, request in enumerate(missing, start=1):
                 self.pause(max(0.0, last + interval - time.monotonic()))
                 last = time.monotonic()

@@ -71,7 +71,7 @@ _ABOUT_ME = (
 )
 _BODY = word_set("""
     coat fur body face eyes hair skin tail ears whiskers beard horns wings scales freckles legs arms hands nose teeth
-    build frame figure feathers beak mane paws
+    build frame figure feathers beak mane paws belly smile voice
 """)
 _KEYED = re.compile(r"^([^\W\d_][\w '/&-]{0,30}?):\s+(\S.*)$")
 
@@ -211,7 +211,11 @@ def _of_possession(name: str, fact: str, thing: str, be: str, rest: str) -> list
         return [(f"Tell me about your {thing}.", answer)]
     asking = "Who" if person else "What"
     named = re.match(r"^(?:an?|the|my|his|her|its|their|called|named|to|that|\d|[A-Z\"'“])", rest)
-    like = "" if person or named or set(thing.lower().split()) & _NAMED_THINGS else " like"
+    like = (
+        ""
+        if person or (named and thing.split()[-1].lower() not in _BODY) or set(thing.lower().split()) & _NAMED_THINGS
+        else " like"
+    )
     return [(f"{asking} {be} your {thing}{like}?", answer), (f"{asking} {be} {name}'s {thing}{like}?", answer)]
 
 

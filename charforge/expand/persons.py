@@ -82,7 +82,7 @@ def _rest(text: str, described: bool) -> str | None:
             r"\b(and|but|or|yet)\s+(is|has|does|isn't|doesn't|hasn't)\b", lambda m: f"{m[1]} {_BE[m[2]]}", rest
         )
     # any other second verb ("and approaches life") would stay in the third person
-    if re.search(r"\b(?:and|but|or|who|then)\s+(?:\w+ly\s+|\w+times\s+|often\s+|never\s+)?\w+s\s+\w", rest):
+    if re.search(r"\b(?:and|but|or|who|then)\s+(?:\w+ly\s+|\w+times\s+|often\s+|never\s+)?(?!was\b)\w+s\s+\w", rest):
         return None
     if re.search(r"(?:\b(?:and|but|yet)|,)\s+(?:is|has|does)\b", rest):
         return None

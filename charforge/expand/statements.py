@@ -72,6 +72,9 @@ def said_newly(question: str, answer: str, name: str = "") -> str:
         repeated += 1
     rest = re.sub(r"^(?:called|named)\s+", "", " ".join(words[repeated:]))
     # a subject and a verb at least: fewer means that the sentence is built otherwise than its question
+    # "I love macaroni and am afraid of silence": the second verb has lost its subject
+    if re.search(r"\b(?:and|but|or|yet) (?:am|have|do|was)\b", rest):
+        return ""
     # "What have you never done?": without its "never" the answer would say the opposite
     return rest if "never" not in answer and repeated >= 2 and rest and len(rest.split()) <= LONGEST_SHORT else ""
 
