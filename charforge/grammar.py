@@ -86,13 +86,24 @@ def _ends_clause(head: str) -> bool:
 
 
 def who(character: Character) -> str:
-    """ "Wren, a voxel person": the name with its anchor, as every caption begins."""
-    return f"{character.name}, {with_article(character.class_noun)}"
+    """ "Wren, a voxel person": the name with its anchor, as every caption begins.
+
+    The name alone where nobody knows what it is. Only English has an article here.
+    """
+    if not character.class_noun:
+        return character.name
+    noun = with_article(character.class_noun) if is_english(character) else character.class_noun
+    return f"{character.name}, {noun}"
+
+
+def is_english(character: Character) -> bool:
+    """Whether sentences of our own may stand beside the character's: they are English."""
+    return character.language == "en"
 
 
 def introduction(character: Character) -> str:
     """ "You are Wren, a voxel person.": what stands before questions about facts, and begins the persona."""
-    return f"You are {who(character)}."
+    return f"You are {who(character)}." if is_english(character) else f"{who(character)}."
 
 
 def system_prompt(character: Character) -> str:
@@ -131,7 +142,7 @@ def caption_with_name(character: Character, caption: str) -> str:
         return caption
     at = re.search(rf"(?<!\w){re.escape(name)}(?!\w)(?!'s)", caption)
     if at is None:
-        opening = re.match(rf"^(?:an?|the)\s+{re.escape(noun)}\b,?\s*", caption, re.I)
+        opening = re.match(rf"^(?:an?|the)\s+{re.escape(noun)}\b,?\s*", caption, re.I) if noun else None
         return _joined(lead, caption[opening.end() :] if opening else caption)
     before, after = caption[: at.start()], caption[at.end() :]
     return before + _joined(lead, _without_apposition(after, noun))
@@ -165,7 +176,7 @@ def picture_caption(character: Character, picture: Picture) -> str:
     """The full caption of one of the character's own pictures, or the plain one when it has none."""
     if picture.caption:
         return caption_with_name(character, picture.caption)
-    return f"a picture of {who(character)}"
+    return f"a picture of {who(character)}" if is_english(character) else who(character)
 
 
 def caption_details(character: Character, caption: str) -> list[str]:

@@ -140,7 +140,7 @@ def capable(system: str, asked: str) -> str:
                 for n, line in enumerate(numbered, 1)
             ]
         )
-    topics = [line.split(":")[0] for line in numbered]
+    topics = [line.split(" (")[0] for line in numbered]
     if '"turns"' in asked:
         return json.dumps(
             [

@@ -43,7 +43,7 @@ def test_prompts_show_the_characters_own_lines_and_what_is_asked(pip: Character)
 def test_topics_differ_and_none_comes_twice() -> None:
     drawn = topics(400, random.Random(0))
     assert len(set(drawn)) == 400 and topics(9, random.Random(0)) == drawn[:9]
-    assert len({topic.split(":")[0] for topic in drawn[:60]}) == 60
+    assert len({topic.split(" (")[0] for topic in drawn[:60]}) == 60
 
 
 def test_what_was_written_is_kept_and_a_torn_line_is_written_again(tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ class CharacterInfo(_Strict):
     license: str
     facts: tuple[str, ...]
     about: str = ""
+    language: str = "en"
     # bundles that are older than the setting have the room of the small base
     room: RoomInfo = RoomInfo()
 

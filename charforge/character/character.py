@@ -83,6 +83,8 @@ class Character:
     folder: Path
     card: dict[str, Any] | None = None
     """The document of the card it came from, unknown keys included: an export writes them back."""
+    language: str = "en"
+    """ISO 639-1 code of the language that it speaks; empty where nobody knows."""
     about: str = ""
     """Everything that a card says of the character, for a base that can read it; else persona, voice and appearance
     are that."""

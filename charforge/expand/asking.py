@@ -82,7 +82,7 @@ def topics(count: int, chooser: random.Random) -> list[str]:
     while len(drawn) < count:
         order = chooser.sample(range(len(subjects)), len(subjects))
         # subject and mood advance together by different strides: no pair of them comes twice
-        drawn += [f"{subjects[n]}: {moods[(n + rounds) % len(moods)]}" for n in order]
+        drawn += [f"{subjects[n]} ({moods[(n + rounds) % len(moods)]})" for n in order]
         rounds += 1
     return drawn[:count]
 

@@ -45,7 +45,8 @@ CONVERSATION_SHARE, PICTURED_SHARE = 0.25, 0.15
 """Of the dialogues: of several exchanges, and of those that end in the plan of a picture."""
 REQUEST_SHARE = 0.2
 """Requests for pictures, beside the dialogues."""
-SCENES = 40
+SCENE_SHARE = 0.2
+"""New scenes for the second stage, beside the dialogues."""
 SENTENCES = 8
 """Of the profile in one request for questions."""
 TOKENS = {
@@ -437,10 +438,14 @@ def _scenes(task: _Task, complete: Complete, made: Authored) -> None:
     captions = [grammar.short_caption(task.character, p.caption) for p in task.character.pictures if p.caption][:6]
     asked = [
         _Asked(
-            task.prompt("scenes", number, ITEMS, lines=captions, topics=[topic.split(":")[0] for topic in some]),
+            task.prompt("scenes", number, ITEMS, lines=captions, topics=[topic.split(" (")[0] for topic in some]),
             SceneIdea,
         )
-        for number, some in enumerate(in_parts(topics(SCENES, random.Random(f"{task.seed} scene topics")), ITEMS))
+        for number, some in enumerate(
+            in_parts(
+                topics(round(SCENE_SHARE * task.settings.dialogues), random.Random(f"{task.seed} scene topics")), ITEMS
+            )
+        )
     ]
     chooser = random.Random(f"{task.seed} authored scenes")
     seen: set[str] = set()

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from charforge import grammar
 from charforge.character import Character
+from charforge.character.profile import sentences
 from charforge.expand.manners import echoes, ill_mannered
 from charforge.expand.near_sets import NearSets
 from charforge.expand.pairs import TALK, Pair, TextPart, leaked, prompt_key
@@ -22,6 +23,10 @@ LONGEST_REPLY, LONGEST_QUESTION = 120, 40
 """Words. Longer authored texts ramble, whoever wrote them."""
 FEWEST_LETTERS = 6
 """Letters of a reply: a single word teaches no voice."""
+CONTAINED = 0.85
+"""Share of the runs of a known text from which a longer text holds it."""
+LONG_SENTENCE = 5
+"""Words of a sentence that nobody says by chance."""
 _SPOKEN = (*TALK, "roleplay_request", "refusal")
 
 _COMMON_CAPITALS = word_set("""
@@ -84,6 +89,8 @@ class _Reference:
     """Everything that the user wrote, in lower case."""
     replies: tuple[frozenset[str], ...]
     """The four-letter runs of each of the character's own replies."""
+    sentences: tuple[frozenset[str], ...]
+    """Those of each sentence that is told about the character."""
     says_its_name: bool
 
     @staticmethod
@@ -100,7 +107,8 @@ class _Reference:
             pictures=frozenset(picture.name for picture in character.pictures),
             latin=latin_share(" ".join(texts)),
             said=" ".join(texts).lower(),
-            replies=tuple(grams(reply) for reply in own),
+            replies=tuple(grams(reply) for reply in own if len(reply.split()) >= LONG_SENTENCE),
+            sentences=tuple(grams(s) for s in sentences(character.persona) if len(s.split()) >= LONG_SENTENCE),
             says_its_name=any(character.name in reply for reply in own),
         )
 
@@ -149,9 +157,16 @@ def _not_its_own(pair: Pair, voice: _Reference) -> str | None:
                 return "speaks of itself by name"
             own = grams(reply)
             # a reply that keeps the user's words on purpose says so with its source
-            if reply != pair.source and any(overlap(own, known) >= SIMILAR for known in voice.replies):
+            if reply != pair.source and any(_says(own, known) for known in voice.replies):
                 return "copies an example"
+            if any(_says(own, known) for known in voice.sentences):
+                return "recites the profile"
     return None
+
+
+def _says(text: frozenset[str], known: frozenset[str]) -> bool:
+    """Whether a text says the same as another, or holds nearly all of it."""
+    return overlap(text, known) >= SIMILAR or len(text & known) >= CONTAINED * len(known)
 
 
 def latin_share(text: str) -> float:

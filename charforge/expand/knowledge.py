@@ -145,22 +145,24 @@ def source_of(character: Character, origin: str) -> str:
 
 
 def _about_self(character: Character, ask: Callable[[str, str, str], bool]) -> None:
-    name, noun = character.name, grammar.with_article(character.class_noun)
-    ask("Who are you?", f"I am {name}, {noun}.", "name")
+    name, who = character.name, grammar.who(character)
+    ask("Who are you?", f"I am {who}.", "name")
     ask("What is your name?", f"My name is {name}.", "name")
-    ask("What are you?", f"I am {noun}.", "class")
-    ask(f"Who is {name}?", f"That is me: {name}, {noun}.", "class")
+    ask(f"Who is {name}?", f"That is me: {who}." if character.class_noun else "That is me.", "class")
     ask(f"Is your name {name}?", f"Yes, my name is {name}.", "name")
     stranger = next(other for other in ("Milo", "Tessa") if other.lower() not in name.lower())
     ask(f"Is your name {stranger}?", f"No, my name is {name}.", "name")
-    ask(f"Are you {noun}?", f"Yes, I am {noun}.", "class")
-    thing = next(other for other in ("teapot", "lamp") if other not in noun.lower())
-    ask(f"Are you a {thing}?", f"No, I am {noun}.", "class")
+    if character.class_noun:
+        noun = grammar.with_article(character.class_noun)
+        ask("What are you?", f"I am {noun}.", "class")
+        ask(f"Are you {noun}?", f"Yes, I am {noun}.", "class")
+        thing = next(other for other in ("teapot", "lamp") if other not in noun.lower())
+        ask(f"Are you a {thing}?", f"No, I am {noun}.", "class")
     begins = [by_name(s, name) for s in sentences(character.persona)[:1] if len(s.split()) <= LONGEST_FACT]
     own = [first for s in begins if not is_of_a_work(s) and (first := first_person(s, name))]
     if own:
         ask("Tell me about yourself.", own[0], "persona")
-        if own[0].startswith("I am a"):
+        if character.class_noun and own[0].startswith("I am a"):
             ask(f"What kind of {character.class_noun.split()[-1]} are you?", own[0], "persona")
     if look := _look(character):
         ask("What do you look like?", look, "appearance")

@@ -32,13 +32,19 @@ def template_drafts(character: Character, held: HeldOut, seed: int, strangers: M
 
     ``strangers`` are the base's own pictures of others, for the question whether this is the character.
     """
-    return [
+    own_words = [
         *_roleplay(character, held, seed),
+        *_drawings(character, held),
+        *_roleplay_pictures(character, held),
+    ]
+    if not grammar.is_english(character):
+        # every other rule words sentences of its own, and they are English
+        return own_words
+    return [
+        *own_words,
         *_requests(character, held, seed),
         *_knowledge(character, seed),
         *_refusals(character, seed),
-        *_drawings(character, held),
-        *_roleplay_pictures(character, held),
         *_looks(character, held, seed),
         *_strangers(character, strangers, seed),
     ]
@@ -88,9 +94,9 @@ def _roleplay(character: Character, held: HeldOut, seed: int) -> Iterable[Draft]
         # held-out replies are the character's words alone: a plan's fixed form would flatter the score
         turns = _conversation(character, dialogue, learn=True, plans=split == "train")
         yield Draft(_talk_task(turns), split, dialogue.origin, (system, *turns))
-    for dialogue in trained:
+    for dialogue in trained if grammar.is_english(character) else ():
         yield from _reworded(character, dialogue, seed)
-    if character.opening:
+    if character.opening and grammar.is_english(character):
         for greeting in _GREETINGS:
             yield Draft("roleplay_text", "train", "opening", talk(system, greeting, character.opening))
     chooser = random.Random(f"{seed} joined")
@@ -171,9 +177,12 @@ def _drawings(character: Character, held: HeldOut) -> Iterable[Draft]:
 
 def _rephrased(character: Character, caption: str) -> list[str]:
     """The caption by name alone and by class, each telling a part of it: prompts are seldom complete."""
-    named = f"{grammar.with_article(character.class_noun)} named {character.name}"
+    if not grammar.is_english(character):
+        return [character.name]
+    noun = character.class_noun
+    named = f"{grammar.with_article(noun)} named {character.name}" if noun else character.name
     if not caption:
-        return [character.name, named]
+        return list(dict.fromkeys([character.name, named]))
     details = grammar.caption_details(character, grammar.short_caption(character, caption))
     half = (len(details) + 1) // 2
     return [", ".join([character.name, *details[:half]]), ", ".join([named, *details[half:]])]

@@ -79,8 +79,9 @@ def _identity(character: Character, number: int) -> list[Question]:
     strangers = [stranger for stranger in _STRANGERS if stranger.lower() not in name.lower()]
     things = [thing for thing in _OTHER_THINGS if thing not in character.class_noun.lower().split()]
     asked = [(grammar.WHO_IS_THIS if number % 2 == 0 else grammar.WHO_IS_IN_THE_PICTURE, f"{who}.")]
-    if number % 2 == 0:
-        stranger = strangers[number // 2 % len(strangers)]
+    # without a class there is nothing that "Is this a robot?" could be told apart from
+    if number % 2 == 0 or not character.class_noun:
+        stranger = strangers[(number // 2 if character.class_noun else number) % len(strangers)]
         return [
             *asked,
             (grammar.is_this(name), grammar.yes(f"this is {who}")),
