@@ -165,6 +165,8 @@ def _fill_from_card(profile: Profile, card: Profile, file: str, notes: Notes) ->
             setattr(profile, key, getattr(card, key))
         elif getattr(card, key) and getattr(card, key) != getattr(profile, key) and key != "class_noun":
             notes.pass_over(file, key, "field", getattr(card, key), "character.md says it too, and is right")
+    if profile.persona == card.persona:
+        profile.about = card.about
     profile.facts += card.facts
 
 

@@ -105,6 +105,8 @@ class Profile:
     persona: str = ""
     voice: str = ""
     appearance: str = ""
+    about: str = ""
+    """Everything that a card says of the character: what a base with a long context reads."""
     facts: list[str] = field(default_factory=list)
     aliases: tuple[str, ...] = ()
     """Other names under which the character speaks in logs."""

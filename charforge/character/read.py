@@ -120,6 +120,7 @@ def _read(folder: Path, notes: Notes) -> Character | None:
         name=profile.name,
         class_noun=profile.class_noun,
         language=_language(found),
+        about=profile.about,
         persona=profile.persona,
         voice=profile.voice,
         appearance=profile.appearance,
