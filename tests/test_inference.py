@@ -194,7 +194,7 @@ def test_the_same_seed_gives_the_same_reply():
 def test_a_conversation_waits_for_no_library_that_it_does_not_need():
     script = (
         "import sys\n"
-        "import charforge.chat.session, charforge.chat.terminal\n"
+        "import charforge.chat.session, charforge.cli.terminal\n"
         "from charforge.families.bagel.checkpoint import build_empty\n"
         "from charforge.families.bagel.config import read_config\n"
         "from charforge.bases.where import MINI\n"

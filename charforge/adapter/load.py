@@ -22,10 +22,11 @@ def first_layer_of(names: Iterable[str], shapes: Shapes) -> int:
     return min((int(found[1]) for found in layers if found), default=0)
 
 
-def load_adapter(model: UnifiedModel, folder: Path, dtype: torch.dtype) -> None:
-    """Put the adapter of ``folder`` (PEFT files) beside the linears of a bare ``model``, in ``dtype``: for use.
+def load_adapter(model: UnifiedModel, folder: Path, dtype: torch.dtype, name: str = "adapter") -> None:
+    """Put the adapter of ``folder`` (PEFT files) beside the linears of ``model`` under ``name``, in ``dtype``: for use.
 
-    Raises InputError when tensors are missing, unexpected or misshapen for this base.
+    Others that are there stay. Raises InputError when tensors are missing, unexpected or misshapen for this base, and
+    when all they add is zero.
     """
     config = json.loads((folder / CONFIG).read_text("utf-8"))
     rank, strength = int(config["r"]), float(config["lora_alpha"]) / int(config["r"])
@@ -33,11 +34,25 @@ def load_adapter(model: UnifiedModel, folder: Path, dtype: torch.dtype) -> None:
     linears = model.shapes.adapter_linears(first_layer_of(state, model.shapes))
     expected = tensor_shapes(linears, rank)
     wrong = sorted(set(expected) ^ set(state))
-    wrong += [name for name in set(expected) & set(state) if tuple(state[name].shape) != expected[name]]
+    wrong += [key for key in set(expected) & set(state) if tuple(state[key].shape) != expected[key]]
     if wrong:
         raise InputError(f"the adapter does not fit this base ({len(wrong)} tensors differ, first: {wrong[0]})")
-    for name in linears:
-        linear = model.network.get_submodule(name)
-        device = linear.get_parameter("weight").device
-        a, b = (state[f"{PREFIX}{name}.lora_{letter}.weight"].to(device, dtype) for letter in "AB")
-        model.network.set_submodule(name, LowRankLinear(linear, a, b, strength))
+    if not any(state[key].any() for key in state if ".lora_B." in key):
+        raise InputError("the adapter is all zeros: it changes nothing. Train it again, or ask for a fresh export")
+    for linear in linears:
+        layer = model.network.get_submodule(linear)
+        if not isinstance(layer, LowRankLinear):
+            layer = LowRankLinear(layer)
+            model.network.set_submodule(linear, layer)
+        device = layer.base_layer.get_parameter("weight").device
+        a, b = (state[f"{PREFIX}{linear}.lora_{letter}.weight"].to(device, dtype) for letter in "AB")
+        layer.add(name, (a, b, strength))
+
+
+def unload_adapter(model: UnifiedModel, name: str) -> None:
+    """Let go of the adapter ``name``. Layers without any are plain again."""
+    layers = [(path, layer) for path, layer in model.network.named_modules() if isinstance(layer, LowRankLinear)]
+    for path, layer in layers:
+        layer.remove(name)
+        if not layer.strengths:
+            model.network.set_submodule(path, layer.base_layer)

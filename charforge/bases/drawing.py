@@ -44,7 +44,8 @@ def draw_target(model: UnifiedModel, prompt: str, seed: int) -> Target:
 def _draw(model: UnifiedModel, conditioning: Conditioning, seeds: Sequence[int]) -> list[Image.Image]:
     canvas = model.canvas()
     states = _states(model, conditioning, canvas, seeds)
-    return [to_image(picture) for picture in model.decode(states, canvas)]
+    with model.autocast():
+        return [to_image(picture) for picture in model.decode(states, canvas)]
 
 
 def _states(model: UnifiedModel, conditioning: Conditioning, canvas: Canvas, seeds: Sequence[int]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from charforge.chat.replies import sample_replies
 from charforge.device import default_device
 from charforge.errors import InputError
 from charforge.files import write_atomic_with
+from charforge.low_rank import acting, adapter_names
 from charforge.pixels import contact_sheet
 from charforge.settings import ChatSettings
 
@@ -35,30 +37,41 @@ class Reply:
 
 @dataclass
 class Session:
-    """One character on one loaded base. ``history`` is (role, text) of the conversation so far."""
+    """One character on a loaded base, which others may be on. ``history`` is (role, text) of the conversation so far.
+
+    ``adapter`` is the name of the character's adapter on the base; None speaks and draws without any.
+    """
 
     base: Base
     character: Character
     settings: ChatSettings
+    adapter: str | None = None
     history: list[tuple[str, str]] = field(default_factory=list)
+
+    def acts(self) -> AbstractContextManager[None]:
+        """Inside the block this character's adapter acts, and no other."""
+        return acting(self.adapter) if self.adapter else acting()
 
     def say(self, text: str, seed: int, draw: bool = True) -> Reply:
         """The character's answer to ``text``; the same history, text and seed give the same answer."""
         self.history.append(("user", text))
         turns = [("system", grammar.system_prompt(self.character)), *self.history]
         conversation = [self.base.model.text(words, role) for role, words in turns]
-        raw = sample_replies(self.base.model, [conversation], self.settings, seed)[0]
+        with self.acts():
+            raw = sample_replies(self.base.model, [conversation], self.settings, seed)[0]
         self.history.append(("assistant", raw))
         shown, plan = grammar.split_plan(raw)
         image = None
         if plan and draw:
-            image = draw_prompts(self.base.model, [grammar.picture_prompt(self.character, plan, shown)], [seed])[0]
+            with self.acts():
+                image = draw_prompts(self.base.model, [grammar.picture_prompt(self.character, plan, shown)], [seed])[0]
         return Reply(shown, plan, image)
 
     def imagine(self, prompt: str, seed: int, count: int = 1, exactly: bool = False) -> list[Image.Image]:
         """Pictures of ``prompt``; the character's name and class are added unless ``exactly``."""
         full = prompt if exactly else grammar.caption_with_name(self.character, prompt)
-        return draw_many(self.base.model, full, seed, count)
+        with self.acts():
+            return draw_many(self.base.model, full, seed, count)
 
     def imagine_file(self, prompt: str, seed: int, count: int, out: Path, exactly: bool) -> None:
         """One picture, or a sheet of several, as a PNG file."""
@@ -69,8 +82,12 @@ class Session:
         write_atomic_with(out, lambda path: sheet.save(path, "PNG"))
 
 
-def open_character(bundle: Path, adapter: bool = True, device: str | None = None) -> Session:
+def open_character(
+    bundle: Path, adapter: bool = True, device: str | None = None, beside: Session | None = None
+) -> Session:
     """Verify a bundle, load its base and put its adapter in (or leave it out, for comparison).
+
+    ``beside`` another character its base is used: one set of weights, an adapter each.
 
     Without ``adapter`` an ordinary character card will do too: it speaks through the base ``mini`` as it is. Raises
     InputError when the bundle is damaged or was trained on another base than the one at hand.
@@ -82,16 +99,20 @@ def open_character(bundle: Path, adapter: bool = True, device: str | None = None
     opened = read_bundle(bundle)
     manifest = opened.manifest
     quantize = manifest.base.precision if manifest.base.precision in ("int8", "nf4") else None
-    base = load_base(manifest.base.name, quantize, device or default_device())
+    base = beside.base if beside is not None else load_base(manifest.base.name, quantize, device or default_device())
     if base.content_hash != manifest.base.content_hash:
         raise InputError(
             f"{bundle} was trained on {manifest.base.name} {manifest.base.content_hash[:12]}, here is "
             f"{base.content_hash[:12]}: install the charforge version it was made with, or train it again"
         )
-    base = use_picture_sizes(base, manifest.drawing)
+    name = None
     if adapter:
+        # not the character's own name: two may have the same
+        name = f"adapter {len(adapter_names(base.model.network)) + 1}"
         with tempfile.TemporaryDirectory() as scratch:
             opened.extract_adapter(Path(scratch))
-            load_adapter(base.model, Path(scratch), base.model.dtype)
-    base.model.pack_for_use()
-    return Session(base, manifest.to_character(), ChatSettings(**manifest.chat.model_dump()))
+            load_adapter(base.model, Path(scratch), base.model.dtype, name)
+    if beside is None:
+        use_picture_sizes(base, manifest.drawing)
+        base.model.pack_for_use()
+    return Session(base, manifest.to_character(), ChatSettings(**manifest.chat.model_dump()), name)

@@ -39,7 +39,7 @@ def chat(
 
     with waiting(f"opening {bundle.name}"):
         from charforge.chat.session import open_character
-        from charforge.chat.terminal import one_turn, talk
+        from charforge.cli.terminal import one_turn, talk
         from charforge.device import chosen_device
 
         session = open_character(bundle, adapter=not bare, device=chosen_device(device))

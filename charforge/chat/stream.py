@@ -1,0 +1,85 @@
+"""A reply as it is made: its words for the person who waits, and the plan of its picture, which is not for reading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from charforge.families.protocol import Conditioning, UnifiedModel
+from charforge.sampling import nucleus, penalised
+from charforge.settings import ChatSettings
+
+PLAN = "[picture:"
+UNFINISHED = "\ufffd"
+"""Stands for bytes that are no letter yet: the next token completes them."""
+
+
+def sampler_of(settings: ChatSettings, rows: int, seed: int) -> Callable[[Tensor], Tensor]:
+    """Chooses the next token of each row by ``settings``; the same seed, the same tokens."""
+
+    generator = torch.Generator().manual_seed(seed)
+    said: list[list[int]] = [[] for _ in range(rows)]
+
+    def choose(logits: Tensor) -> Tensor:
+        each = zip(logits.split(1), said, strict=True)
+        penalties = [penalised(row, before, settings.repetition_penalty) for row, before in each]
+        chosen = nucleus(torch.cat(penalties), settings.temperature, settings.top_p, generator)
+        for before, token in zip(said, chosen.tolist(), strict=True):
+            before.append(token)
+        return chosen
+
+    return choose
+
+
+def reply_texts(
+    model: UnifiedModel, read: Conditioning, settings: ChatSettings, seed: int, stops: Sequence[str] = ()
+) -> Iterator[str]:
+    """The reply to the one row of ``read`` after each of its tokens, whole from its beginning.
+
+    It ends before the first of ``stops``. Whoever stops asking ends the decoding.
+    """
+    tokens: list[int] = []
+    with model.autocast():
+        for step in model.reply(read, sampler_of(settings, 1, seed), settings.max_tokens):
+            if step.tokens[0] is None:
+                return
+            tokens.append(step.tokens[0])
+            text = model.words(tokens)
+            found = [place for stop in stops if stop and (place := text.find(stop)) >= 0]
+            if found:
+                yield text[: min(found)]
+                return
+            if not text.endswith(UNFINISHED):
+                yield text
+
+
+def shown_pieces(texts: Iterator[str], stops: Sequence[str] = ()) -> Iterator[str]:
+    """The pieces that a person may read at once, of texts that grow: nothing of a plan, nor of what may become one."""
+    shown = 0
+    whole = ""
+    hidden = (PLAN, *stops)
+    for whole in texts:
+        safe = _readable(whole, hidden)
+        if safe > shown:
+            yield whole[shown:safe]
+            shown = safe
+    plan = whole.lower().find(PLAN)
+    end = len(whole) if plan < 0 else plan
+    if end > shown and whole[shown:end].strip():
+        yield whole[shown:end].rstrip()
+
+
+def _readable(text: str, hidden: Sequence[str]) -> int:
+    """How much of ``text`` is sure to be shown: up to a plan, or to an end that may become the beginning of one."""
+    lower = text.lower()
+    plan = lower.find(PLAN)
+    end = len(text) if plan < 0 else plan
+    for word in hidden:
+        for length in range(min(len(word) - 1, end), 0, -1):
+            if lower[:end].endswith(word[:length].lower()):
+                end = min(end, end - length)
+                break
+    # the space before a plan belongs to nobody
+    return len(text[:end].rstrip()) if plan >= 0 or end < len(text) else len(text.rstrip())
