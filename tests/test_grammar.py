@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from charforge import grammar
 from charforge.character import Character, read_character
-from charforge.character.judge_prompt import unread_sentences
+from charforge.expand.judge_prompt import unread_sentences
 from charforge.room import LONG_CONTEXT, tokens_of
 
 

@@ -34,7 +34,6 @@ def check(
     from charforge.character.judge_captions import judge_captions
     from charforge.character.judge_dialogues import judge_dialogues
     from charforge.character.judge_pictures import judge_pictures
-    from charforge.character.judge_prompt import judge_prompt
     from charforge.cli.output import (
         print_cast,
         print_cost,
@@ -48,6 +47,7 @@ def check(
     from charforge.errors import InputError, Problem
     from charforge.expand import expand
     from charforge.expand.authors import planned
+    from charforge.expand.judge_prompt import judge_prompt
     from charforge.expand.table import task_table
     from charforge.progress import verbosity, waiting
     from charforge.replay.pictures import own_captions
@@ -110,7 +110,7 @@ def check(
     print_ledger(reading.ledger, verbosity.get() == "verbose")
     if problems:
         print_problems(problems)
-    if told and choice is not None:
+    if told and choice is not None and settings is not None:
         print_pictures(pictures)
         say(", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in found.items()))
         voice = ", ".join(dialogues.voice_words) or "no words stand out"
