@@ -10,8 +10,8 @@ from typing import Any
 from charforge.bases.cache import base_folder, cache_folder
 from charforge.bases.language import language_folder
 from charforge.errors import InputError, MachineError
-from charforge.families import family_of, published_shapes
-from charforge.families.protocol import BaseFiles, Shapes
+from charforge.families import FAMILIES, family_of
+from charforge.families.protocol import BaseFiles, Family, Shapes
 from charforge.files import write_atomic
 
 MINI = Path(__file__).parent / "mini"
@@ -58,13 +58,29 @@ def find_base(name: str) -> BaseFiles:
     )
 
 
+def base_family(name: str) -> Family:
+    """The family of a base. Raises as :func:`find_base` does."""
+    if _is_only_known(name):
+        return next(family for family in FAMILIES if family.published(name) is not None)
+    return family_of(_config_folder(name))
+
+
 def base_shapes(name: str) -> Shapes:
     """The shapes of a base; those of ``bagel`` are known before it is here. Raises as :func:`find_base` does."""
-    known = published_shapes(name)
-    if known is not None and not pulled(name) and name not in registered():
-        return known
-    folder = MINI if name == "mini" else find_base(name).config_folder
-    return family_of(folder).read_shapes(folder)
+    family = base_family(name)
+    shapes = family.published(name) if _is_only_known(name) else family.read_shapes(_config_folder(name))
+    assert shapes is not None
+    return shapes
+
+
+def _is_only_known(name: str) -> bool:
+    """Whether a base is known by name and not here."""
+    known = any(family.published(name) is not None for family in FAMILIES)
+    return known and not pulled(name) and name not in registered()
+
+
+def _config_folder(name: str) -> Path:
+    return MINI if name == "mini" else find_base(name).config_folder
 
 
 def folder_files(name: str, folder: Path) -> BaseFiles:

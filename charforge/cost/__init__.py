@@ -1,9 +1,11 @@
-"""What a run will cost, found by running its steps without memory: shapes go through the real code, nothing else."""
+"""Cost and speed. *Cost* is predicted: GiB and hours of a run, found by running its steps on shapes without memory.
+*Speed* is measured: ``charforge bench``, a base of random weights through the real steps. (*Quality* is what
+``charforge eval`` measures, in evaluate/.)"""
 
 from __future__ import annotations
 
 from charforge.bases.context import fitted
-from charforge.bases.where import base_config
+from charforge.bases.where import base_family, base_shapes
 from charforge.character import Character
 from charforge.cost.predicted import Cost, estimate
 from charforge.cost.workload import workload
@@ -21,9 +23,12 @@ def cost_of(character: Character, settings: Settings, device: str | None = None)
 
     Loads no model. Raises InputError for a base that does not exist.
     """
-    config = base_config(settings.base)
+    family, pictures = base_family(settings.base), settings.pictures
+    shapes = base_shapes(settings.base).with_picture_sizes(
+        pictures.longest_side, pictures.shortest_side, pictures.draw_side, pictures.draw_steps
+    )
     character = fitted(character, settings)
     pairs = expand(character, settings.seed, strangers=own_captions(settings.base)).pairs
     # Apple's GPU shares the host's memory: counted as the CPU's is
     kind = "cuda" if settings.base != "mini" or chosen_device(device).startswith("cuda") else "cpu"
-    return estimate(config, settings, workload(character, pairs, settings, config), kind)
+    return estimate(family, shapes, settings, workload(character, pairs, settings, shapes), kind)

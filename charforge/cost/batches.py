@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from charforge.cost.flops import Tokens, drawing_tokens, forward_flops, pack_tokens, step_flops
-from charforge.families.bagel.config import BagelConfig
-from charforge.families.bagel.layers import grid_position_ids
-from charforge.families.bagel.splits import TextSplit
-from charforge.sample import Target
+from charforge.cost.peaks import forward_flops, step_flops
+from charforge.families.protocol import Family, Shapes
+from charforge.families.work import Tokens, drawing_tokens, pack_tokens
+from charforge.sample import Part
 from charforge.settings import SftSettings
 from charforge.train.sft import Dataset
 
@@ -25,50 +24,45 @@ class Batch:
     dialogues: tuple[tuple[int, int], ...]
     pictures: int
     picture_side: int
-    latents_per_picture: int
+    picture_tokens: int
+    picture_marks: int
 
     @property
     def tokens(self) -> int:
         """All tokens of the step."""
-        return sum(n for n, _ in self.dialogues) + self.pictures * (CAPTION + 2 + self.latents_per_picture)
+        picture = CAPTION + self.picture_marks + self.picture_tokens
+        return sum(n for n, _ in self.dialogues) + self.pictures * picture
 
 
-def plan_batch(config: BagelConfig, tokens: int) -> Batch:
+def plan_batch(shapes: Shapes, tokens: int) -> Batch:
     """The batch of ``tokens``: pictures of the largest size that fits into half of them, dialogues in the rest.
 
     Raises ValueError when not even the smallest picture and a reply fit.
     """
-    side = min(config.image_max_size, config.max_latent_size * config.latent_stride)
-    while (side // config.latent_stride) ** 2 > tokens // 2 and side // 2 >= config.latent_stride:
+    side, step = shapes.largest_side, shapes.side_step
+    while (side // step) ** 2 > tokens // 2 and side // 2 >= step:
         side //= 2
-    latents = (side // config.latent_stride) ** 2
-    whole = CAPTION + 2 + latents
+    latents = (side // step) ** 2
+    whole = CAPTION + shapes.picture_marks + latents
     pictures = max(1, round(tokens / 2 / whole))
     rest = tokens - pictures * whole
     if rest < 16:
         raise ValueError(f"{tokens} tokens hold no picture of {latents} tokens and a dialogue")
     count = -(-rest // DIALOGUE)
     lengths = [rest // count + (index < rest % count) for index in range(count)]
-    # [bos, ids] predict [ids, eos]: one position less than the reply has tokens
-    return Batch(tuple((n, n // 4 - 1) for n in lengths), pictures, side, latents)
+    # one token less is supervised than the reply has: the first is predicted by nothing of it
+    return Batch(tuple((n, n // 4 - 1) for n in lengths), pictures, side, latents, shapes.picture_marks)
 
 
-def make_dataset(config: BagelConfig, batch: Batch, seed: int = 0) -> Dataset:
-    """Random ids and latents in the shape of ``batch``."""
+def make_dataset(family: Family, shapes: Shapes, batch: Batch, seed: int = 0) -> Dataset:
+    """Random ids and pictures in the shape of ``batch``."""
     generator = torch.Generator().manual_seed(seed)
-    special = config.special_tokens
-    markers = torch.tensor([special.bos, special.eos, special.image_start, special.image_end])
-    plain = torch.arange(config.vocab_size)
-    plain = plain[~torch.isin(plain, markers)]
 
-    def text(tokens: int, loss: bool = False) -> TextSplit:
-        return TextSplit(tuple(plain[torch.randint(len(plain), (tokens - 2,), generator=generator)].tolist()), loss)
+    def text(tokens: int, loss: bool = False) -> Part:
+        return family.random_text(shapes, tokens, generator, loss)
 
-    grid = batch.picture_side // config.latent_stride
-    ids = grid_position_ids(grid, grid, config.max_latent_size, config.interpolate_positions)
-
-    def picture() -> Target:
-        return Target(torch.randn(batch.latents_per_picture, config.latent_token_size, generator=generator), ids)
+    def picture() -> Part:
+        return family.random_target(shapes, batch.picture_tokens, generator)
 
     return Dataset(
         dialogues=[(text(n - loss - 1), text(loss + 1, loss=True)) for n, loss in batch.dialogues],
@@ -93,12 +87,12 @@ def batch_settings(settings: SftSettings, batch: Batch) -> SftSettings:
     return settings.model_copy(update=counts)
 
 
-def batch_flops(config: BagelConfig, batch: Batch, rank: int, context_gradients: bool) -> float:
+def batch_flops(shapes: Shapes, batch: Batch, rank: int, context_gradients: bool) -> float:
     """Operations of one step. Without ``context_gradients`` captions are only read, not learned from."""
     texts = pack_tokens((n, 0, loss) for n, loss in batch.dialogues)
     if context_gradients:
-        pictures = pack_tokens([(CAPTION + 2, batch.latents_per_picture, 0)] * batch.pictures)
-        return step_flops(config, texts + pictures, rank)
+        pictures = pack_tokens([(CAPTION + batch.picture_marks, batch.picture_tokens, 0)] * batch.pictures)
+        return step_flops(shapes, texts + pictures, rank)
     captions: Tokens = pack_tokens([(CAPTION, 0, 0)] * batch.pictures)
-    drawn = drawing_tokens(config, batch.pictures, batch.latents_per_picture, CAPTION)
-    return step_flops(config, texts + drawn, rank) + forward_flops(config, captions, rank)
+    drawn = drawing_tokens(batch.pictures, batch.picture_tokens, CAPTION)
+    return step_flops(shapes, texts + drawn, rank) + forward_flops(shapes, captions, rank)

@@ -13,9 +13,8 @@ from typing import Any
 import torch
 
 from charforge.adapter.lora import add_adapter, lora_config
-from charforge.bases.base import Base, compute_dtype
-from charforge.cost.bench_shapes import bench_settings, shape
-from charforge.cost.flops import listed_peak, measured_peak
+from charforge.bases.base import compute_dtype
+from charforge.cost.bench_settings import bench_settings, shapes_to_measure
 from charforge.cost.measured import (
     OK,
     Bench,
@@ -30,9 +29,9 @@ from charforge.cost.measured import (
     measure_update,
 )
 from charforge.cost.meter import GIB, Meter, waiting_seconds
-from charforge.cost.random_base import build_random_base, weight_bytes
+from charforge.cost.peaks import listed_peak, measured_peak
 from charforge.errors import MachineError
-from charforge.families.bagel.config import BagelConfig
+from charforge.families.protocol import Family, Shapes, UnifiedModel
 from charforge.machine import available_host_gib, cpu_name
 
 Counting = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
@@ -52,19 +51,22 @@ def run_bench(
     ``counting(what)`` opens a progress bar. Raises InputError for unknown names and MachineError when the weights
     alone do not fit.
     """
-    config, settings = shape(name, quick), bench_settings(name, preset, quick)
-    weights_gib = weight_bytes(config, precision, compute_dtype(device)) / GIB
+    settings = bench_settings(name, preset, quick)
+    family, shapes = shapes_to_measure(name, quick)
+    weights_gib = family.weight_bytes(shapes, precision, compute_dtype(device)) / GIB
     _check_room(name, precision, device, weights_gib)
     if device != "cpu":
         # the driver's own memory on the host is not the base's: have it before the meter begins
         torch.zeros(1, device=device)
     meter = Meter(device)
     with counting(f"building {name}") as report:
-        base, load_s = _build(name, config, precision, device, report, meter)
+        model, load_s = _build(name, family, shapes, precision, device, report, meter)
     host_peak, load_peak = meter.host_peak_gib(), meter.peak_gib()
     peak, peak_source = machine_peak(device)
-    adapter = add_adapter(base.model, lora_config(settings.adapter.rank, settings.adapter.alpha), 0)
-    bench = Bench(base, adapter, settings, meter, peak, repeats=1 if quick else 3)
+    config = lora_config(model.shapes, settings.adapter.rank, settings.adapter.alpha)
+    bench = Bench(
+        family, model, add_adapter(model.network, config, 0), settings, meter, peak, repeats=1 if quick else 3
+    )
     sizes, batches = (QUICK_SIZES, QUICK_BATCHES) if quick else (SIZES, BATCHES)
     total = len(sizes) + 2 * len(batches) + 3
     done = 0
@@ -101,7 +103,7 @@ def run_bench(
     peaks = [row.peak_memory_gib for row in measured if row.peak_memory_gib is not None]
     return {
         "base": name,
-        "precision": base.precision,
+        "precision": held_in(precision, model),
         "device": device_name(device),
         "quick": quick,
         "load_s": load_s,
@@ -130,19 +132,25 @@ def run_bench(
 
 
 def _build(
-    name: str, config: BagelConfig, precision: str, device: str, report: Callable[[int, int], None], meter: Meter
-) -> tuple[Base, float]:
-    """The base and the seconds it took."""
+    name: str, family: Family, shapes: Shapes, precision: str, device: str, report: Callable[[int, int], None],
+    meter: Meter,
+) -> tuple[UnifiedModel, float]:  # fmt: skip
+    """The model and the seconds it took. bf16 becomes fp32 on CPUs that cannot multiply it, as for a real base."""
     began = time.perf_counter()
     try:
-        base = build_random_base(name, config, precision, device, report)
+        model = family.random_model(shapes, precision, compute_dtype(device), device, report)
     except torch.OutOfMemoryError as error:
         raise MachineError(
             f"{name} in {precision} does not fit on {device_name(device)}: end other programs that use it, or choose "
             "a smaller --precision"
         ) from error
     meter.wait()
-    return base, time.perf_counter() - began
+    return model, time.perf_counter() - began
+
+
+def held_in(precision: str, model: UnifiedModel) -> str:
+    """What the decoder's linears really are in: fp32 where bf16 was asked for and this machine cannot multiply it."""
+    return "fp32" if precision == "bf16" and model.dtype == torch.float32 else precision
 
 
 def _check_room(name: str, precision: str, device: str, needed_gib: float) -> None:

@@ -9,16 +9,13 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from charforge.bases.base import Base
-from charforge.bases.prepare import decode_latents, drawing_positions
+from charforge.bases.drawing import read_prompts
 from charforge.cost.batches import batch_flops, batch_settings, make_dataset, plan_batch
-from charforge.cost.flops import drawing_tokens, forward_flops
 from charforge.cost.meter import Meter, did_not_fit
+from charforge.cost.peaks import forward_flops
 from charforge.errors import MachineError
-from charforge.expand.scenes import Check, Scene
-from charforge.families.bagel.context import empty_context
-from charforge.families.bagel.model import computes_in_bf16
-from charforge.families.bagel.sampler import Guidance, draw
+from charforge.families.protocol import Conditioning, Family, UnifiedModel
+from charforge.families.work import drawing_tokens
 from charforge.settings import Settings
 from charforge.train import grpo as second_stage
 from charforge.train import sft as first_stage
@@ -106,7 +103,8 @@ class DecodeRow:
 class Bench:
     """What every measurement needs. ``peak`` is the machine's FLOP/s."""
 
-    base: Base
+    family: Family
+    model: UnifiedModel
     adapter: dict[str, nn.Parameter]
     settings: Settings
     meter: Meter
@@ -115,13 +113,7 @@ class Bench:
 
     @property
     def side(self) -> int:
-        return self.base.config.sampling.height
-
-    @property
-    def autocast(self) -> torch.autocast:
-        """As the loops of both stages set it."""
-        device = self.base.model.device.type
-        return torch.autocast(device, torch.bfloat16, enabled=computes_in_bf16(self.base.model))
+        return self.model.shapes.drawing_size[1]
 
 
 Row = TypeVar("Row")
@@ -146,20 +138,20 @@ def fitting(bench: Bench, work: Callable[[], Row], otherwise: Row) -> Row:
 
 def measure_sft(bench: Bench, tokens: int) -> SftRow:
     """``train_step`` on a batch of ``tokens``."""
-    base, config, settings = bench.base, bench.base.config, bench.settings
-    batch = plan_batch(config, tokens)
+    model, shapes, settings = bench.model, bench.model.shapes, bench.settings
+    batch = plan_batch(shapes, tokens)
     described = (batch.tokens, len(batch.dialogues), batch.pictures, batch.picture_side)
-    flops = batch_flops(config, batch, settings.adapter.rank, settings.sft.context_gradients)
+    flops = batch_flops(shapes, batch, settings.adapter.rank, settings.sft.context_gradients)
 
     def work() -> SftRow:
-        data, sft = make_dataset(config, batch), batch_settings(settings.sft, batch)
-        memory = Memory(bench.base.model, settings.memory)
-        optimizer = first_stage.adamw(bench.adapter, sft, settings.memory.optimizer)
+        data, sft = make_dataset(bench.family, shapes, batch), batch_settings(settings.sft, batch)
+        memory = Memory(model, settings.memory)
+        optimizer = first_stage.adamw(model, bench.adapter, sft, settings.memory.optimizer)
         logs: list[first_stage.StepLog] = []
 
         def step() -> None:
             parameters, number = list(bench.adapter.values()), len(logs)
-            logs.append(first_stage.train_step(base.model, parameters, optimizer, data, sft, 0, number, memory))
+            logs.append(first_stage.train_step(model, parameters, optimizer, data, sft, 0, number, memory))
 
         reading = bench.meter.measure(step, bench.repeats)
         return SftRow(
@@ -177,33 +169,29 @@ def measure_sft(bench: Bench, tokens: int) -> SftRow:
     return fitting(bench, work, SftRow(*described, status=DOES_NOT_FIT, flops=flops))
 
 
-def _scenes(count: int) -> list[Scene]:
+def _prompts(bench: Bench, count: int) -> Conditioning:
     prompt = " ".join(f"word{index}" for index in range(PROMPT_WORDS))
-    asked = (Check(kind="place", question="word0", answer=True),)
-    return [Scene(id=f"scene-{index}", split="train", prompt=prompt, checks=asked) for index in range(count)]
+    return read_prompts(bench.model, [prompt] * count)
 
 
 def measure_draw(bench: Bench, batch: int, guidance: bool, steps_run: int) -> RolloutRow:
     """``draw`` for ``batch`` prompts; with ``guidance`` every step also computes the velocity without text."""
-    base, steps = bench.base, bench.settings.grpo.steps
+    model, steps = bench.model, bench.settings.grpo.steps
     steps_run = min(steps_run, steps)
     described = ("draw", batch, guidance, bench.side, steps, steps_run)
-    changes = {
-        "steps": steps_run + 1, "cfg_interval": (0.0, 1.0), "cfg_img_scale": 1.0,
-        "cfg_text_scale": GUIDANCE_SCALE if guidance else 1.0,
-    }  # fmt: skip
-    sampling = base.config.sampling.model_copy(update=changes)
-    positions = drawing_positions(base)
-    shape = (batch, positions.shape[0], base.config.latent_token_size)
+    canvas, scale = model.canvas(), GUIDANCE_SCALE if guidance else 1.0
 
     def work() -> RolloutRow:
-        context = second_stage.read_prompts(base, _scenes(batch))
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(base.model.device)
-        contexts = Guidance(context, empty_context(batch), context)
-        with bench.autocast:
-            reading = bench.meter.measure(lambda: draw(base.model, contexts, noise, positions, sampling), bench.repeats)
+        prompts = _prompts(bench, batch)
+        noise = torch.randn(batch, *canvas.shape, generator=torch.Generator().manual_seed(0)).to(model.device)
+
+        def once() -> None:
+            model.draw(prompts, noise, canvas, steps=steps_run, guidance=scale)
+
+        with model.autocast():
+            reading = bench.meter.measure(once, bench.repeats)
         step_s = reading.seconds / steps_run
-        flops = _drawing_flops(bench, batch, context.valid.shape[1])
+        flops = _drawing_flops(bench, batch, prompts.tokens)
         if guidance:
             flops += _drawing_flops(bench, batch, 0)
         return RolloutRow(
@@ -220,28 +208,28 @@ def measure_draw(bench: Bench, batch: int, guidance: bool, steps_run: int) -> Ro
 
 def _drawing_flops(bench: Bench, rows: int, context: int) -> float:
     """One step of ``rows`` pictures after ``context`` tokens."""
-    tokens = drawing_tokens(bench.base.config, rows, drawing_positions(bench.base).shape[0], context)
-    return forward_flops(bench.base.config, tokens, bench.settings.adapter.rank)
+    shapes = bench.model.shapes
+    return forward_flops(shapes, drawing_tokens(rows, shapes.drawing_tokens, context), bench.settings.adapter.rank)
 
 
 def measure_rollout(bench: Bench) -> tuple[RolloutRow, Rollout | None]:
     """``roll_out`` of one group with all its steps, and what it drew (None where it does not fit)."""
-    base, grpo = bench.base, bench.settings.grpo
+    model, grpo = bench.model, bench.settings.grpo
     described = ("roll_out", grpo.group, False, bench.side, grpo.steps, grpo.steps)
-    positions = drawing_positions(base)
+    canvas = model.canvas()
 
     def work() -> tuple[RolloutRow, Rollout | None]:
-        contexts = second_stage.read_prompts(base, _scenes(grpo.prompts))
+        prompts = _prompts(bench, grpo.prompts)
         drawn: list[Rollout] = []
 
         def once() -> None:
             # the same seed each time: the window, and with it the work, stays where it is
             generator = torch.Generator().manual_seed(1)
-            drawn[:] = [roll_out(base.model, contexts, positions, grpo, generator, grpo.micro_batch)]
+            drawn[:] = [roll_out(model, prompts, canvas, grpo, generator, grpo.micro_batch)]
 
-        with bench.autocast:
+        with model.autocast():
             reading = bench.meter.measure(once, bench.repeats)
-        flops = drawn[0].forwards * _drawing_flops(bench, 1, contexts.valid.shape[1])
+        flops = drawn[0].forwards * _drawing_flops(bench, 1, prompts.tokens)
         row = RolloutRow(
             *described,
             images_per_s=grpo.group * grpo.prompts / reading.seconds,
@@ -261,27 +249,27 @@ def measure_update(bench: Bench, rollout: Rollout | None) -> UpdateRow:
 
     Freezes the understanding expert's adapter, as the second stage does: measure the first stage before.
     """
-    base, settings = bench.base, bench.settings
+    model, settings = bench.model, bench.settings
     grpo = settings.grpo
     described = (grpo.prompts * grpo.group, grpo.window, bench.side)
     if rollout is None:
         return UpdateRow(*described, status=DOES_NOT_FIT)
-    parameters = list(second_stage.learn_from(bench.adapter).values())
+    parameters = list(second_stage.learn_from(model, bench.adapter).values())
     gains = torch.randn(described[0], generator=torch.Generator().manual_seed(0))
 
     def work() -> UpdateRow:
-        contexts = second_stage.read_prompts(base, _scenes(grpo.prompts))
-        memory = memory_of_second_stage(base.model, settings)
+        prompts = _prompts(bench, grpo.prompts)
+        memory = memory_of_second_stage(model, settings)
         optimizer = make_optimizer([{"params": parameters, "lr": 0.0}], memory.settings.optimizer, (0.9, 0.99))
         nothing = first_stage.Dataset([], [], [], [], [], [], [], [], [], [])
         told: list[second_stage.UpdateStatistics] = []
 
         def reward_gradient(size: int) -> second_stage.UpdateStatistics:
-            return second_stage.policy_gradient(base, contexts, rollout, gains, range(grpo.prompts), grpo, size)
+            return second_stage.policy_gradient(model, prompts, rollout, gains, range(grpo.prompts), grpo, size)
 
         def once() -> None:
             statistics, _ = second_stage.update(
-                base, optimizer, parameters, nothing, settings, len(told), reward_gradient, memory
+                model, optimizer, parameters, nothing, settings, len(told), reward_gradient, memory
             )
             told.append(statistics)
 
@@ -301,13 +289,12 @@ def measure_update(bench: Bench, rollout: Rollout | None) -> UpdateRow:
 
 
 def measure_decode(bench: Bench) -> DecodeRow:
-    """``decode_latents`` of one drawing."""
-    base = bench.base
-    tokens = drawing_positions(base).shape[0]
+    """``decode`` of one drawing."""
+    canvas = bench.model.canvas()
 
     def work() -> DecodeRow:
-        latents = torch.randn(1, tokens, base.config.latent_token_size, generator=torch.Generator().manual_seed(0))
-        reading = bench.meter.measure(lambda: decode_latents(base, latents), bench.repeats)
+        states = torch.randn(1, *canvas.shape, generator=torch.Generator().manual_seed(0))
+        reading = bench.meter.measure(lambda: bench.model.decode(states, canvas), bench.repeats)
         return DecodeRow(bench.side, image_s=reading.seconds, peak_memory_gib=reading.peak_gib)
 
     return fitting(bench, work, DecodeRow(bench.side, status=DOES_NOT_FIT))

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from charforge.adapter.lora import lora_config
 from charforge.cost.live import LiveBytes
-from charforge.cost.stand_in import autoencoder_stand_in, stand_in
 from charforge.cost.workload import Workload
 from charforge.device import multiplies_bf16
-from charforge.families.bagel.config import BagelConfig
-from charforge.families.bagel.context import Context, empty_context, extend_context, prepare_canvas, velocity
-from charforge.families.bagel.images import unpatchify_latent
-from charforge.families.bagel.layers import fused_everywhere, grid_position_ids
-from charforge.families.bagel.model import BagelModel
-from charforge.families.bagel.splits import TextSplit, Trunk
-from charforge.families.bagel.vision import VisionTower
+from charforge.families.protocol import Family, Shapes, UnifiedModel
 from charforge.machine import GIB
-from charforge.sample import Sample, Target
+from charforge.sample import Noise, Part, Sample
 from charforge.settings import GrpoSettings, Settings, SftSettings
-from charforge.train.losses import Noise, Weights, draw_noise, noise_of, unified_gradient
+from charforge.train.losses import Weights, draw_noise, noise_of, unified_gradient
 from charforge.train.policy_gradient import clipped_loss, log_probabilities
 from charforge.train.rollout import Step
 
@@ -67,55 +61,52 @@ PLAIN_CPU_SPEED = Speed(7.5e10, "two cores of a server CPU without bf16, as meas
 GPU_SPEED = Speed(6e13, "a card that computes 165 TFLOP/s in bf16, 36 % of it in use: assumed, not measured")
 
 
-def _text(tokens: int, loss: bool = False, number: int = 0) -> TextSplit:
-    """Texts of the same number begin alike: what a step shares, it shares here too."""
-    return TextSplit((7, number)[: max(1, tokens)] + (7,) * (tokens - 2), loss=loss)
+@dataclass(frozen=True)
+class Texts:
+    """Texts of given lengths in a family's own form. What markers a text has comes on top of its tokens."""
+
+    family: Family
+    shapes: Shapes
+
+    def text(self, tokens: int, loss: bool = False, number: int | None = None) -> Part:
+        """Texts without a number are the same: what a step shares is shared here too."""
+        generator = None if number is None else torch.Generator().manual_seed(number)
+        return self.family.random_text(self.shapes, tokens + self.shapes.text_marks, generator, loss)
+
+    def conversation(self, number: int, system: int, before: int, reply: int) -> Sample:
+        """A system prompt, what else stands before the reply, the reply."""
+        own = (self.text(before, number=number), self.text(reply, loss=True))
+        return (self.text(system), *own) if system else own
+
+    def picture(self, tokens: int, caption: int) -> Sample:
+        """A caption and its picture."""
+        return self.text(caption), self.family.random_target(self.shapes, tokens, None)
 
 
-def _conversation(number: int, system: int, before: int, reply: int) -> Sample:
-    own = (_text(before, number=number), _text(reply, loss=True))
-    return (_text(system), *own) if system else own
-
-
-def _picture(config: BagelConfig, tokens: int, caption: int) -> Sample:
-    ids = torch.arange(tokens) % config.max_latent_size**2
-    return _text(caption), Target(torch.zeros(tokens, config.latent_token_size), ids)
-
-
-def step_samples(
-    config: BagelConfig, work: Workload, sft: SftSettings
-) -> tuple[list[Sample], list[Sample], Noise | None]:
+def step_samples(texts: Texts, work: Workload, sft: SftSettings) -> tuple[list[Sample], list[Sample], Noise | None]:
     """What one step of Unified-SFT reads and draws: texts, noisy pictures and their noise."""
-    texts = [_conversation(number, *tokens) for number, tokens in enumerate(work.conversations, start=1)]
+    read = [texts.conversation(number, *tokens) for number, tokens in enumerate(work.conversations, start=1)]
     draws = (sft.pictures + sft.replay_pictures) * sft.draws
-    pictures = [_picture(config, work.latents[index % len(work.latents)], work.caption) for index in range(draws)]
+    pictures = [texts.picture(work.targets[index % len(work.targets)], work.caption) for index in range(draws)]
     noise = draw_noise(pictures, sft.timestep_shift, torch.Generator().manual_seed(0)) if pictures else None
-    return texts, pictures, noise
+    return read, pictures, noise
 
 
-def _with_trunk(sample: Sample, layers: int, model: BagelModel) -> Sample:
-    width, dtype = model.config.understanding.hidden_size, model.vae2llm.weight.dtype
-    return tuple(
-        replace(part, trunk=Trunk(layers, torch.zeros(part.length, width, dtype=dtype)))
-        if isinstance(part, TextSplit)
-        else part
-        for part in sample
-    )
-
-
-def first_stage_step(model: BagelModel, work: Workload, settings: Settings, frozen: int) -> tuple[float, float]:
+def first_stage_step(
+    model: UnifiedModel, texts: Texts, work: Workload, settings: Settings, frozen: int
+) -> tuple[float, float]:
     """Peak bytes and work of one step of Unified-SFT in the pieces it would run in.
 
     What the first ``frozen`` layers make of texts is there already.
     """
     sft, size, chunk = settings.sft, settings.memory.micro_batch, settings.memory.logits_chunk
-    texts, pictures, noise = step_samples(model.config, work, sft)
+    read, pictures, noise = step_samples(texts, work, sft)
     if frozen:
-        texts = [_with_trunk(sample, frozen, model) for sample in texts]
+        read = model.read_frozen_layers(read, frozen)
     weights, peaks, flops = Weights(sft.ce_weight, sft.mse_weight), [0], 0.0
     # a piece of each kind: the others are like them
-    both: list[tuple[list[Sample], list[Sample]]] = [(texts[:size], []), ([], pictures[:size])]
-    for whole, (some, drawn) in zip((texts, pictures), both, strict=True):
+    both: list[tuple[list[Sample], list[Sample]]] = [(read[:size], []), ([], pictures[:size])]
+    for whole, (some, drawn) in zip((read, pictures), both, strict=True):
         if some or drawn:
             part = noise_of(noise, pictures, range(len(drawn))) if noise is not None and drawn else None
             with LiveBytes() as tally:
@@ -125,40 +116,31 @@ def first_stage_step(model: BagelModel, work: Workload, settings: Settings, froz
     return max(peaks), flops
 
 
-@torch.no_grad()
-def _prompts(model: BagelModel, rows: int, tokens: int) -> Context:
-    return extend_context(model, empty_context(rows), [_text(tokens)] * rows)
-
-
 def second_stage(
-    model: BagelModel, work: Workload, grpo: GrpoSettings
+    model: UnifiedModel, texts: Texts, work: Workload, grpo: GrpoSettings
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Peak bytes and work of a sampling step of one piece of a rollout, and of a backward pass of as many pictures."""
-    config, pictures = model.config, min(grpo.micro_batch, grpo.prompts * grpo.group)
-    ids = grid_position_ids(*work.drawing, config.max_latent_size)
-    contexts = _prompts(model, pictures, work.caption)
-    latents, times = torch.zeros(pictures, len(ids), config.latent_token_size), torch.full((pictures,), 0.7)
+    pictures, canvas = min(grpo.micro_batch, grpo.prompts * grpo.group), model.canvas()
+    with torch.no_grad():
+        prompts = model.read([(texts.text(work.caption),)] * pictures)
+    states, times = torch.zeros(pictures, *canvas.shape), torch.full((pictures,), 0.7)
     with torch.no_grad(), LiveBytes() as rolling:
-        velocity(model, prepare_canvas(model, contexts, ids), latents, times)
+        model.denoiser(prompts, canvas).velocity(states, times)
     rows = torch.arange(pictures)
-    step = Step(rows, latents, latents, times, times * 0.9, torch.zeros(pictures))
+    step = Step(rows, states, states, times, times * 0.9, torch.zeros(pictures))
     with LiveBytes() as updating:
-        # the contexts are one a picture here
-        log_ratio = log_probabilities(model, prepare_canvas(model, contexts, ids), step, rows, grpo)
+        # the prompts are one a picture here
+        log_ratio = log_probabilities(model.denoiser(prompts, canvas), step, rows, grpo, second=0.9)
         clipped_loss(log_ratio, torch.ones(pictures), grpo.clip_range).mean().backward()
     return (rolling.peak, rolling.flops), (updating.peak, updating.flops)
 
 
-def decoding(config: BagelConfig, work: Workload, fake: FakeTensorMode) -> tuple[int, LiveBytes]:
-    """Weights of the autoencoder in bytes, and drawing one picture from its latent."""
-    autoencoder, weights = autoencoder_stand_in(config, fake)
-    rows, columns = work.drawing
-    latent = unpatchify_latent(
-        torch.zeros(rows * columns, config.latent_token_size), rows, columns, config.latent_patch_size
-    )
-    with torch.no_grad(), LiveBytes() as tally:
-        autoencoder.decode(latent[None])
-    return weights, tally
+def decoding(model: UnifiedModel) -> tuple[float, float]:
+    """Peak bytes and work of one picture from its state."""
+    canvas = model.canvas()
+    with LiveBytes() as tally:
+        model.decode(torch.zeros(1, *canvas.shape), canvas)
+    return tally.peak, tally.flops
 
 
 def judges_gib(settings: Settings) -> float:
@@ -169,48 +151,39 @@ def judges_gib(settings: Settings) -> float:
     return JUDGES_GIB.get(reward.encoder, 0.35) + (CLIP_GIB if reward.clip else 0.0)
 
 
-def layers_measured(config: BagelConfig, twice: bool) -> tuple[BagelConfig, BagelConfig, float]:
+def layers_measured(shapes: Shapes, twice: bool) -> tuple[Shapes, Shapes, float]:
     """Two shallow models of the same widths, and how far the real one is beyond the first in steps of their distance.
 
-    Layers are alike, so memory and work grow evenly with their number: the depth need not be run. Where only some
-    layers draw, the pattern of the first ones is taken as it is. ``twice``: layers are computed again on the way back;
-    one of them stands out of the line then, because nothing is kept beside it.
+    Layers are alike, or repeat a pattern, so memory and work grow evenly with their number: the depth need not be run.
+    ``twice``: layers are computed again on the way back; one of them stands out of the line then, because nothing is
+    kept beside it.
     """
-    drawing = config.generation_layers
-    period = 1 if drawing is None else config.layers // max(1, len(drawing))
-    few, more = (min(config.layers, count * period) for count in ((2, 4) if twice else (1, 2)))
-
-    def shallow(layers: int) -> BagelConfig:
-        kept = None if drawing is None else tuple(layer for layer in drawing if layer < layers)
-        return config.model_copy(update={"layers": layers, "generation_layers": kept})
-
-    return shallow(few), shallow(more), (config.layers - few) / max(1, more - few)
+    few, more = (min(shapes.layers, count * shapes.period) for count in ((2, 4) if twice else (1, 2)))
+    return shapes.shallow(few), shapes.shallow(more), (shapes.layers - few) / max(1, more - few)
 
 
 def phases_of(
-    config: BagelConfig, settings: Settings, work: Workload, device: str, dtype: torch.dtype, frozen: int
+    family: Family, shapes: Shapes, settings: Settings, work: Workload, device: str, dtype: torch.dtype, frozen: int
 ) -> Phases:
-    """What the steps of both stages take with a model of ``config``'s depth and ``frozen`` layers without adapter."""
+    """What the steps of both stages take with a model of the depth of ``shapes``, ``frozen`` layers without adapter."""
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    lora = lora_config(settings.adapter.rank, settings.adapter.alpha, first_layer=frozen)
-    model, weights, adapter = stand_in(config, settings.quantize, lora, dtype, fake)
-    model.language_model.model.checkpoint_layers = settings.memory.checkpoint_layers
-    token = fused_everywhere.set(device != "cpu")
-    try:
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-            steps = {"first stage": first_stage_step(model, work, settings, frozen)}
-            if settings.grpo.iterations > 0:
-                steps["rollout"], steps["update"] = second_stage(model, work, settings.grpo)
-    finally:
-        fused_everywhere.reset(token)
-    return Phases(weights, adapter, steps)
+    lora = lora_config(shapes, settings.adapter.rank, settings.adapter.alpha, first_layer=frozen)
+    made, texts = family.stand_in(shapes, settings.quantize, lora, dtype, fake), Texts(family, shapes)
+    made.model.recompute_layers = settings.memory.checkpoint_layers
+    with nullcontext() if device == "cpu" else family.as_on_a_gpu(), made.model.autocast():
+        steps = {"first stage": first_stage_step(made.model, texts, work, settings, frozen)}
+        if settings.grpo.iterations > 0:
+            steps["rollout"], steps["update"] = second_stage(made.model, texts, work, settings.grpo)
+    steps["decoding"] = decoding(made.model)
+    return Phases(made.weights, made.encoders, made.adapter, steps)
 
 
 @dataclass(frozen=True)
 class Phases:
-    """Bytes of weights and adapter, and (peak bytes, flops) of each phase."""
+    """Bytes of weights, encoders and adapter, and (peak bytes, flops) of each phase."""
 
     weights: float
+    encoders: float
     adapter: float
     steps: dict[str, tuple[float, float]]
 
@@ -226,28 +199,29 @@ class Phases:
         }
         return Phases(
             on(self.weights, start.weights, end.weights),
+            self.encoders,
             on(self.adapter, start.adapter, end.adapter),
             steps,  # type: ignore[arg-type]
         )
 
 
-def predict(config: BagelConfig, settings: Settings, work: Workload, device: str, dtype: torch.dtype) -> Cost:
+def predict(
+    family: Family, shapes: Shapes, settings: Settings, work: Workload, device: str, dtype: torch.dtype
+) -> Cost:
     """Peaks and hours of a run on ``device`` ("cpu" or "cuda") with the base held in ``dtype`` or quantised."""
-    few, more, times = layers_measured(config, settings.memory.checkpoint_layers)
-    phases, deeper = (phases_of(shallow, settings, work, device, dtype, 0) for shallow in (few, more))
+    few, more, times = layers_measured(shapes, settings.memory.checkpoint_layers)
+    phases, deeper = (phases_of(family, one, settings, work, device, dtype, 0) for one in (few, more))
     phases = phases.moved(phases, deeper, times)
-    if frozen := settings.adapter.first_layer(config.layers):
-        phases = phases.moved(deeper, phases_of(more, settings, work, device, dtype, 1), frozen)
-    autoencoder, tally = decoding(config, work, FakeTensorMode(allow_non_fake_inputs=True))
-    steps = phases.steps | {"decoding": (tally.peak, tally.flops)}
+    if frozen := settings.adapter.first_layer(shapes.layers):
+        phases = phases.moved(deeper, phases_of(family, more, settings, work, device, dtype, 1), frozen)
+    steps = phases.steps
     fullest = max(steps, key=lambda name: steps[name][0])
     second = settings.grpo.iterations > 0
-    encoders = vision_weights(config, dtype) + autoencoder
     judges = judges_gib(settings) if second else 0.0
     parked = settings.memory.park_encoders and fullest != "decoding"
     parts = {
-        "weights": (phases.weights - vision_weights(config, dtype)) / GIB,
-        "encoders": 0.0 if parked else encoders / GIB,
+        "weights": phases.weights / GIB,
+        "encoders": 0.0 if parked else phases.encoders / GIB,
         "adapter": phases.adapter / GIB,
         "optimiser": phases.adapter / 4 * OPTIMIZER_BYTES[settings.memory.optimizer] / GIB,
         # the adapter's gradients are among them: each step makes them
@@ -270,12 +244,6 @@ def predict(config: BagelConfig, settings: Settings, work: Workload, device: str
         fullest=fullest,
         assumed=speed.source,
     )
-
-
-def vision_weights(config: BagelConfig, dtype: torch.dtype) -> int:
-    """Bytes of the vision tower."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in VisionTower(config.vision).parameters()) * dtype.itemsize
 
 
 def disk_bytes(adapter: float, second: bool) -> float:
@@ -301,6 +269,7 @@ def work_flops(steps: dict[str, tuple[float, float]], settings: Settings) -> flo
     return 1.15 * total
 
 
-def estimate(config: BagelConfig, settings: Settings, work: Workload, device: str) -> Cost:
+def estimate(family: Family, shapes: Shapes, settings: Settings, work: Workload, device: str) -> Cost:
     """:func:`predict` for the type in which the base would be held there."""
-    return predict(config, settings, work, device, torch.bfloat16 if multiplies_bf16(device) else torch.float32)
+    dtype = torch.bfloat16 if multiplies_bf16(device) else torch.float32
+    return predict(family, shapes, settings, work, device, dtype)

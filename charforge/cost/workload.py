@@ -11,8 +11,7 @@ from PIL import Image
 from charforge.character import Character, Picture
 from charforge.expand import TALK, Pair
 from charforge.expand.pairs import Task
-from charforge.families.bagel.config import BagelConfig
-from charforge.families.bagel.images import resized
+from charforge.families.protocol import Shapes
 from charforge.replay.looks import QUESTIONS
 from charforge.settings import Settings
 
@@ -22,22 +21,21 @@ TOKEN_CHARACTERS = 4.0
 
 @dataclass(frozen=True)
 class Workload:
-    """One step in tokens: of each text, of a caption, of each picture, and a drawing's grid.
+    """One step in tokens: of each text, of a caption, of each picture to learn to draw.
 
     A text is (system prompt, what else stands before the reply, reply): texts of one step share their system prompts.
     """
 
     conversations: tuple[tuple[int, int, int], ...]
     caption: int
-    latents: tuple[int, ...]
-    drawing: tuple[int, int]
+    targets: tuple[int, ...]
 
 
-def workload(character: Character, pairs: Sequence[Pair], settings: Settings, config: BagelConfig) -> Workload:
+def workload(character: Character, pairs: Sequence[Pair], settings: Settings, shapes: Shapes) -> Workload:
     """A full step of ``settings``: of each kind of text the longest quarter, of the pictures the largest."""
     sft = settings.sft
     sizes = [_size(picture) for picture in character.pictures]
-    look = max((_look_tokens(*size, config) for size in sizes), default=0)
+    look = max((shapes.look_tokens(*size) for size in sizes), default=0)
     texts = _texts(pairs, sft.dialogues, sft.requests, sft.knowledge, sft.looks, look)
     if sft.study_share:
         studied = _texts(pairs, 0, sft.study_requests, sft.study_knowledge, sft.study_looks, look)
@@ -45,20 +43,13 @@ def workload(character: Character, pairs: Sequence[Pair], settings: Settings, co
     texts += [(0, 40, 60)] * sft.replay_texts
     # questions about one of the base's own pictures share it as dialogues share a system prompt; two pictures are not
     # the same, so that they are told apart by a token
-    drawn_look = _look_tokens(config.sampling.width, config.sampling.height, config)
+    drawn_look = shapes.look_tokens(*shapes.drawing_size)
     for number in range(sft.replay_looks):
         texts += [(drawn_look + number, 12, 4)] * (2 * QUESTIONS)
-    longest = settings.pictures.longest_side or config.image_max_size
-    shortest = settings.pictures.shortest_side or config.image_min_size
-    stride, latents = config.latent_stride, []
-    for size in sizes:
-        width, height = resized(*((min(size),) * 2 if config.square_images else size), longest, shortest, stride)
-        latents.append((width // stride) * (height // stride))
-    side, sampling = settings.pictures.draw_side, config.sampling
-    drawing = ((side or sampling.height) // stride, (side or sampling.width) // stride)
+    targets = sorted((shapes.target_tokens(*size) for size in sizes), reverse=True)
     drawn = [pair for pair in pairs if pair.task == "text_to_image"]
     caption = max((_tokens(sum(len(text) for text in pair.texts(None))) for pair in drawn), default=40)
-    return Workload(tuple(texts), caption, tuple(sorted(latents, reverse=True)[: max(1, sft.pictures)]), drawing)
+    return Workload(tuple(texts), caption, tuple(targets[: max(1, sft.pictures)]))
 
 
 def _size(picture: Picture) -> tuple[int, int]:
@@ -69,12 +60,6 @@ def _size(picture: Picture) -> tuple[int, int]:
 
 def _tokens(characters: int) -> int:
     return math.ceil(characters / TOKEN_CHARACTERS)
-
-
-def _look_tokens(width: int, height: int, config: BagelConfig) -> int:
-    vision = config.vision
-    seen = resized(width, height, vision.max_size, vision.min_size, vision.patch_size)
-    return (seen[0] // vision.patch_size) * (seen[1] // vision.patch_size)
 
 
 def _texts(

@@ -195,7 +195,7 @@ def quantised_fact(kind: str, device: str) -> Quantised:
         import torch
         from torch import nn
 
-        from charforge.families.bagel.quantize import quantised_linear
+        from charforge.quantization import quantised_linear
 
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)

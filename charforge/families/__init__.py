@@ -6,7 +6,7 @@ from pathlib import Path
 
 from charforge.errors import InputError
 from charforge.families.bagel.family import BAGEL
-from charforge.families.protocol import Family, Shapes
+from charforge.families.protocol import Family
 
 FAMILIES: tuple[Family, ...] = (BAGEL,)
 """In the order in which a folder is offered to them."""
@@ -21,8 +21,3 @@ def family_of(folder: Path) -> Family:
         f"{folder} holds no base that charforge knows (llm_config.json is missing): name the folder of a checkpoint in "
         "the official layout"
     )
-
-
-def published_shapes(name: str) -> Shapes | None:
-    """The shapes of a base that is known by name before it is here."""
-    return next((shapes for family in FAMILIES if (shapes := family.published(name)) is not None), None)

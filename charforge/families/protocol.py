@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch._subclasses.fake_tensor import FakeTensorMode
 
+    from charforge.families.work import Flops, Tokens
     from charforge.sample import Noise, Part, Picture, Sample, Target
 
 Role = Literal["text", "picture"]
@@ -105,14 +106,33 @@ class Shapes(Protocol):
 
     @property
     def drawing_tokens(self) -> int:
-        """Tokens of what is drawn."""
+        """Tokens of what is drawn, without :attr:`picture_marks`."""
+
+    @property
+    def text_marks(self) -> int:
+        """Tokens that stand around a text."""
+
+    @property
+    def picture_marks(self) -> int:
+        """Tokens that stand around a picture to draw."""
+
+    @property
+    def largest_side(self) -> int:
+        """The largest side in pixels of a training picture and a drawing."""
+
+    @property
+    def side_step(self) -> int:
+        """Sides of drawings are multiples of so many pixels."""
 
     def shallow(self, layers: int) -> Self:
-        """The same widths with so many layers, of which as large a share draws."""
+        """The same widths with so many layers, of which the same ones draw."""
 
     @property
     def period(self) -> int:
         """After how many layers the pattern of layers repeats: 1 where all are alike."""
+
+    def pass_flops(self, tokens: Tokens, rank: int) -> Flops:
+        """What one forward pass with an adapter of ``rank`` computes."""
 
 
 class Conditioning(Protocol):
@@ -151,6 +171,12 @@ class ReplyStep(Protocol):
     @property
     def tokens(self) -> tuple[int | None, ...]:
         """What each row said, None for rows that have ended."""
+
+
+OwnConditioning = Any
+OwnCanvas = Any
+OwnShapes = Any
+"""What the very family has returned before: another's means nothing to it."""
 
 
 @dataclass(frozen=True)
@@ -238,7 +264,7 @@ class UnifiedModel(Protocol):
         Without ``prompt_gradients`` what stands before the picture is read without gradients, once for all repeats.
         """
 
-    def log_likelihoods(self, rows: Sequence[Sample], after: Conditioning | None = None) -> list[Tensor]:
+    def log_likelihoods(self, rows: Sequence[Sample], after: OwnConditioning | None = None) -> list[Tensor]:
         """Log-likelihood in nats of each supervised token (tokens,) of each row, read ``after`` what was read before.
 
         Of a reply these are the tokens of :meth:`reply_tokens`, its end, and before them those that name the role.
@@ -246,7 +272,7 @@ class UnifiedModel(Protocol):
 
     # reading
 
-    def read(self, rows: Sequence[Sample], after: Conditioning | None = None) -> Conditioning:
+    def read(self, rows: Sequence[Sample], after: OwnConditioning | None = None) -> Conditioning:
         """Read what stands in each row; rows have as many parts as each other."""
 
     # speaking
@@ -257,11 +283,11 @@ class UnifiedModel(Protocol):
     def reply_tokens(self, text: str) -> list[int]:
         """The tokens of a reply's words."""
 
-    def reply_logits(self, rows: Sequence[Sample], after: Conditioning | None = None) -> Tensor:
+    def reply_logits(self, rows: Sequence[Sample], after: OwnConditioning | None = None) -> Tensor:
         """Logits (rows, vocabulary), fp32, of the first word of the assistant's reply to each row."""
 
     def reply(
-        self, conditioning: Conditioning, choose: Callable[[Tensor], Tensor], max_tokens: int
+        self, conditioning: OwnConditioning, choose: Callable[[Tensor], Tensor], max_tokens: int
     ) -> Iterator[ReplyStep]:
         """The assistant's turn token by token. ``choose`` maps logits (rows, vocabulary) to token ids (rows,)."""
 
@@ -276,14 +302,14 @@ class UnifiedModel(Protocol):
     def times(self, steps: int, shift: float) -> Tensor:
         """``steps`` + 1 times from 1 to 0, denser where ``shift`` moves them."""
 
-    def denoiser(self, conditioning: Conditioning, canvas: Canvas) -> Denoiser:
+    def denoiser(self, conditioning: OwnConditioning, canvas: OwnCanvas) -> Denoiser:
         """For steps of one's own, without guidance."""
 
     def draw(
         self,
-        conditioning: Conditioning,
+        conditioning: OwnConditioning,
         noise: Tensor,
-        canvas: Canvas,
+        canvas: OwnCanvas,
         *,
         steps: int | None = None,
         guidance: float | None = None,
@@ -292,13 +318,13 @@ class UnifiedModel(Protocol):
         is none, and a given one acts at all times.
         """
 
-    def target(self, state: Tensor, canvas: Canvas) -> Target:
+    def target(self, state: Tensor, canvas: OwnCanvas) -> Target:
         """A drawn state (tokens, values) as something to learn to draw."""
 
     def drawn_target(self, x0: Tensor, rows: int, columns: int) -> Target:
         """Stored tokens (rows * columns, values) of a target as :class:`~charforge.sample.Target`."""
 
-    def decode(self, states: Tensor, canvas: Canvas) -> Tensor:
+    def decode(self, states: Tensor, canvas: OwnCanvas) -> Tensor:
         """Drawn states (n, tokens, values) -> pixels (n, 3, H, W) of the canvas."""
 
     def decode_target(self, target: Target) -> Tensor:
@@ -311,7 +337,9 @@ class StandIn:
 
     model: UnifiedModel
     weights: int
+    """All but ``encoders``."""
     encoders: int
+    """What encodes and decodes pictures."""
     adapter: int
 
 
@@ -342,13 +370,32 @@ class Family(Protocol):
     ) -> UnifiedModel:  # fmt: skip
         """Stream the weights to ``device``, quantised on the way; frozen, in evaluation mode."""
 
+    # what a run costs and how fast a machine is, without weights
+
+    def for_measuring(self, name: str) -> Shapes | None:
+        """Shapes that can be measured by name: published ones, and small ones for a processor."""
+
     def stand_in(
-        self, shapes: Shapes, precision: str | None, lora: LoraConfig, dtype: torch.dtype, fake: FakeTensorMode
+        self, shapes: OwnShapes, precision: str | None, lora: LoraConfig, dtype: torch.dtype, fake: FakeTensorMode
     ) -> StandIn:
-        """A model of ``shapes`` with a fresh adapter that takes no memory."""
+        """A model of ``shapes``, which are this family's, with a fresh adapter; nothing of it takes memory."""
 
-    def blank_text(self, shapes: Shapes, tokens: int, loss: bool = False, number: int = 0) -> Part:
-        """A text of so many tokens, for a stand-in; texts of the same ``number`` begin alike."""
+    def as_on_a_gpu(self) -> AbstractContextManager[None]:
+        """Inside the block a CPU takes the ways through the code that a GPU takes: to predict its memory."""
 
-    def blank_target(self, shapes: Shapes, tokens: int) -> Target:
-        """A picture to draw of so many tokens, for a stand-in."""
+    def weight_bytes(self, shapes: OwnShapes, precision: str, dtype: torch.dtype) -> int:
+        """Bytes of a base of ``shapes`` in ``precision`` (bf16, int8, nf4), encoders included."""
+
+    def random_model(
+        self, shapes: OwnShapes, precision: str, dtype: torch.dtype, device: str, report: Callable[[int, int], None],
+        seed: int = 0,
+    ) -> UnifiedModel:  # fmt: skip
+        """A model of random weights on ``device``; ``report(done, of)`` counts parts."""
+
+    def random_text(
+        self, shapes: OwnShapes, tokens: int, generator: torch.Generator | None, loss: bool = False
+    ) -> Part:
+        """A text of so many tokens, drawn from ``generator``; without one all are the same."""
+
+    def random_target(self, shapes: OwnShapes, tokens: int, generator: torch.Generator | None) -> Target:
+        """A picture to draw of so many tokens; without a generator it is all zeros."""

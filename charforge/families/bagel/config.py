@@ -10,7 +10,9 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from charforge.errors import InputError
+from charforge.families.bagel.sizes import resized
 from charforge.families.protocol import Role
+from charforge.families.work import Flops, Tokens
 
 
 class _Strict(BaseModel):
@@ -211,11 +213,63 @@ class BagelConfig(_Strict):
         """The generation expert draws."""
         return "picture" if "_moe_gen" in name else "text"
 
+    def target_tokens(self, width: int, height: int) -> int:
+        """Latents of a picture after the published resize rule."""
+        if self.square_images:
+            width = height = min(width, height)
+        stride = self.latent_stride
+        scaled = resized(width, height, self.image_max_size, self.image_min_size, stride)
+        return (scaled[0] // stride) * (scaled[1] // stride)
+
+    def look_tokens(self, width: int, height: int) -> int:
+        """Patches of the vision tower."""
+        vision = self.vision
+        scaled = resized(width, height, vision.max_size, vision.min_size, vision.patch_size)
+        return (scaled[0] // vision.patch_size) * (scaled[1] // vision.patch_size)
+
     @property
     def drawing_tokens(self) -> int:
         """Latents of one drawing."""
         rows, columns = self.drawing_grid
         return rows * columns
+
+    @property
+    def text_marks(self) -> int:
+        """bos and eos."""
+        return 2
+
+    @property
+    def picture_marks(self) -> int:
+        """Its start and its end."""
+        return 2
+
+    @property
+    def largest_side(self) -> int:
+        """In pixels."""
+        return min(self.image_max_size, self.max_latent_size * self.latent_stride)
+
+    @property
+    def side_step(self) -> int:
+        """In pixels."""
+        return self.latent_stride
+
+    def shallow(self, layers: int) -> Self:
+        """Where only some layers draw, the pattern of the first ones is taken as it is."""
+        drawing = self.generation_layers
+        kept = None if drawing is None else tuple(layer for layer in drawing if layer < layers)
+        return self.model_copy(update={"layers": layers, "generation_layers": kept})
+
+    @property
+    def period(self) -> int:
+        """One layer draws in so many."""
+        drawing = self.generation_layers
+        return 1 if drawing is None else self.layers // max(1, len(drawing))
+
+    def pass_flops(self, tokens: Tokens, rank: int) -> Flops:
+        """See families/bagel/flops.py."""
+        from charforge.families.bagel.flops import pass_flops
+
+        return pass_flops(self, tokens, rank)
 
 
 # Qwen2.5 ids of the markers in the published checkpoint (bagel.md section 4).

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,13 @@ from charforge.families.protocol import BaseFiles
 
 if TYPE_CHECKING:
     import torch
+    from peft import LoraConfig
+    from torch._subclasses.fake_tensor import FakeTensorMode
 
+    from charforge.families.bagel.splits import TextSplit
     from charforge.families.bagel.unified import UnifiedBagel
+    from charforge.families.protocol import StandIn
+    from charforge.sample import Target
 
 
 class Bagel:
@@ -70,6 +76,54 @@ class Bagel:
         assert files.autoencoder is not None
         autoencoder = load_autoencoder(files.autoencoder, config, device)
         return UnifiedBagel(network.eval(), autoencoder, Tokenizer(files.tokenizer, config.chat_roles))
+
+    def for_measuring(self, name: str) -> BagelConfig | None:
+        from charforge.families.bagel.small import SMALL
+
+        return SMALL if name == "small" else self.published(name)
+
+    def stand_in(
+        self, shapes: BagelConfig, precision: str | None, lora: LoraConfig, dtype: torch.dtype, fake: FakeTensorMode
+    ) -> StandIn:
+        from charforge.families.bagel.stand_in import stand_in
+
+        return stand_in(shapes, precision, lora, dtype, fake)
+
+    @contextmanager
+    def as_on_a_gpu(self) -> Iterator[None]:
+        """Fused attention everywhere."""
+        from charforge.families.bagel.layers import fused_everywhere
+
+        token = fused_everywhere.set(True)
+        try:
+            yield
+        finally:
+            fused_everywhere.reset(token)
+
+    def weight_bytes(self, shapes: BagelConfig, precision: str, dtype: torch.dtype) -> int:
+        from charforge.families.bagel.random_base import weight_bytes
+
+        return weight_bytes(shapes, precision, dtype)
+
+    def random_model(
+        self, shapes: BagelConfig, precision: str, dtype: torch.dtype, device: str,
+        report: Callable[[int, int], None], seed: int = 0,
+    ) -> UnifiedBagel:  # fmt: skip
+        from charforge.families.bagel.random_base import random_model
+
+        return random_model(shapes, precision, dtype, device, report, seed)
+
+    def random_text(
+        self, shapes: BagelConfig, tokens: int, generator: torch.Generator | None, loss: bool = False
+    ) -> TextSplit:
+        from charforge.families.bagel.random_base import random_text
+
+        return random_text(shapes, tokens, generator, loss)
+
+    def random_target(self, shapes: BagelConfig, tokens: int, generator: torch.Generator | None) -> Target:
+        from charforge.families.bagel.random_base import random_target
+
+        return random_target(shapes, tokens, generator)
 
 
 BAGEL = Bagel()

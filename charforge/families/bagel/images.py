@@ -1,4 +1,4 @@
-"""Pixels in and out: the resize rule, patches, latent tokens (bagel.md sections 3 and 6)."""
+"""Pixels in and out: patches and latent tokens (bagel.md sections 3 and 6)."""
 
 from __future__ import annotations
 
@@ -7,34 +7,10 @@ from torch import Tensor
 
 from charforge.families.bagel.config import BagelConfig
 from charforge.families.bagel.layers import grid_position_ids
+from charforge.families.bagel.sizes import resized
 from charforge.families.bagel.splits import LatentSplit, LookSplit
 from charforge.families.bagel.vision import patchify
 from charforge.pixels import to_pixels, to_rgb
-
-MAX_PIXELS = 14 * 14 * 9 * 1024
-
-
-def resized(
-    width: int, height: int, max_size: int, min_size: int, stride: int, max_pixels: int = MAX_PIXELS, img_num: int = 1
-) -> tuple[int, int]:
-    """Width and height after the published rule (bagel.md section 6). The minimum is not guaranteed."""
-
-    def scaled(scale: float) -> tuple[int, int]:
-        # Python's round, half to even, on purpose: the published code uses it
-        sides = (max(stride, round(round(side * scale) / stride) * stride) for side in (width, height))
-        new_width, new_height = sides
-        return new_width, new_height
-
-    scale = max(min(max_size / max(width, height), 1.0), min_size / min(width, height))
-    new = scaled(scale)
-    if new[0] * new[1] > max_pixels / img_num:
-        # the ratio itself, not its square root: as published
-        width, height = new
-        new = scaled(max_pixels / img_num / (new[0] * new[1]))
-    if max(new) > max_size:
-        width, height = new
-        new = scaled(max_size / max(new))
-    return new
 
 
 def patchify_latent(latent: Tensor, patch: int) -> Tensor:

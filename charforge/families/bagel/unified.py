@@ -118,13 +118,14 @@ class UnifiedBagel:
     @contextmanager
     def _at_work(self) -> Iterator[None]:
         """The encoders stand beside the decoder inside the block, and go back to where they were."""
-        homes = [next(module.parameters()).device for module in self._encoders()]
-        for module in self._encoders():
+        homes = [(module, next(module.parameters()).device) for module in self._encoders()]
+        away = [(module, home) for module, home in homes if home != self.device]
+        for module, _ in away:
             module.to(self.device)
         try:
             yield
         finally:
-            for module, home in zip(self._encoders(), homes, strict=True):
+            for module, home in away:
                 module.to(home)
 
     # samples

@@ -13,8 +13,10 @@ from charforge.adapter.lora import add_adapter
 from charforge.families.bagel.autoencoder import Autoencoder
 from charforge.families.bagel.checkpoint import build_empty
 from charforge.families.bagel.config import BagelConfig
-from charforge.families.bagel.model import BagelModel
-from charforge.families.bagel.quantize import quantised_bytes
+from charforge.families.bagel.random_base import ArbitraryTokenizer
+from charforge.families.bagel.unified import UnifiedBagel
+from charforge.families.protocol import StandIn
+from charforge.quantization import quantised_bytes
 
 
 class _QuantisedProduct(torch.autograd.Function):
@@ -67,28 +69,30 @@ def without_memory(module: nn.Module, fake: FakeTensorMode, dtype: torch.dtype) 
 
 def stand_in(
     config: BagelConfig, precision: str | None, lora: LoraConfig, dtype: torch.dtype, fake: FakeTensorMode
-) -> tuple[BagelModel, int, int]:
-    """The model with a fresh adapter; bytes of the base's weights and of the adapter (fp32 masters)."""
-    model = build_empty(config)
-    size = torch.empty(0, dtype=dtype).element_size()
-    weights = sum(parameter.numel() for parameter in model.parameters()) * size
+) -> StandIn:
+    """The model with a fresh adapter (fp32 masters); the autoencoder is in fp32."""
+    network = build_empty(config)
+    size = dtype.itemsize
+    weights = sum(parameter.numel() for parameter in network.parameters()) * size
     if precision is not None:
-        for layer in model.language_model.model.layers:
+        for layer in network.language_model.model.layers:
             for name, linear in list(layer.named_modules()):
                 if isinstance(linear, nn.Linear):
                     path, _, leaf = name.rpartition(".")
                     setattr(layer.get_submodule(path), leaf, QuantisedShape(linear, precision))
                     weights += quantised_bytes(linear, precision) - linear.weight.numel() * size
-    adapter = add_adapter(model, lora, seed=0)
-    without_memory(model, fake, dtype)
-    return model.eval(), weights, 4 * sum(parameter.numel() for parameter in adapter.values())
-
-
-def autoencoder_stand_in(config: BagelConfig, fake: FakeTensorMode) -> tuple[Autoencoder, int]:
-    """The autoencoder (fp32) and the bytes of its weights."""
+    tower = sum(parameter.numel() for parameter in network.vit_model.parameters()) * size
+    adapter = add_adapter(network, lora, seed=0)
+    without_memory(network, fake, dtype)
     with torch.device("meta"):
         autoencoder = Autoencoder(config.autoencoder)
     without_memory(autoencoder, fake, torch.float32)
     with fake:
         autoencoder.mean, autoencoder.std = (torch.empty(t.shape) for t in (autoencoder.mean, autoencoder.std))
-    return autoencoder.requires_grad_(False), 4 * sum(p.numel() for p in autoencoder.parameters())
+    autoencoder.requires_grad_(False)
+    return StandIn(
+        UnifiedBagel(network.eval(), autoencoder, ArbitraryTokenizer(config)),
+        weights=weights - tower,
+        encoders=tower + 4 * sum(parameter.numel() for parameter in autoencoder.parameters()),
+        adapter=4 * sum(parameter.numel() for parameter in adapter.values()),
+    )

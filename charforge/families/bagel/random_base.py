@@ -12,15 +12,18 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from charforge.bases.base import Base, compute_dtype
 from charforge.errors import InputError
 from charforge.families.bagel.autoencoder import Autoencoder
 from charforge.families.bagel.checkpoint import build_empty, set_tensor
 from charforge.families.bagel.config import BagelConfig
-from charforge.families.bagel.layers import sincos_table
+from charforge.families.bagel.layers import grid_position_ids, sincos_table
 from charforge.families.bagel.model import BagelModel
-from charforge.families.bagel.quantize import KINDS, mark_quantised, quantised_bytes, quantised_linear
+from charforge.families.bagel.quantize import mark_quantised
+from charforge.families.bagel.splits import TextSplit
 from charforge.families.bagel.tokenizer import Tokenizer
+from charforge.families.bagel.unified import UnifiedBagel
+from charforge.quantization import KINDS, quantised_bytes, quantised_linear
+from charforge.sample import Target
 
 PRECISIONS = ("bf16", *KINDS)
 AUTOENCODER_BYTES = 4
@@ -46,41 +49,33 @@ def _digest(word: str) -> bytes:
     return hashlib.sha256(word.encode()).digest()[:8]
 
 
-def build_random_base(
-    name: str, config: BagelConfig, precision: str, device: str, report: Callable[[int, int], None], seed: int = 0
-) -> Base:
-    """Build ``config`` on ``device`` in ``precision`` (bf16, int8, nf4), frozen; ``report(done, of)`` counts parts.
+def random_model(
+    config: BagelConfig, precision: str, dtype: torch.dtype, device: str, report: Callable[[int, int], None],
+    seed: int = 0,
+) -> UnifiedBagel:  # fmt: skip
+    """Build ``config`` on ``device`` in ``precision`` (bf16, int8, nf4), frozen; what is not quantised is ``dtype``.
 
-    bf16 becomes fp32 on CPUs that cannot multiply it, as ``load_base`` does. Raises InputError for an unknown
-    precision and torch.OutOfMemoryError where the weights do not fit.
+    ``report(done, of)`` counts parts. Raises InputError for an unknown precision and torch.OutOfMemoryError where the
+    weights do not fit.
     """
     if precision not in PRECISIONS:
         raise InputError(f"--precision {precision}: choose one of {', '.join(PRECISIONS)}")
-    dtype = compute_dtype(device)
     kind = precision if precision in KINDS else None
-    model = build_empty(config)
+    network = build_empty(config)
     generator = torch.Generator(device).manual_seed(seed)
-    parts = list(_parts(model))
+    parts = list(_parts(network))
     for done, (path, part) in enumerate(parts):
         if path.startswith("language_model.model.layers.") and kind:
             _fill_quantized(part, kind, dtype, generator)
         _fill(part, path, dtype, generator)
         report(done + 1, len(parts) + 1)
     if kind:
-        mark_quantised(model, kind)
+        mark_quantised(network, kind)
     with torch.random.fork_rng(devices=[]), torch.device(device):
         torch.manual_seed(seed)
         autoencoder = Autoencoder(config.autoencoder).eval().requires_grad_(False)
     report(len(parts) + 1, len(parts) + 1)
-    held = precision if kind or dtype == torch.bfloat16 else "fp32"
-    return Base(
-        name=name,
-        model=model.eval(),
-        autoencoder=autoencoder,
-        tokenizer=ArbitraryTokenizer(config),
-        content_hash="0" * 64,
-        precision=held,
-    )
+    return UnifiedBagel(network.eval(), autoencoder, ArbitraryTokenizer(config))
 
 
 def _parts(model: BagelModel) -> Iterator[tuple[str, nn.Module]]:
@@ -131,7 +126,7 @@ def random_value(name: str, meta: Tensor, dtype: torch.dtype, generator: torch.G
     return value.mul_(0.1).add_(1) if "norm" in name else value.mul_(0.1)
 
 
-def weight_bytes(config: BagelConfig, precision: str, dtype: torch.dtype = torch.bfloat16) -> int:
+def weight_bytes(config: BagelConfig, precision: str, dtype: torch.dtype) -> int:
     """Bytes of the finished base, from shapes alone: the decoder's linears quantised, the autoencoder in fp32."""
     model = build_empty(config)
     full = dtype.itemsize
@@ -144,3 +139,26 @@ def weight_bytes(config: BagelConfig, precision: str, dtype: torch.dtype = torch
     with torch.device("meta"):
         autoencoder = Autoencoder(config.autoencoder)
     return total + AUTOENCODER_BYTES * sum(parameter.numel() for parameter in autoencoder.parameters())
+
+
+def random_text(
+    config: BagelConfig, tokens: int, generator: torch.Generator | None = None, loss: bool = False
+) -> TextSplit:
+    """So many tokens with their markers; without a generator all ids are the same."""
+    if generator is None:
+        return TextSplit((7,) * (tokens - 2), loss)
+    special = config.special_tokens
+    markers = torch.tensor([special.bos, special.eos, special.image_start, special.image_end])
+    plain = torch.arange(config.vocab_size)
+    plain = plain[~torch.isin(plain, markers)]
+    return TextSplit(tuple(plain[torch.randint(len(plain), (tokens - 2,), generator=generator)].tolist()), loss)
+
+
+def random_target(config: BagelConfig, tokens: int, generator: torch.Generator | None = None) -> Target:
+    """So many latent tokens, in a square where they make one; zeros without a generator."""
+    shape = (tokens, config.latent_token_size)
+    x0 = torch.zeros(shape) if generator is None else torch.randn(shape, generator=generator)
+    side = round(tokens**0.5)
+    if side * side != tokens:
+        return Target(x0, torch.arange(tokens) % config.max_latent_size**2)
+    return Target(x0, grid_position_ids(side, side, config.max_latent_size, config.interpolate_positions))

@@ -1,0 +1,51 @@
+"""8-bit and 4-bit linears through bitsandbytes.
+
+int8 is LLM.int8 with threshold 0 unless told otherwise: with outlier columns (the published 6.0) the result of a row
+depends on its neighbours in the batch, and sampling and training would disagree (method.md section 4).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+KINDS = ("int8", "nf4")
+NF4_BLOCK = 64
+
+
+def quantised_bytes(linear: nn.Linear, kind: str) -> int:
+    """Bytes of the weight once it is quantised, scales included: one fp32 a row (int8), one a block (nf4)."""
+    rows, columns = linear.out_features, linear.in_features
+    return rows * columns + 4 * rows if kind == "int8" else rows * columns // 2 + 4 * rows * columns // NF4_BLOCK
+
+
+def quantised_linear(
+    like: nn.Linear, weight: Tensor, kind: str, device: str | torch.device, int8_threshold: float = 0.0
+) -> nn.Module:
+    """A frozen bitsandbytes layer of the shape of ``like`` holding ``weight`` (out, in; CPU) on ``device``.
+
+    Its bias, where ``like`` has one, is left on the meta device for the caller to set. Peak host memory is the
+    weight and one copy of it.
+    """
+    import bitsandbytes as bnb
+
+    shape, bias, meta = (like.in_features, like.out_features), like.bias is not None, torch.device("meta")
+    parameter: Any
+    if kind == "int8":
+        new: nn.Module = bnb.nn.Linear8bitLt(
+            *shape, bias, has_fp16_weights=False, threshold=int8_threshold, device=meta
+        )
+        parameter = bnb.nn.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
+    else:
+        four_bit = bnb.nn.Linear4bit(*shape, bias, quant_type="nf4", compute_dtype=torch.bfloat16, device=meta)
+        # bitsandbytes repacks weights on CPUs with bf16 instructions at the first evaluation; the repacked product has
+        # no backward (training after an evaluation fails or goes without gradient) and undoing it rounds the weights
+        four_bit.support_avx512bf16_for_cpu = False
+        parameter = bnb.nn.Params4bit(weight, requires_grad=False, quant_type="nf4", module=four_bit)
+        new = four_bit
+    # bitsandbytes quantises a parameter when it is moved to its device, also when that is the CPU
+    new.weight = parameter.to(device)
+    # bitsandbytes on a CPU multiplies in int8 in evaluation mode only, so the mode is part of the result
+    return new.train(like.training).requires_grad_(False)
