@@ -120,8 +120,8 @@ def system_prompt(character: Character) -> str:
 
 
 def whole_persona(character: Character) -> str:
-    """What a prompt with room enough says of the character: all that its card says, or persona, voice and looks."""
-    parts = (character.persona, character.voice, character.appearance)
+    """What a prompt with room enough says of the character: all that its card says, or persona and voice."""
+    parts = (character.persona, character.voice)
     return " ".join((character.about or " ".join(part for part in parts if part)).split())
 
 

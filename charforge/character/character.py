@@ -86,8 +86,7 @@ class Character:
     language: str = "en"
     """ISO 639-1 code of the language that it speaks; empty where nobody knows."""
     about: str = ""
-    """Everything that a card says of the character, for a base that can read it; else persona, voice and appearance
-    are that."""
+    """Everything that a card says of the character, for a base that can read it; else persona and voice are that."""
     room: Room = SHORT_CONTEXT
     """How much of this the base reads: see charforge/bases/context.py."""
     lore: tuple[Lore, ...] = ()
