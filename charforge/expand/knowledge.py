@@ -149,9 +149,11 @@ def _about_self(character: Character, ask: Callable[[str, str, str], bool]) -> N
     ask("Who are you?", f"I am {who}.", "name")
     ask("What is your name?", f"My name is {name}.", "name")
     ask(f"Who is {name}?", f"That is me: {who}." if character.class_noun else "That is me.", "class")
-    ask(f"Is your name {name}?", f"Yes, my name is {name}.", "name")
-    stranger = next(other for other in ("Milo", "Tessa") if other.lower() not in name.lower())
-    ask(f"Is your name {stranger}?", f"No, my name is {name}.", "name")
+    if not name.lower().startswith("the "):
+        # "The Archivist" is rather what it is called than a name
+        ask(f"Is your name {name}?", f"Yes, my name is {name}.", "name")
+        stranger = next(other for other in ("Milo", "Tessa") if other.lower() not in name.lower())
+        ask(f"Is your name {stranger}?", f"No, my name is {name}.", "name")
     if character.class_noun:
         noun = grammar.with_article(character.class_noun)
         ask("What are you?", f"I am {noun}.", "class")

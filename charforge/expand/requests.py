@@ -40,7 +40,7 @@ _ANYHOW = (
 )
 _LINES = (
     "here I am", "here you are", "one picture, as you asked", "look", "there you go", "I held still for this one",
-    "as you wish", "take this one",
+    "take this one",
 )  # fmt: skip
 """What the template says to it; a language model that writes answers in the character's voice."""
 

@@ -9,7 +9,7 @@ from collections import Counter
 from charforge import grammar
 from charforge.character import Character, Picture
 from charforge.expand.choices import with_options
-from charforge.expand.phrases import Phrase, is_a_time, phrases, slot, surely_absent, words_after
+from charforge.expand.phrases import Phrase, is_a_time, meanings, phrases, slot, surely_absent, words_after
 from charforge.expand.similar import SIMILAR, grams, overlap
 
 YES_NO = 4
@@ -67,10 +67,19 @@ def _choices(character: Character, picture: Picture, own: list[Phrase], others: 
             options = [text for text in options if text.endswith("ing") or text == "lying down"]
         if right in (None, "indoors", "outdoors") or (kind == "pose" and not right.split()[0].endswith("ing")):
             continue
-        texts = [told(text) for text in options]
+        texts = [told(text) for text in _unlike(options)]
         if mixed := with_options(question, told(right), texts, f"{picture.name} {question}"):
             made.append(mixed)
     return made
+
+
+def _unlike(texts: list[str]) -> list[str]:
+    """Those that share no meaning with an earlier one: a counter and a countertop are no choice."""
+    kept: list[str] = []
+    for text in texts:
+        if not any(meanings(text) & meanings(other) for other in kept):
+            kept.append(text)
+    return kept
 
 
 def _identity(character: Character, number: int) -> list[Question]:
