@@ -6,27 +6,34 @@ from pathlib import Path
 
 import pytest
 from folders import make_folder
+from playback import capable, served
 
 from charforge.character import Character, read_character
-from charforge.errors import InputError
+from charforge.errors import InputError, MachineError
 from charforge.expand import expand, read_pairs, write_pairs
+from charforge.expand.authors import planned
 from charforge.run.given import given_pairs
 from charforge.run.identity import inputs_of
 from charforge.run.job import run_pairs
-from charforge.settings import Settings
+from charforge.run.second_stage import run_scenes
+from charforge.settings import ExpandSettings, Settings
 
 
 class Quiet:
     """Hears what an expansion tells, and says nothing."""
 
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.counted: list[tuple[int, int]] = []
+
     def begin(self, name: str, total: int | None) -> None:
         pass
 
     def note(self, line: str) -> None:
-        pass
+        self.notes.append(line)
 
     def count(self, done: int, total: int) -> None:
-        pass
+        self.counted.append((done, total))
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +83,32 @@ def test_pairs_that_cannot_be_read_are_refused(pip: Character, tmp_path: Path, c
     (tmp_path / "mine.jsonl").write_bytes(content)
     with pytest.raises(InputError, match=words):
         given_pairs(tmp_path / "mine.jsonl", pip, Settings())
+
+
+def test_a_run_uses_the_writer_of_its_preset_tells_the_cost_and_goes_on(
+    pip: Character, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("charforge.expand.endpoint.TRIES", 1)
+    seen: list[dict[str, object]] = []
+    told = Quiet()
+
+    def settings(url: str) -> Settings:
+        asked = ExpandSettings(
+            writer="endpoint", url=url, model="tiny", dialogues=10, knowledge=5, looks_per_picture=0,
+            requests_per_minute=1e6, price_out=2.0,
+        )  # fmt: skip
+        return Settings(expand=asked)
+
+    with served(capable, seen, breaks_after=3) as url, pytest.raises(MachineError, match="what was written so far"):
+        run_pairs(tmp_path, pip, settings(url), None, told)
+    kept = (tmp_path / "pairs" / "written.jsonl").read_text()
+    assert kept.count('"key"') == 3 and not (tmp_path / "pairs" / "pairs.jsonl").exists()
+    port = int(url.rpartition(":")[2].removesuffix("/v1"))
+    with served(capable, seen, port=port) as url:
+        pairs = run_pairs(tmp_path, pip, settings(url), None, told)
+    assert any(pair.writer == "endpoint" for pair in pairs)
+    # the three that were answered are not asked again; one was refused
+    assert len(seen) == planned(pip, settings(url)).requests + 1
+    assert "the writer endpoint: " in told.notes[0] and "cost" in told.notes[-1] and told.counted
+    scenes = run_scenes(tmp_path, pip, 0)
+    assert any(scene.id.startswith("train-a") for scene in scenes)
