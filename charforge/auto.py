@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from charforge.errors import InputError
 from charforge.machine import GIB, available_host_gib
-from charforge.resources import preset_path, resource_folder
+from charforge.resources import preset_names as all_presets
+from charforge.resources import preset_path
 
 if TYPE_CHECKING:
     from charforge.settings import Settings
@@ -125,7 +126,7 @@ def bases_here() -> set[str]:
 
 def preset_names() -> tuple[str, ...]:
     """The presets of this installation, without the one that is for comparison with the paper."""
-    return tuple(sorted(path.stem for path in resource_folder("presets").glob("*.toml") if path.stem != "paper"))
+    return tuple(name for name in all_presets() if name != "paper")
 
 
 def unfinished(runs: Iterable[Path]) -> list[Path]:

@@ -15,6 +15,11 @@ def resource_folder(name: str) -> Path:
     return installed if installed.is_dir() else checkout
 
 
+def preset_names() -> tuple[str, ...]:
+    """The presets of this installation."""
+    return tuple(sorted(path.stem for path in resource_folder("presets").glob("*.toml")))
+
+
 def preset_path(name: str) -> Path:
     """The file of a preset by name, or ``name`` itself when it is a .toml path. Raises InputError with the names."""
     if name.endswith(".toml"):
@@ -23,6 +28,5 @@ def preset_path(name: str) -> Path:
         return Path(name)
     path = resource_folder("presets") / f"{name}.toml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in resource_folder("presets").glob("*.toml")))
-        raise InputError(f"there is no preset {name!r}; there are: {known}")
+        raise InputError(f"there is no preset {name!r}; there are: {', '.join(preset_names())}")
     return path

@@ -9,7 +9,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from charforge.errors import InputError
 
@@ -37,6 +37,10 @@ class StoredTensor:
         return math.prod(self.shape)
 
 
+class Malformed(Exception):
+    """What is wrong with a safetensors file, as a sentence without its subject."""
+
+
 def read_header(file: Path) -> dict[str, StoredTensor]:
     """The tensors of ``file`` by name, in the order of their data.
 
@@ -44,47 +48,55 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
     """
     if not file.is_file():
         raise InputError(f"{file} is missing: the base is not complete; fetch it again")
-    actual = file.stat().st_size
-    with file.open("rb") as opened:
-        length = int.from_bytes(opened.read(8), "little")
-        if actual < 8 or length < 2 or length > LONGEST_HEADER:
-            raise _malformed(file, "its first eight bytes are no header length")
-        raw = opened.read(length)
+    try:
+        with file.open("rb") as opened:
+            return parse_header(opened, file.stat().st_size, file)
+    except Malformed as error:
+        raise InputError(f"{file} {error}; fetch it again") from error
+
+
+def parse_header(opened: BinaryIO, size: int, file: Path, longest: int = LONGEST_HEADER) -> dict[str, StoredTensor]:
+    """The tensors of the safetensors file of ``size`` bytes that begins in ``opened``, in the order of their data.
+
+    They fill the file without a gap. ``file`` is where they are said to be stored; a header of more than ``longest``
+    bytes is not read. Raises Malformed; names in it are shortened and quoted, for they may be anybody's.
+    """
+    length = int.from_bytes(opened.read(8), "little")
+    if size < 8 or length < 2 or length > longest:
+        raise _malformed("its first eight bytes are no header length")
+    raw = opened.read(length)
     if len(raw) < length:
-        raise InputError(
-            f"{file} is truncated: {actual:,} bytes are here, its header alone has {length + 8:,}; fetch it again"
-        )
-    entries = _entries(file, raw)
+        raise Malformed(f"is truncated: {size:,} bytes are here, its header alone has {length + 8:,}")
     begin = 8 + length
-    tensors = [_stored(file, name, entry, begin) for name, entry in entries.items()]
+    tensors = [_stored(file, name, entry, begin) for name, entry in _entries(raw).items()]
     tensors.sort(key=lambda tensor: (tensor.start, tensor.length))
     end = begin
     for tensor in tensors:
         if tensor.start != end:
-            raise _malformed(file, f"the data of {tensor.name} does not begin where the tensor before it ends")
+            raise _malformed(f"the data of {_shown(tensor.name)} does not begin where the tensor before it ends")
         end += tensor.length
-    if actual < end:
-        raise InputError(f"{file} is truncated: {actual:,} bytes are here, its header promises {end:,}; fetch it again")
-    if actual > end:
-        raise _malformed(file, f"{actual - end:,} bytes follow its last tensor")
+    if size < end:
+        raise Malformed(f"is truncated: {size:,} bytes are here, its header promises {end:,}")
+    if size > end:
+        raise _malformed(f"{size - end:,} bytes follow its last tensor")
     return {tensor.name: tensor for tensor in tensors}
 
 
-def _entries(file: Path, raw: bytes) -> dict[str, Any]:
+def _entries(raw: bytes) -> dict[str, Any]:
     try:
-        entries = json.loads(raw.decode("utf-8"), object_pairs_hook=lambda pairs: _no_doubles(file, pairs))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise _malformed(file, "its header is not JSON") from error
+        entries = json.loads(raw.decode("utf-8"), object_pairs_hook=_no_doubles)
+    except (ValueError, RecursionError) as error:
+        raise _malformed("its header is not JSON") from error
     if not isinstance(entries, dict):
-        raise _malformed(file, "its header is not a table")
+        raise _malformed("its header is not a table")
     entries.pop("__metadata__", None)
     return entries
 
 
-def _no_doubles(file: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) != len(pairs):
-        raise _malformed(file, "its header names something twice")
+        raise _malformed("its header names something twice")
     return table
 
 
@@ -93,14 +105,19 @@ def _stored(file: Path, name: str, entry: Any, begin: int) -> StoredTensor:
         dtype, shape, (first, last) = entry["dtype"], entry["shape"], entry["data_offsets"]
         numbers = [*shape, first, last]
     except (TypeError, KeyError, ValueError) as error:
-        raise _malformed(file, f"the entry of {name} is incomplete") from error
-    if not all(isinstance(number, int) and number >= 0 for number in numbers) or dtype not in ITEM_BYTES:
-        raise _malformed(file, f"the entry of {name} has an unknown dtype or a number that is none")
+        raise _malformed(f"the entry of {_shown(name)} is incomplete") from error
+    known = isinstance(dtype, str) and dtype in ITEM_BYTES
+    if not known or not all(type(number) is int and number >= 0 for number in numbers):
+        raise _malformed(f"the entry of {_shown(name)} has an unknown dtype or a number that is none")
     length = math.prod(shape) * ITEM_BYTES[dtype]
     if last - first != length:
-        raise _malformed(file, f"{name} has {last - first} bytes where its shape needs {length}")
+        raise _malformed(f"{_shown(name)} has {last - first} bytes where its shape needs {length}")
     return StoredTensor(file, name, dtype, tuple(shape), begin + first, length)
 
 
-def _malformed(file: Path, what: str) -> InputError:
-    return InputError(f"{file} is not a well-formed safetensors file: {what}; fetch it again")
+def _shown(name: str) -> str:
+    return repr(name[:80])
+
+
+def _malformed(what: str) -> Malformed:
+    return Malformed(f"is not a well-formed safetensors file: {what}")

@@ -37,7 +37,7 @@ from charforge.expand import ImagePart, Pair, TextPart, expand, vqa
 from charforge.expand.authors import self_author
 from charforge.recipe.drawing import draw
 from charforge.recipe.world import random_mood, random_scene
-from charforge.replay.pictures import own_captions
+from charforge.replay.shipped_pictures import own_captions
 from charforge.resources import preset_path
 from charforge.run.job import load_best
 from charforge.settings import read_settings

@@ -9,11 +9,11 @@ import argparse
 import json
 from pathlib import Path
 
+from charforge.bases.prepare import contact_sheet, draw_prompts
 from PIL import Image
 
-from charforge.low_rank import adapter_off
-from charforge.bases.prepare import contact_sheet, draw_prompts
 from charforge.chat.session import Session, open_character
+from charforge.low_rank import adapter_off
 
 HERE = Path(__file__).parent
 SEED = 100

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from charforge.character import read_folder
+from charforge.errors import Problem
+
 CHARACTER_MD = """---
 name: Pip
 class: clay robot
@@ -88,3 +91,8 @@ def make_folder(folder: Path, pictures: int = 10) -> Path:
         drawing(number).save(folder / "images" / f"{number:02d}.png")
         (folder / "images" / f"{number:02d}.txt").write_text(caption, encoding="utf-8")
     return folder
+
+
+def check_character(folder: Path | str) -> list[Problem]:
+    """Everything wrong with a folder, errors first; empty when there is nothing to say."""
+    return list(read_folder(folder).problems)

@@ -28,12 +28,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from folders import check_character
 from fuzz_seeds import SEEDS, Seed, base_folder
 from mutations import mutated
 
 from charforge.bundle import read_bundle
 from charforge.bundle.read import plain_card
-from charforge.character import check_character, load_picture, read_character
+from charforge.character import load_picture, read_character
 from charforge.character.cards import read_card
 from charforge.character.judge_captions import judge_captions
 from charforge.character.judge_dialogues import judge_dialogues

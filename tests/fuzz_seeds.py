@@ -13,12 +13,12 @@ from functools import cache
 from pathlib import Path
 
 from bundle_parts import RANK, adapter_bytes, manifest, png
+from card_files import card_charx, card_json, card_png
 from folders import CHARACTER_MD, FACTS, REPLIES, dialogue_line, drawing
 from mutations import rehashed, zipped
 from PIL import Image, ImageCms
 
 from charforge.bundle.manifest import ADAPTER, ADAPTER_CONFIG, AVATAR, CARD, MANIFEST, README
-from charforge.character.cards import card_charx, card_json, card_png
 from charforge.resources import preset_path
 
 CASES = Path(__file__).parent / "cases"

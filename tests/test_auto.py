@@ -37,7 +37,7 @@ BUSY = Card("A busy 4090", 23.6, 16.0)
 FULL = Card("A full 4090", 23.6, 3.0)
 LARGE = Card("An H100", 79.1, 78.5)
 BOTH = ("mini", "bagel")
-PRESETS = ("bagel-16gb", "bagel-24gb", "bagel-48gb", "bagel-80gb", "mini")
+PRESETS = ("bagel", "bagel-16gb", "bagel-24gb", "bagel-48gb", "bagel-80gb", "mini")
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from charforge.bases import language
-from charforge.bases.base import MINI, compute_dtype, content_hash, load_base, native_autocast
+from charforge.bases.base import MINI, compute_dtype, content_hash, load_base
 from charforge.errors import InputError, MachineError
+from charforge.recipe.network import native_autocast
 
 
 @pytest.fixture

@@ -11,29 +11,25 @@ from pathlib import Path
 import pytest
 import torch
 from command import charforge
-from tiny import CONFIG
+from tiny import CONFIG, tiny_model
 
 from charforge.adapter.lora import add_adapter, lora_config
+from charforge.bases.base import compute_dtype
 from charforge.cli.bench import print_result
 from charforge.cost import measured
 from charforge.cost.batches import batch_flops, batch_settings, make_dataset, plan_batch
 from charforge.cost.bench import headline, run_bench
-from charforge.cost.bench_shapes import bench_settings, shape
-from charforge.cost.flops import (
-    Tokens,
-    adapter_flops,
-    attention_flops,
-    drawing_tokens,
-    linear_flops,
-    listed_peak,
-    pack_tokens,
-    step_flops,
-)
-from charforge.cost.random_base import PRECISIONS, build_random_base, weight_bytes
+from charforge.cost.bench_settings import bench_settings, shapes_to_measure
+from charforge.cost.peaks import listed_peak, step_flops
 from charforge.errors import InputError, MachineError
 from charforge.families.bagel.checkpoint import build_empty
-from charforge.families.bagel.model import computes_in_bf16
+from charforge.families.bagel.config import BagelConfig
+from charforge.families.bagel.family import BAGEL
+from charforge.families.bagel.flops import adapter_flops, attention_flops, linear_flops
 from charforge.families.bagel.packing import pack
+from charforge.families.bagel.random_base import PRECISIONS
+from charforge.families.bagel.unified import UnifiedBagel
+from charforge.families.work import Tokens, drawing_tokens, pack_tokens
 from charforge.settings import SftSettings
 from charforge.train.sft import step_batch
 
@@ -46,6 +42,14 @@ def nobody(*_: int) -> None:
     pass
 
 
+def shape(name: str, quick: bool = False) -> BagelConfig:
+    return shapes_to_measure(name, quick)[1]
+
+
+def random_small(precision: str) -> UnifiedBagel:
+    return BAGEL.random_model(shape("small", quick=True), precision, compute_dtype("cpu"), "cpu", nobody)
+
+
 @contextmanager
 def silent(_: str):
     yield nobody
@@ -56,7 +60,9 @@ def test_the_random_7b_has_the_published_number_of_parameters():
     assert sum(parameter.numel() for parameter in model.parameters()) == 14_607_260_128
     # GiB of bagel.md section 2, autoencoder in fp32 included
     for precision, gib in (("bf16", 27.21), ("int8", 15.06), ("nf4", 9.74)):
-        assert weight_bytes(shape("bagel"), precision) / 2**30 == pytest.approx(gib + 0.312, abs=0.02)
+        assert BAGEL.weight_bytes(shape("bagel"), precision, torch.bfloat16) / 2**30 == pytest.approx(
+            gib + 0.312, abs=0.02
+        )
 
 
 def test_flops_against_a_count_by_hand():
@@ -89,7 +95,7 @@ def test_linear_flops_are_the_real_parameters_of_the_7b():
 
 
 def test_a_drawing_step_sees_its_context():
-    drawn = drawing_tokens(CONFIG, rows=3, latents=4, context=5)
+    drawn = drawing_tokens(rows=3, latents=4, context=5)
     assert (drawn.understanding, drawn.latents, drawn.supervised) == (6, 12, 0)
     assert drawn.rows == ((6, 11),) * 3
     assert pack_tokens([(6, 4, 0), (8, 0, 2)]).rows == ((10, 10), (8, 8))
@@ -101,7 +107,7 @@ def test_a_batch_has_exactly_its_tokens(name: str, tokens: int):
     config = shape(name)
     batch = plan_batch(config, tokens)
     assert batch.tokens == tokens
-    assert batch.latents_per_picture <= tokens // 2
+    assert batch.picture_tokens <= tokens // 2
     assert batch.pictures >= 1 and batch.dialogues
 
 
@@ -113,8 +119,10 @@ def test_the_7b_learns_from_one_512_picture_at_2k_and_one_1024_picture_at_8k():
 def test_one_step_takes_every_sample_of_the_batch_once():
     config = shape("small")
     batch = plan_batch(config, 1024)
-    data = make_dataset(config, batch)
-    texts, pictures, _ = step_batch(data, batch_settings(SftSettings(caption_dropout=0.0), batch), seed=0, step=3)
+    data = make_dataset(BAGEL, config, batch)
+    texts, pictures, _ = step_batch(
+        tiny_model(), data, batch_settings(SftSettings(caption_dropout=0.0), batch), seed=0, step=3
+    )
     lengths = sum(len(part.ids) + 2 for sample in texts for part in sample)
     assert lengths == sum(n for n, _ in batch.dialogues)
     supervised = sum(len(part.ids) + 1 for sample in texts for part in sample if part.loss)
@@ -130,26 +138,23 @@ def test_captions_that_are_only_read_cost_less():
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_random_base_of_each_precision_is_whole_and_sized_as_predicted(precision: str):
-    config = shape("small", quick=True)
-    base = build_random_base("small", config, precision, "cpu", nobody)
-    held = [p for module in (base.model, base.autoencoder) for p in module.parameters()]
+    model = random_small(precision)
+    held = [p for module in (model.network, model.autoencoder) for p in module.parameters()]
     assert not any(p.is_meta or p.requires_grad for p in held)
     held_bytes = sum(p.numel() * p.element_size() for p in held)
     # scales are not parameters: 3 % of the small shape in nf4
-    dtype = base.model.vae2llm.weight.dtype
-    assert held_bytes == pytest.approx(weight_bytes(config, precision, dtype), rel=0.05)
+    assert held_bytes == pytest.approx(BAGEL.weight_bytes(model.shapes, precision, model.dtype), rel=0.05)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_gradients_pass_through_the_base_after_it_was_used_without(precision: str):
-    config = shape("small", quick=True)
-    base = build_random_base("small", config, precision, "cpu", nobody)
-    adapter = add_adapter(base.model, lora_config(4, 8), 0)
-    splits = [list(sample) for sample in make_dataset(config, plan_batch(config, 512)).dialogues]
+    model = random_small(precision)
+    adapter = add_adapter(model.network, lora_config(model.shapes, 4, 8), 0)
+    splits = [list(sample) for sample in make_dataset(BAGEL, model.shapes, plan_batch(model.shapes, 512)).dialogues]
 
     def loss() -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=computes_in_bf16(base.model)):
-            return base.model(pack(splits, config)).logits.float().square().mean()
+        with model.autocast():
+            return model.network(pack(splits, model.shapes)).logits.float().square().mean()
 
     with torch.no_grad():
         loss()
@@ -160,10 +165,10 @@ def test_gradients_pass_through_the_base_after_it_was_used_without(precision: st
 
 
 def test_random_weights_keep_activations_of_order_one():
-    base = build_random_base("small", shape("small", quick=True), "bf16", "cpu", nobody)
-    bench = measured.Bench(base, {}, bench_settings("small", None, True), None, 1.0, 1)  # type: ignore[arg-type]
-    context = measured.second_stage.read_prompts(base, measured._scenes(1))
-    keys, values = context.cache[-1]
+    model = random_small("bf16")
+    settings = bench_settings("small", None, True)
+    bench = measured.Bench(BAGEL, model, {}, settings, None, 1.0, 1)  # type: ignore[arg-type]
+    keys, values = measured._prompts(bench, 1).cache[-1]
     assert 0.1 < keys.float().std() < 10 and 0.1 < values.float().std() < 10
     assert bench.side == 128
 

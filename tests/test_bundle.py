@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundle_parts import RANK, A, B, adapter_bytes, manifest, png, safetensors
+from card_files import card_charx, card_json, card_png
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny import CONFIG, tiny_network
@@ -33,7 +34,6 @@ from charforge.bundle.manifest import (
     MANIFEST,
 )
 from charforge.character import Dialogue, Turn
-from charforge.character.cards import card_charx, card_json, card_png
 from charforge.chat.session import open_character
 from charforge.cli.main import app
 from charforge.errors import InputError
@@ -159,10 +159,10 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], None], str]] = {
     "config imports": (config_with(auto_mapping={"parent_library": "os"}), "import code"),
     "config is no LoRA": (config_with(peft_type="IA3"), "not LoRA"),
     "config of other rank": (config_with(r=64), "rank or alpha"),
-    "adapter cut": (lambda m: m.__setitem__(ADAPTER, m[ADAPTER][:-4]), "outside its file"),
-    "adapter too long": (put(ADAPTER, safetensors({A: ones, B: ones.T}, extra=b"x")), "longer than its tensors"),
-    "adapter empty": (put(ADAPTER, b""), "too short"),
-    "adapter header huge": (put(ADAPTER, struct.pack("<Q", 1 << 60) + b"{}"), "impossible size"),
+    "adapter cut": (lambda m: m.__setitem__(ADAPTER, m[ADAPTER][:-4]), "is truncated"),
+    "adapter too long": (put(ADAPTER, safetensors({A: ones, B: ones.T}, extra=b"x")), "1 bytes follow its last tensor"),
+    "adapter empty": (put(ADAPTER, b""), "no header length"),
+    "adapter header huge": (put(ADAPTER, struct.pack("<Q", 1 << 60) + b"{}"), "no header length"),
     "adapter without tensors": (put(ADAPTER, safetensors({})), "no tensors"),
     "adapter of integers": (put(ADAPTER, safetensors({A: ones}, "I32")), "type I32"),
     "adapter of other names": (put(ADAPTER, safetensors({"lm_head.weight": ones})), "does not belong"),

@@ -13,18 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from folders import make_folder
+from card_files import as_v2, card_charx, card_json, card_png
+from folders import check_character, make_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from charforge.bundle.write import character_card
-from charforge.character import Dialogue, check_character, read_character
+from charforge.character import Dialogue, read_character
 from charforge.character.cards import (
     Card,
-    card_charx,
-    card_json,
-    card_png,
     convert,
     parse_card,
     parse_lorebook,
@@ -32,7 +30,7 @@ from charforge.character.cards import (
 )
 from charforge.character.cards.containers import PNG
 from charforge.character.cards.macros import resolved
-from charforge.character.cards.write import as_v2, as_v3
+from charforge.character.cards.write import as_v3
 from charforge.character.notes import Notes
 from charforge.character.profile import Profile
 from charforge.character.speakers import Names

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy
 import pytest
-from folders import CHARACTER_MD, dialogue_line, drawing, make_folder
+from folders import CHARACTER_MD, check_character, dialogue_line, drawing, make_folder
 from PIL import Image
 
-from charforge.character import check_character, load_picture, read_character
+from charforge.character import load_picture, read_character
 from charforge.errors import InputError, Problem
 
 ROLESCAPE = Path(__file__).parent.parent.parent / "shared" / "rolescape"

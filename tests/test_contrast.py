@@ -20,14 +20,14 @@ from charforge.recipe.contrast import (
     SHARES,
     Contrast,
     Contrasts,
-    _beside,
+    _stack_captions,
     contrast_loss,
     make_contrasts,
     random_contrast,
     read_captions,
     read_contrasts,
     window,
-    worded,
+    word_pair,
 )
 
 
@@ -49,7 +49,7 @@ def test_both_captions_are_alike_but_for_it():
     rng = random.Random(1)
     for pair in contrasts(100):
         for completeness in (COMPLETENESS, 0.95):
-            one, other = (caption.split(", ") for caption in worded(pair, rng, completeness))
+            one, other = (caption.split(", ") for caption in word_pair(pair, rng, completeness))
             assert one != other and len(one) == len(other)
             assert sum(a != b for a, b in zip(one, other, strict=True)) == 1
 
@@ -85,11 +85,11 @@ def data(same: bool, deaf: bool = False) -> Contrasts:
     return Contrasts(tokens, windows, list(zip(contexts[::2], contexts[1::2], strict=True)))
 
 
-def test_captions_read_once_are_read_as_beside_others():
+def test_captions_read_once_are_read_as_stack_captions_others():
     model = tiny_network()
     captions = [TextSplit(ids) for ids in ((5, 6), (9, 8, 7, 6, 5), (4, 9, 9))]
     told: list[tuple[int, int]] = []
-    together = _beside(read_captions(model, captions, lambda *done: told.append(done)), torch.zeros(1))
+    together = _stack_captions(read_captions(model, captions, lambda *done: told.append(done)), torch.zeros(1))
     expected = extend_context(model, empty_context(3), captions)
     assert told == [(3, 3)] and together.positions == expected.positions
     assert torch.equal(together.valid, expected.valid)
@@ -133,15 +133,16 @@ def test_pairs_are_made_and_read_back(tmp_path, monkeypatch):
     pytest.importorskip("cairosvg", reason="needs the extra `recipe`")
     from charforge.bases.base import load_base
     from charforge.recipe import contrast
+    from charforge.recipe.network import take_apart
 
-    base = load_base("mini")
-    with pytest.raises(InputError, match=r"run python -m charforge\.mini contrasts first"):
-        read_contrasts(tmp_path, base.model, base.tokenizer, lambda done, count: None)
-    monkeypatch.setattr(contrast, "trained", lambda folder: base.autoencoder)
+    model = take_apart(load_base("mini"))
+    with pytest.raises(InputError, match=r"run python -m charforge\.recipe contrasts first"):
+        read_contrasts(tmp_path, model.network, model.tokenizer, lambda done, count: None)
+    monkeypatch.setattr(contrast, "load_trained", lambda folder: model.autoencoder)
     (tmp_path / "data").mkdir()
     told: list[int] = []
     make_contrasts(tmp_path, 3, 5, told.append)
-    made = read_contrasts(tmp_path, base.model, base.tokenizer, lambda done, count: None)
+    made = read_contrasts(tmp_path, model.network, model.tokenizer, lambda done, count: None)
     assert told == [3] and made.tokens.shape == (3, 2, 64, 64) and made.windows.shape == (3, 12)
     lines = [json.loads(line) for line in (tmp_path / "data/contrasts.jsonl").read_text().splitlines()]
     rng = random.Random("contrasts 5")

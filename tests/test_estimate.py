@@ -14,13 +14,14 @@ from charforge.cost.live import LiveBytes
 from charforge.cost.predicted import predict
 from charforge.cost.workload import Workload
 from charforge.families.bagel.config import bagel_7b
-from charforge.resources import preset_path, resource_folder
+from charforge.families.bagel.family import BAGEL
+from charforge.resources import preset_names, preset_path
 from charforge.settings import GrpoSettings, MemorySettings, Settings, SftSettings, read_settings
 
-WORK = Workload(conversations=((200, 100, 60),) * 8, caption=40, latents=(1024,) * 4, drawing=(32, 32))
+WORK = Workload(conversations=((200, 100, 60),) * 8, caption=40, targets=(1024,) * 4)
 LARGE_CARDS = ("bagel-48gb", "bagel-80gb")
 """Their batches take long to count, and leave the most room."""
-PRESETS = sorted(path.stem for path in resource_folder("presets").glob("*.toml"))
+PRESETS = preset_names()
 
 
 def test_bytes_count_once_from_the_operation_that_makes_them_until_the_last_view_is_gone():
@@ -57,9 +58,10 @@ def test_the_presets_fit_the_cards_they_are_named_after(name: str):
     card = int(name.removeprefix("bagel-").removesuffix("gb"))
     settings = read_settings(preset_path(name), None, [])
     latents = (settings.pictures.longest_side // 16) ** 2
-    side = settings.pictures.draw_side // 16
-    work = Workload(WORK.conversations, WORK.caption, (latents,) * 4, (side, side))
-    cost = predict(bagel_7b(), settings, work, "cuda", torch.bfloat16)
+    shapes = bagel_7b().with_picture_sizes(None, None, settings.pictures.draw_side, None)
+    cost = predict(
+        BAGEL, shapes, settings, Workload(WORK.conversations, WORK.caption, (latents,) * 4), "cuda", torch.bfloat16
+    )
     # a card of 24 GB has 24 * 10^9 bytes, some of them taken by the screen
     assert cost.gpu_peak_gib < 0.95 * card * 1e9 / 2**30
     assert sum(cost.parts.values()) == pytest.approx(cost.gpu_peak_gib, abs=0.02)
@@ -70,23 +72,24 @@ def test_weights_are_those_of_the_published_table():
     expected = {None: 27.21 - 0.75, "int8": 15.06 - 0.75, "nf4": 9.74 - 0.75}
     for kind, gib in expected.items():
         settings = Settings(quantize=kind, memory=MemorySettings(micro_batch=1), grpo=GrpoSettings(iterations=0))
-        cost = predict(bagel_7b(), settings, replace(WORK, latents=(256,)), "cuda", torch.bfloat16)
+        shapes = bagel_7b().with_picture_sizes(None, None, 512, None)
+        cost = predict(BAGEL, shapes, settings, replace(WORK, targets=(256,)), "cuda", torch.bfloat16)
         assert cost.parts["weights"] == pytest.approx(gib, abs=0.03)
 
 
 def cost_with(**memory: object):
     how = MemorySettings(**memory)  # type: ignore[arg-type]
     # two layers of the real widths
-    config = bagel_7b().model_copy(update={"layers": 2})
-    work = Workload(((0, 300, 60),) * 4, 8, (256,) * 4, (16, 16))
-    return predict(config, Settings(memory=how, grpo=GrpoSettings(iterations=0)), work, "cuda", torch.bfloat16)
+    shapes = bagel_7b().shallow(2).with_picture_sizes(None, None, 256, None)
+    work = Workload(((0, 300, 60),) * 4, 8, (256,) * 4)
+    return predict(BAGEL, shapes, Settings(memory=how, grpo=GrpoSettings(iterations=0)), work, "cuda", torch.bfloat16)
 
 
 def test_a_system_prompt_is_read_once_for_the_texts_that_share_it():
-    config = bagel_7b().model_copy(update={"layers": 2})
+    shapes = bagel_7b().shallow(2).with_picture_sizes(None, None, 256, None)
     settings = Settings(sft=SftSettings(steps=10_000), grpo=GrpoSettings(iterations=0))
-    works = [Workload((text,) * 4, 8, (256,), (16, 16)) for text in ((0, 300, 60), (250, 50, 60))]
-    alone, shared = (predict(config, settings, work, "cuda", torch.bfloat16) for work in works)
+    works = [Workload((text,) * 4, 8, (256,)) for text in ((0, 300, 60), (250, 50, 60))]
+    alone, shared = (predict(BAGEL, shapes, settings, work, "cuda", torch.bfloat16) for work in works)
     assert shared.hours < 0.9 * alone.hours
 
 
@@ -109,7 +112,7 @@ def test_check_and_dry_run_tell_the_cost(tmp_path):
 
 
 def test_a_processor_without_bf16_is_said_to_take_longer():
-    config = bagel_7b().model_copy(update={"layers": 2})
-    work, settings = Workload(((0, 30, 10),), 8, (16,), (4, 4)), Settings(grpo=GrpoSettings(iterations=0))
-    native, plain = (predict(config, settings, work, "cpu", dtype) for dtype in (torch.bfloat16, torch.float32))
+    shapes = bagel_7b().shallow(2).with_picture_sizes(None, None, 256, None)
+    work, settings = Workload(((0, 30, 10),), 8, (16,)), Settings(grpo=GrpoSettings(iterations=0))
+    native, plain = (predict(BAGEL, shapes, settings, work, "cpu", dtype) for dtype in (torch.bfloat16, torch.float32))
     assert plain.hours > native.hours and "without bf16" in plain.assumed and "with bf16" in native.assumed

@@ -17,12 +17,13 @@ from test_bundle import DIALOGUES, RANK, adapter_bytes, manifest, png
 from charforge import device as device_room
 from charforge import files as files_room
 from charforge import machine
-from charforge.bases.base import compute_dtype, native_autocast
+from charforge.bases.base import compute_dtype
 from charforge.bundle import write_bundle
 from charforge.character import read_character
 from charforge.device import chosen_device, default_device, multiplies_bf16
 from charforge.errors import InputError, MachineError
 from charforge.files import write_atomic
+from charforge.recipe.network import native_autocast
 from charforge.resources import preset_path
 from charforge.run.folder import open_run
 from charforge.run.identity import inputs_of

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from folders import check_character
 from PIL import Image, ImageChops
 
-from charforge.character import check_character, read_character
+from charforge.character import read_character
 from charforge.evaluate.questions import read_choices
 from charforge.expand import expand, leaked
 from charforge.expand.pairs import Task

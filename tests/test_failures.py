@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from folders import make_folder
+from folders import check_character, make_folder
 from typer.testing import CliRunner
 
-from charforge.character import check_character
 from charforge.cli import failures
 from charforge.cli.main import app
 from charforge.cli.output import print_error

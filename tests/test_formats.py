@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from card_files import card_charx
 from folders import make_folder
 from PIL import Image
 from test_cards import V1, V3, chunk, picture, png_with
 
 from charforge.character import Dialogue, read_folder
-from charforge.character.cards import card_charx, parse_card, read_card_bytes
+from charforge.character.cards import parse_card, read_card_bytes
 from charforge.character.cards.macros import resolved
 from charforge.character.cleaning import cleaned, decoded
 from charforge.character.notes import Notes, gathered

@@ -23,6 +23,7 @@ from charforge.families.bagel.sampler import Guidance, draw, timestep_schedule
 from charforge.families.bagel.splits import LatentSplit, LookSplit, Split, TextSplit
 from charforge.families.bagel.vision import patchify
 from charforge.flow import interpolate, logit_normal_timesteps, target_velocity
+from charforge.pixels import to_image, to_pixels, to_rgb
 
 GOLDEN = Path(__file__).parent / "golden"
 META = json.loads((GOLDEN / "meta.json").read_text())
@@ -94,11 +95,11 @@ def test_vision_tower(base):
 def test_preprocessing_of_opaque_and_transparent_pictures():
     unit = golden("unit")
     for name, mode in (("pre0", "RGB"), ("pre1", "RGBA")):
-        rgb = images.to_rgb(Image.fromarray(unit[f"{name}.in_u8"].numpy(), mode))
+        rgb = to_rgb(Image.fromarray(unit[f"{name}.in_u8"].numpy(), mode))
         assert torch.equal(torch.from_numpy(__import__("numpy").array(rgb)), unit[f"{name}.rgb_u8"])
         for kind, rule in (("vae", (64, 32, 16)), ("vit", (84, 28, 14))):
             expected = unit[f"{name}.{kind}_{'_'.join(map(str, rule))}"]
-            close(images.to_pixels(rgb, images.resized(*rgb.size, *rule)), expected, 1e-6)
+            close(to_pixels(rgb, images.resized(*rgb.size, *rule)), expected, 1e-6)
 
 
 @pytest.mark.parametrize("rule", sorted(META["resize_rule"]))
@@ -304,7 +305,7 @@ def settings_of(meta: dict) -> SamplingConfig:
 
 def decoded(autoencoder: Autoencoder, latent: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
     pixels = autoencoder.decode(images.unpatchify_latent(latent, rows, columns, 2)[None])[0]
-    return torch.from_numpy(__import__("numpy").array(images.to_image(pixels)))
+    return torch.from_numpy(__import__("numpy").array(to_image(pixels)))
 
 
 @torch.no_grad()

@@ -92,7 +92,7 @@ def test_every_picture_has_exactly_its_window_of_stochastic_steps():
 
 
 def test_the_shared_start_is_the_plain_path_to_the_window():
-    model, settings = tiny_model(), grpo_settings(prompts=1, window_last_start=2)
+    model, settings = tiny_model(), grpo_settings(prompts=1, updates=1, window_last_start=2)
     seed = next(s for s in range(20) if rollout_of(model, settings, s)[0].starts == [2])
     rollout, prompts = rollout_of(model, settings, seed)
     generator = torch.Generator().manual_seed(seed)

@@ -175,7 +175,7 @@ CASES: dict[str, tuple[Change, str, str, str, bool]] = {
     "out of character": (dialogues(*SAME, dialogue_line("Who?", "As an AI language model I cannot say.")), "dialogues.jsonl:13", "out of character", "rewrite it", False),
     "a name nobody says": (edit("character.md", "name: Pip", "name: Zebediah"), "character.md", "never occurs", "use it", False),
     "broken toml": (replace("charforge.toml", "steps = "), "charforge.toml", "not valid TOML", "", True),
-    "unknown setting": (replace("charforge.toml", "[sft]\nstepz = 3\n"), "charforge.toml", "sft.stepz", "mini.toml", True),
+    "unknown setting": (replace("charforge.toml", "[sft]\nstepz = 3\n"), "charforge.toml", "sft.stepz", "charforge settings", True),
     "toml in utf-16": (lambda f: (f / "charforge.toml").write_text("a = 1", "utf-16"), "charforge.toml", "not UTF-8", "save the file", True),
     "broken card": (replace("card.png", encoded(drawing(1), "PNG")), "card.png", "without a character card", "export it again", True),
     "zip without card": (replace("x.charx", b"PK\x05\x06" + b"\0" * 18), "x.charx", "not JSON|zip", "export it again", True),

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from charforge.bases.prepare import draw_prompts
-from tiny import CONFIG, tiny_data, tiny_network
-from tiny_base import tiny_base
+from tiny import CONFIG, tiny_data, tiny_model, tiny_network
 
 from charforge.adapter.load import load_adapter
 from charforge.adapter.lora import add_adapter, lora_config, save_adapter
+from charforge.bases.drawing import draw_prompts
 from charforge.chat.replies import sample_replies
 from charforge.families.bagel.blocks import pack_decoder
 from charforge.families.bagel.context import Context, empty_context, extend_context, join_contexts
@@ -24,10 +23,11 @@ from charforge.families.bagel.model import BagelModel
 from charforge.families.bagel.packing import pack
 from charforge.families.bagel.quantize import quantize_decoder
 from charforge.families.bagel.splits import LatentSplit, LookSplit, Split, TextSplit
+from charforge.families.bagel.unified import UnifiedBagel
 from charforge.low_rank import LowRankLinear, adapted_layers, adapter_off
 from charforge.settings import ChatSettings
 
-LORA = lora_config(4, 8)
+LORA = lora_config(CONFIG, 4, 8)
 CLOSE = {"atol": 1e-4, "rtol": 1e-3}
 PROMPTS = ["Pip in a forest , wearing a red coat", "Pip on a beach"]
 
@@ -41,7 +41,7 @@ def adapted(model: BagelModel, strength: float = 0.05) -> BagelModel:
     return model
 
 
-def loaded(model: BagelModel, like: BagelModel, folder: Path) -> BagelModel:
+def loaded(model: UnifiedBagel, like: BagelModel, folder: Path) -> UnifiedBagel:
     """With the adapter of ``like`` as chat loads it."""
     save_adapter(like, LORA, folder, "tiny")
     load_adapter(model, folder, model.dtype)
@@ -79,7 +79,7 @@ def models(tmp_path: Path, kind: str) -> BagelModel:
         return adapted(model)
     if kind == "trained":
         return adapted(tiny_network())
-    return loaded(tiny_network(), adapted(tiny_network()), tmp_path)
+    return loaded(tiny_model(), adapted(tiny_network()), tmp_path).network
 
 
 @torch.no_grad()
@@ -152,7 +152,7 @@ def test_a_full_decoder_says_so():
 @torch.no_grad()
 def test_a_loaded_adapter_acts_as_the_trained_one_and_can_be_switched_off(tmp_path: Path):
     trained = adapted(tiny_network())
-    model, bare = loaded(tiny_network(), trained, tmp_path), tiny_network()
+    model, bare = loaded(tiny_model(), trained, tmp_path).network, tiny_network()
     assert len(adapted_layers(model)) == 7 * (4 + 2)
     assert all(isinstance(layer, LowRankLinear) for layer in adapted_layers(model))
     batch = pack([list(sample) for sample in tiny_data().dialogues], CONFIG)
@@ -169,13 +169,13 @@ def test_a_loaded_adapter_acts_as_the_trained_one_and_can_be_switched_off(tmp_pa
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_pictures_of_a_loaded_adapter_are_those_of_the_trained_one(tmp_path: Path, dtype: torch.dtype):
-    trained, base = tiny_base(dtype=dtype), tiny_base(dtype=dtype)
-    adapted(trained.model)
-    bare = draw_prompts(base, PROMPTS, [1, 2])
-    loaded(base.model, trained.model, tmp_path)
-    base.model.packed = pack_decoder(base.model)
-    ours, theirs = draw_prompts(base, PROMPTS, [1, 2]), draw_prompts(trained, PROMPTS, [1, 2])
-    again, other = draw_prompts(base, PROMPTS, [1, 2]), draw_prompts(base, PROMPTS, [1, 3])
+    trained, model = tiny_model(dtype=dtype), tiny_model(dtype=dtype)
+    adapted(trained.network)
+    bare = draw_prompts(model, PROMPTS, [1, 2])
+    loaded(model, trained.network, tmp_path)
+    model.pack_for_use()
+    ours, theirs = draw_prompts(model, PROMPTS, [1, 2]), draw_prompts(trained, PROMPTS, [1, 2])
+    again, other = draw_prompts(model, PROMPTS, [1, 2]), draw_prompts(model, PROMPTS, [1, 3])
     for one, same in ((0, 0), (1, 1)):
         pixels = [np.asarray(pictures[one]).astype(int) for pictures in (ours, theirs, again, bare, other)]
         assert abs(pixels[0] - pixels[1]).max() <= 1
@@ -185,9 +185,9 @@ def test_pictures_of_a_loaded_adapter_are_those_of_the_trained_one(tmp_path: Pat
 
 
 def test_the_same_seed_gives_the_same_reply():
-    base, settings = tiny_base(), ChatSettings(temperature=1.0, top_p=1.0, max_tokens=12)
+    model, settings = tiny_model(), ChatSettings(temperature=1.0, top_p=1.0, max_tokens=12)
     conversation = [TextSplit((5, 6, 7, 8))]
-    first, again, other = (sample_replies(base, [conversation], settings, seed)[0] for seed in (1, 1, 2))
+    first, again, other = (sample_replies(model, [conversation], settings, seed)[0] for seed in (1, 1, 2))
     assert first == again and first != other
 
 

@@ -20,15 +20,16 @@ from charforge.families.bagel.checkpoint import (
     rounded_rows,
     save_official,
 )
-from charforge.families.bagel.context import empty_context, extend_context, prepare_canvas, velocity
+from charforge.families.bagel.context import empty_context, extend_context, prepare_block, velocity
 from charforge.families.bagel.images import patchify_latent, unpatchify_latent
 from charforge.families.bagel.layers import grid_position_ids
+from charforge.families.bagel.model import BagelModel
 from charforge.families.bagel.packing import pack
 from charforge.families.bagel.sampler import Guidance, draw, guided, timestep_schedule
 from charforge.families.bagel.splits import LatentSplit, TextSplit
 from charforge.flow import interpolate, logit_normal_timesteps, shift_timesteps, stratified_normal, target_velocity
-from charforge.low_rank import adapter_acts, adapter_off
-from charforge.recipe.answers import ALPHA, RANK, low_rank
+from charforge.low_rank import adapted_layers, adapter_off, addition_of
+from charforge.recipe.answers import ALPHA, RANK, fold_strength
 
 
 def test_drawing_mixes_no_devices():
@@ -46,8 +47,8 @@ def test_a_cached_context_gives_the_same_velocity_as_one_pass():
     x = torch.randn(4, 16, generator=torch.Generator().manual_seed(0))
     whole = model(pack([[text, LatentSplit(x, ids, 0.6)]], CONFIG)).velocity
     context = extend_context(model, empty_context(1), [text])
-    canvas = prepare_canvas(model, context, ids)
-    stepped = velocity(model, canvas, x[None], torch.tensor([0.6]))[0]
+    block = prepare_block(model, context, ids)
+    stepped = velocity(model, block, x[None], torch.tensor([0.6]))[0]
     torch.testing.assert_close(stepped, whole, atol=1e-5, rtol=1e-4)
 
 
@@ -74,7 +75,7 @@ def test_both_velocities_of_guidance_in_one_pass_are_as_in_two(monkeypatch):
 @torch.no_grad()
 def test_guidance_leads_away_from_the_bare_base_at_first():
     model, ids = tiny_network(), grid_position_ids(2, 2, 4)
-    parameters = add_adapter(model, lora_config(4, 8), 0)
+    parameters = add_adapter(model, lora_config(CONFIG, 4, 8), 0)
     generator = torch.Generator().manual_seed(3)
     for parameter in parameters.values():
         parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
@@ -85,10 +86,10 @@ def test_guidance_leads_away_from_the_bare_base_at_first():
     draw(model, guidance, noise, ids, settings, lambda *step: seen.append(step))
     for (index, x, drawn), now in zip(seen, timestep_schedule(4, settings.timestep_shift), strict=False):
         time = now[None]
-        cond = velocity(model, prepare_canvas(model, full, ids), x, time)
-        own = velocity(model, prepare_canvas(model, empty_context(1), ids), x, time)
+        cond = velocity(model, prepare_block(model, full, ids), x, time)
+        own = velocity(model, prepare_block(model, empty_context(1), ids), x, time)
         with adapter_off(model):
-            bare = velocity(model, prepare_canvas(model, empty_context(1), ids), x, time)
+            bare = velocity(model, prepare_block(model, empty_context(1), ids), x, time)
         text, other = (bare, own) if now > 0.75 else (own, bare)
         # ten times less than what the wrong one is off, ten times more than what a processor rounds otherwise
         torch.testing.assert_close(drawn, guided(cond, text, None, settings), atol=1e-4, rtol=1e-3)
@@ -96,10 +97,19 @@ def test_guidance_leads_away_from_the_bare_base_at_first():
     assert [float(now) > 0.75 for now in timestep_schedule(4, settings.timestep_shift)[:3]] == [True, True, False]
 
 
+def adapter_acts(model: torch.nn.Module) -> bool:
+    """Whether the model differs from the bare base: it has an adapter, and that is on."""
+    return any(not layer._disable_adapters for layer in adapted_layers(model))
+
+
 def test_an_adapter_that_is_off_stays_off_after_a_block_inside():
     model = tiny_network()
+
+    def adapter_acts(model: BagelModel) -> bool:
+        return any(addition_of(layer) is not None for layer in adapted_layers(model))
+
     assert not adapter_acts(model)
-    add_adapter(model, lora_config(4, 8), 0)
+    add_adapter(model, lora_config(CONFIG, 4, 8), 0)
     assert adapter_acts(model)
     with adapter_off(model):
         with adapter_off(model):
@@ -215,7 +225,7 @@ def test_stratified_times_cover_every_slice_once():
 @torch.no_grad()
 def test_a_low_rank_addition_is_the_adapter_merged():
     adapted, merged = tiny_network(), tiny_network()
-    add_adapter(adapted, lora_config(RANK, ALPHA, generation=False), seed=0)
+    add_adapter(adapted, lora_config(CONFIG, RANK, ALPHA, roles=("text",)), seed=0)
     generator = torch.Generator().manual_seed(3)
     trained = {}
     for name, parameter in adapted.named_parameters():
@@ -224,7 +234,7 @@ def test_a_low_rank_addition_is_the_adapter_merged():
             trained[name] = parameter.data
     batch = pack([[TextSplit((5, 6, 7), loss=True)]], CONFIG)
     before = merged(batch).logits
-    add_low_rank(merged, low_rank(trained))
+    add_low_rank(merged, fold_strength(trained))
     torch.testing.assert_close(merged(batch).logits, adapted(batch).logits, atol=1e-4, rtol=1e-4)
     assert (merged(batch).logits - before).abs().max() > 0.1
 

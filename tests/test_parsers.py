@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from charforge.character import Dialogue
 from charforge.character.notes import Notes
-from charforge.character.profile import guess_class_noun, parse_character_md, parse_facts, sentences
+from charforge.character.profile import facts_and_rest, guess_class_noun, parse_character_md, sentences
 from charforge.character.readers.documents import document
 from charforge.character.readers.table import read_conversations
 from charforge.character.readers.text_logs import read_text_log
@@ -94,7 +94,7 @@ def test_no_text_breaks_the_parsers(text: str) -> None:
             assert all(one != other for one, other in itertools.pairwise(roles))
             assert all(turn.text for turn in dialogue.turns)
     parse_character_md(text, "character.md", [])
-    parse_facts(text)
+    facts_and_rest(text)
 
 
 json_values = st.recursive(

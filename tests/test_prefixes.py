@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from tiny import CONFIG, tiny_data, tiny_network
 
 from charforge.adapter.lora import add_adapter, lora_config
+from charforge.families.bagel.losses import text_loss
 from charforge.families.bagel.packing import pack
 from charforge.families.bagel.prefixes import Node, ancestry, shared_rows
 from charforge.families.bagel.splits import LatentSplit, Split, TextSplit
-from charforge.train.losses import text_loss
 
 SYSTEM, OTHER = TextSplit(tuple(range(5, 30))), TextSplit((31, 32))
 WIDE = 64
@@ -91,7 +91,7 @@ def test_ancestry_leaves_siblings_out():
 
 def test_sharing_changes_neither_loss_nor_gradient():
     model, look = tiny_network(), tiny_data().looks[0][0]
-    parameters = add_adapter(model, lora_config(4, 8), seed=0)
+    parameters = add_adapter(model, lora_config(CONFIG, 4, 8), seed=0)
     for number, parameter in enumerate(parameters.values()):
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
     samples = [

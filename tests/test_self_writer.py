@@ -16,7 +16,7 @@ from charforge.expand.authored import Request
 from charforge.expand.kept import Kept
 from charforge.expand.self_writer import SelfWriter, batches, likelihood_judge
 from charforge.likelihood import mean_log_likelihood
-from charforge.replay.pictures import own_captions
+from charforge.replay.shipped_pictures import own_captions
 from charforge.train.dataset import prepared_strangers
 
 ASK = Request("ask", (("user", "Write one question about a lighthouse."),), max_tokens=12)

@@ -66,11 +66,6 @@ def compute_dtype(device: str) -> torch.dtype:
     return torch.bfloat16 if multiplies_bf16(device) else torch.float32
 
 
-def native_autocast(device: str) -> torch.autocast:
-    """bf16 autocast where :func:`compute_dtype` is bf16; elsewhere it would take up to seventy times as long."""
-    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=compute_dtype(device) == torch.bfloat16)
-
-
 def content_hash(files: list[Path], report: Callable[[int, int], None] | None = None) -> str:
     """One SHA-256 over the hashes of ``files`` in order: the identity that bundles record.
 

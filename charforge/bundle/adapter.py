@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import io
 import re
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from charforge.adapter.names import PREFIX, tensor_shapes
 from charforge.bases.where import base_shapes, registered
 from charforge.errors import InputError, MachineError
 from charforge.families.protocol import Shapes
+from charforge.tensor_headers import Malformed, parse_header
 
 MAX_HEADER = 8 << 20
 # the name of a module inside a list of layers, as every family has it
@@ -21,7 +22,7 @@ TENSOR_NAME = re.compile(
     + r"(?:[A-Za-z_]{1,32}\.){1,8}(?P<layer>\d{1,3})\.(?P<linear>(?:[A-Za-z_]{1,32}\.){0,3}[a-z_]{1,32})"
     r"\.lora_(?P<side>[AB])\.weight"
 )
-WIDTHS = {"F32": 4, "F16": 2, "BF16": 2}
+FLOATS = ("F32", "F16", "BF16")
 
 Shape = tuple[int, int]
 
@@ -36,30 +37,30 @@ def check_adapter(data: bytes, rank: int) -> dict[str, Shape]:
     Raises Refusal for whatever is no LoRA of ``rank``, for values that are no numbers, and for an adapter that
     changes nothing because it is zero.
     """
-    header, body = _split(data)
+    try:
+        tensors = parse_header(io.BytesIO(data), len(data), Path("adapter_model.safetensors"), MAX_HEADER)
+    except Malformed as error:
+        raise Refusal(f"its adapter {error}") from error
+    if not tensors:
+        raise Refusal("its adapter holds no tensors")
     shapes: dict[str, Shape] = {}
-    position, acts = 0, False
-    for name, entry in sorted(header.items(), key=lambda item: _offsets(item[1])):
+    acts = False
+    for name, tensor in tensors.items():
         named = TENSOR_NAME.fullmatch(name)
         if named is None:
             raise Refusal(f"its adapter holds the tensor {name[:80]!r}, which does not belong there")
-        begin, end = _offsets(entry)
-        shape, dtype = entry.get("shape"), entry.get("dtype")
-        if dtype not in WIDTHS:
-            raise Refusal(f"the tensor {name} is of type {str(dtype)[:16]}, expected floating point")
-        sides = isinstance(shape, list) and len(shape) == 2 and all(type(s) is int and 0 < s <= 1 << 17 for s in shape)
+        shape = tensor.shape
+        if tensor.dtype not in FLOATS:
+            raise Refusal(f"the tensor {name} is of type {tensor.dtype}, expected floating point")
+        sides = len(shape) == 2 and all(0 < side <= 1 << 17 for side in shape)
         if not sides or shape[0 if named["side"] == "A" else 1] != rank:
-            raise Refusal(f"the tensor {name} has the shape {str(shape)[:40]}, which is no LoRA of rank {rank}")
-        if begin != position or end - begin != shape[0] * shape[1] * WIDTHS[dtype] or end > len(body):
-            raise Refusal(f"the tensor {name} lies outside its file")
-        if not _finite(body[begin:end], dtype):
+            raise Refusal(f"the tensor {name} has the shape {str(list(shape))[:40]}, which is no LoRA of rank {rank}")
+        values = memoryview(data)[tensor.start : tensor.start + tensor.length]
+        if not _finite(values, tensor.dtype):
             raise Refusal(f"the tensor {name} holds values that are no numbers")
         # what is added is B times A: where every B is zero, so is the change
-        acts = acts or (named["side"] == "B" and _is_any(body[begin:end], dtype))
+        acts = acts or (named["side"] == "B" and _is_any(values, tensor.dtype))
         shapes[name] = (shape[0], shape[1])
-        position = end
-    if position != len(body):
-        raise Refusal("its adapter is longer than its tensors")
     if not acts:
         raise Refusal("its adapter is all zeros: it changes nothing")
     return shapes
@@ -108,30 +109,6 @@ def _check_among_themselves(shapes: Mapping[str, Shape], first_layer: int) -> No
     gaps = sorted(set(range(first_layer, max(layers) + 1)) - layers)
     if gaps:
         raise Refusal(f"its adapter has no tensors for layer {gaps[0]}")
-
-
-def _split(data: bytes) -> tuple[dict[str, Any], memoryview]:
-    """The header of a safetensors file and what comes after it."""
-    if len(data) < 8:
-        raise Refusal("its adapter is too short")
-    length = int.from_bytes(data[:8], "little")
-    if length > min(MAX_HEADER, len(data) - 8):
-        raise Refusal("its adapter has a header of impossible size")
-    try:
-        header = json.loads(data[8 : 8 + length].decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise Refusal("the adapter's header is not valid JSON") from error
-    metadata = header.pop("__metadata__", {}) if isinstance(header, dict) else None
-    if not isinstance(metadata, dict) or not header:
-        raise Refusal("its adapter holds no tensors")
-    return header, memoryview(data)[8 + length :]
-
-
-def _offsets(entry: Any) -> tuple[int, int]:
-    offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
-    if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(o) is int and o >= 0 for o in offsets):
-        raise Refusal("its adapter has a tensor without a place")
-    return offsets[0], offsets[1]
 
 
 def _finite(raw: memoryview, dtype: str) -> bool:

@@ -19,7 +19,18 @@ README = "README.md"
 AVATAR = "assets/icon/images/main.png"
 ADAPTER = "assets/x_charforge/ai/adapter_model.safetensors"
 ADAPTER_CONFIG = "assets/x_charforge/ai/adapter_config.json"
-REQUIRED = (MANIFEST, CARD, README, AVATAR, ADAPTER, ADAPTER_CONFIG)
+MEMBERS = {
+    MANIFEST: "What is inside, what it was made from and how, and the SHA-256 of every other member. charforge reads "
+    "this.",
+    CARD: "The character card (Character Card V3 with all fields of V2): what any front end reads. It has no pictures "
+    "that were trained on.",
+    ADAPTER: "The weights of the LoRA adapter, as PEFT names them.",
+    ADAPTER_CONFIG: "The adapter's configuration, as PEFT writes it: rank, alpha, the layers it belongs to.",
+    AVATAR: "A picture of the character, drawn by the trained model or, where that failed, its initial.",
+    README: "What this file is and the command that opens it, for a person who unpacks it.",
+}
+"""The members that every bundle has, and what each is."""
+REQUIRED = tuple(MEMBERS)
 
 
 class _Strict(BaseModel):
@@ -29,45 +40,50 @@ class _Strict(BaseModel):
 class BaseInfo(_Strict):
     """The base it was trained on; an adapter fits that one and no other."""
 
-    name: str
-    content_hash: str
-    precision: str
+    name: str = Field(description="The base's name here, for example mini or bagel, or its path.")
+    content_hash: str = Field(
+        description="A hash over all its weight files: two bases of one name are told apart by it."
+    )
+    precision: str = Field(description="What its layers were held in during training: bfloat16, float32, int8 or nf4.")
 
 
 class AdapterInfo(_Strict):
     """Size of the LoRA adapter, and the lowest layer of the understanding expert that carries it."""
 
-    rank: int = Field(ge=1, le=4096)
-    alpha: int = Field(ge=1)
+    rank: int = Field(ge=1, le=4096, description="Rank of the adapter's matrices.")
+    alpha: int = Field(ge=1, description="Its strength; what it adds is multiplied by alpha / rank.")
     # bundles that are older than the setting have it in all layers
-    first_layer: int = Field(0, ge=0, le=4096)
+    first_layer: int = Field(
+        0, ge=0, le=4096,
+        description="The lowest layer of the reading expert that carries it. The drawing expert has it in all layers.",
+    )  # fmt: skip
 
 
 class RoomInfo(_Strict):
     """Tokens that the parts of its prompts may take, as in training (charforge/room.py)."""
 
-    persona: int = Field(SHORT_CONTEXT.persona, ge=1)
-    voice: int = Field(SHORT_CONTEXT.voice, ge=1)
-    plan: int = Field(SHORT_CONTEXT.plan, ge=1)
-    quote: int = Field(SHORT_CONTEXT.quote, ge=1)
+    persona: int = Field(SHORT_CONTEXT.persona, ge=1, description="Who it is, in the system prompt.")
+    voice: int = Field(SHORT_CONTEXT.voice, ge=1, description="How it talks, where the persona had to be cut.")
+    plan: int = Field(SHORT_CONTEXT.plan, ge=1, description="What the plan of a picture says.")
+    quote: int = Field(SHORT_CONTEXT.quote, ge=1, description="A reply's words in the prompt of its picture.")
 
 
 class CharacterInfo(_Strict):
     """What the prompts are built from, word for word as in training."""
 
-    name: str = Field(min_length=1)
-    class_noun: str
-    persona: str
-    voice: str
-    appearance: str
-    opening: str
-    author: str
-    license: str
-    facts: tuple[str, ...]
-    about: str = ""
-    language: str = "en"
+    name: str = Field(min_length=1, description="The character's name.")
+    class_noun: str = Field(description='What it is, for example "voxel person". It stands beside the name in prompts.')
+    persona: str = Field(description="Who the character is.")
+    voice: str = Field(description="How it speaks.")
+    appearance: str = Field(description="What is the same in all its pictures.")
+    opening: str = Field(description="The first thing it says in a conversation; may be empty.")
+    author: str = Field(description="Who made the character; may be empty.")
+    license: str = Field(description="Under which terms; may be empty.")
+    facts: tuple[str, ...] = Field(description="What it knows about itself and about others, one sentence each.")
+    about: str = Field("", description="Everything that its card says of it, for bases that can read it; may be empty.")
+    language: str = Field("en", description="The language that it speaks, as an ISO 639-1 code; empty: not known.")
     # bundles that are older than the setting have the room of the small base
-    room: RoomInfo = RoomInfo()
+    room: RoomInfo = Field(RoomInfo(), description="How much of this its prompts hold.")
 
     @classmethod
     def from_character(cls, character: Character) -> Self:
@@ -80,40 +96,41 @@ class CharacterInfo(_Strict):
 class ChatInfo(_Strict):
     """How it speaks unless told otherwise."""
 
-    temperature: float
-    top_p: float
+    temperature: float = Field(description="How freely words are chosen, as the setting chat.temperature.")
+    top_p: float = Field(description="As the setting chat.top_p.")
     # bundles that are older than the setting were made without
-    repetition_penalty: float = 1.0
-    max_tokens: int
+    repetition_penalty: float = Field(1.0, description="As the setting chat.repetition_penalty.")
+    max_tokens: int = Field(description="The longest reply in tokens, as the setting chat.max_tokens.")
 
 
 class TrainingInfo(_Strict):
     """How it was trained."""
 
-    seed: int
-    steps: int
-    best_step: int
-    pairs: dict[str, int]
-    settings: dict[str, Any]
+    seed: int = Field(description="The source of all its randomness.")
+    steps: int = Field(description="Optimiser steps of the first stage.")
+    best_step: int = Field(description="The step of the first stage whose adapter was kept.")
+    pairs: dict[str, int] = Field(description="How many training pairs of each task there were.")
+    settings: dict[str, Any] = Field(description="All settings of the run, section by section.")
 
 
 class Manifest(_Strict):
-    """The whole of ``charforge.json``. ``drawing``: the sizes it was trained at.
+    """The whole of ``charforge.json``."""
 
-    ``members``: SHA-256 of every other member of the zip.
-    """
-
-    format_version: int = FORMAT_VERSION
-    charforge_version: str
-    created: str
-    base: BaseInfo
-    adapter: AdapterInfo
-    character: CharacterInfo
-    chat: ChatInfo
-    training: TrainingInfo
-    drawing: PictureSettings = PictureSettings()
-    evaluation: dict[str, float | None]
-    members: dict[str, str] = {}
+    format_version: int = Field(FORMAT_VERSION, description="Version of this format. Another one is refused.")
+    charforge_version: str = Field(description="The charforge that wrote it.")
+    created: str = Field(description="The day on which it was written.")
+    base: BaseInfo = Field(description="The base it was trained on. An adapter fits that one and no other.")
+    adapter: AdapterInfo = Field(description="Size and place of the adapter.")
+    character: CharacterInfo = Field(description="What prompts are built from, word for word as in training.")
+    chat: ChatInfo = Field(description="How the character speaks unless told otherwise.")
+    training: TrainingInfo = Field(description="How it was trained.")
+    drawing: PictureSettings = Field(
+        PictureSettings(), description="The sizes of pictures that it was trained at, as the settings of [pictures]."
+    )
+    evaluation: dict[str, float | None] = Field(
+        description="What was measured after training, by name; null where there was nothing to measure."
+    )
+    members: dict[str, str] = Field({}, description="SHA-256 of every other member, by the member's name.")
 
     def to_character(self) -> Character:
         """The character as prompts need it."""

@@ -2,7 +2,7 @@
 
 from charforge.character.character import Character, Dialogue, Lore, Picture, Role, Speaker, Turn
 from charforge.character.pictures import load_picture
-from charforge.character.read import Reading, check_character, read_character, read_folder
+from charforge.character.read import Reading, read_character, read_folder
 
 __all__ = [
     "Character",
@@ -13,7 +13,6 @@ __all__ = [
     "Role",
     "Speaker",
     "Turn",
-    "check_character",
     "load_picture",
     "read_character",
     "read_folder",

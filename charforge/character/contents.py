@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from charforge.character.cards.card import looks_like_card
 from charforge.character.cards.containers import carries_card
@@ -28,8 +27,8 @@ CHATS = ("chats", "chat", "logs")
 """Folders whose files, and those of folders inside them, are logs."""
 LOG_SUFFIXES = (".jsonl", ".json", ".txt", ".md", ".log")
 CARD_SUFFIXES = (".charx", ".zip", ".png", ".apng", ".webp", ".jpg", ".jpeg")
-_OWN = ("dialogues.jsonl", "dialogues.json", "dialogues.md", "dialogues.txt")
-_FACTS = ("facts.md", "facts.txt")
+DIALOGUES = ("dialogues.jsonl", "dialogues.json", "dialogues.md", "dialogues.txt")
+FACTS = ("facts.md", "facts.txt")
 _NO_CONTENT = re.compile(r"^(?:license|licence|copying|notice|read[-_ ]?me|changelog|charforge\.toml)\b", re.I)
 _REPEATS = re.compile(r"^\d+_\S")
 _SPEAKS = re.compile(r"^\s*[*_\[\"]{0,3}([^:：\n]{1,60}?)[*_\]\"]{0,3}\s*[:：]", re.M)
@@ -37,7 +36,7 @@ _SPEAKS = re.compile(r"^\s*[*_\[\"]{0,3}([^:：\n]{1,60}?)[*_\]\"]{0,3}\s*[:：]
 
 @dataclass
 class Contents:
-    """Paths by what they are read as; ``texts`` and ``values`` hold what was already read on the way."""
+    """Paths by what they are read as; ``texts`` holds what was already read on the way."""
 
     character: Path | None = None
     facts: list[Path] = field(default_factory=list)
@@ -46,7 +45,6 @@ class Contents:
     dialogues: list[Path] = field(default_factory=list)
     logs: list[Path] = field(default_factory=list)
     texts: dict[Path, str] = field(default_factory=dict)
-    values: dict[Path, Any] = field(default_factory=dict)
     unread: list[tuple[Path, str, str]] = field(default_factory=list)
     """(path, why it is not read, what to do)."""
 
@@ -59,8 +57,8 @@ def contents_of(folder: Path, notes: Notes) -> Contents:
     for path in listed:
         by_name.setdefault(path.name.lower(), []).append(path)
     found.character = next(iter(by_name.get("character.md", ())), None)
-    found.facts = [path for name in _FACTS for path in by_name.get(name, ())]
-    found.dialogues = [path for name in _OWN for path in by_name.get(name, ())]
+    found.facts = [path for name in FACTS for path in by_name.get(name, ())]
+    found.dialogues = [path for name in DIALOGUES for path in by_name.get(name, ())]
     known = {found.character, *found.facts, *found.dialogues}
     for path in listed:
         if path in known or _NO_CONTENT.match(path.name) or is_result(path):
@@ -157,7 +155,6 @@ def _sort_json(folder: Path, path: Path, found: Contents, notes: Notes) -> None:
         else:
             found.unread.append((path, "is not JSON", "export it again, or remove it"))
         return
-    found.values[path] = value
     if looks_like_card(value):
         found.cards.append(path)
     elif format_of(document(text, path.name).values) is not None:

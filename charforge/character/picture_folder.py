@@ -24,7 +24,7 @@ PLACES = ("images", "image", "img", "imgs", "pictures", "pics", "photos")
 CAPTION_SUFFIXES = (".txt", ".caption", ".cap")
 TABLES = ("metadata.jsonl", "metadata.csv")
 """Captions of a whole folder in one file, as image data sets have them."""
-_TEXT_KEYS = ("text", "caption", "prompt", "description")
+TEXT_KEYS = ("text", "caption", "prompt", "description")
 _REPEATS = re.compile(r"^\d+_\S")
 _ABOUT = re.compile(r"^read[-_ ]?me\b", re.I)
 
@@ -283,5 +283,5 @@ def _rows(table: Path, text: str) -> Iterable[tuple[int, dict[str, Any] | None]]
 
 
 def _first_text(row: dict[str, Any] | None) -> str:
-    values = (row.get(key) for key in _TEXT_KEYS) if row else ()
+    values = (row.get(key) for key in TEXT_KEYS) if row else ()
     return next((" ".join(tidied(value).split()) for value in values if isinstance(value, str) and value.strip()), "")

@@ -8,27 +8,30 @@ from dataclasses import dataclass, field
 
 from charforge.errors import Problem
 
-FRONT_KEYS = (
-    "name",
-    "class",
-    "author",
-    "license",
-    "opening",
-    "persona",
-    "voice",
-    "appearance",
-    "breed",
-    "species",
-    "aliases",
-    "user",
-)
-_SECTIONS = {
+FRONT_KEYS = {
+    "name": "The character's name.",
+    "class": 'What it is, for example "voxel person" or "Shiba Inu dog". It stands beside the name in every prompt '
+    "and holds the look together.",
+    "author": "Who made the character. It is written into the bundle.",
+    "license": "Under which terms. It is written into the bundle.",
+    "opening": "The first thing it says in a conversation.",
+    "persona": "The section Persona on one line.",
+    "voice": "The section Voice on one line.",
+    "appearance": "The section Appearance on one line.",
+    "breed": "What kind of animal or being it is, where `class` does not say so already.",
+    "species": "The same as `breed`.",
+    "aliases": "Other names under which the character speaks in logs, with commas between them.",
+    "user": "Names under which the user speaks in logs, with commas between them.",
+}
+"""The keys that the front matter of character.md may have, and what each says."""
+SECTIONS = {
     "persona": ("persona", "personality", "description", "about", "character", "who"),
     "voice": ("voice", "speech", "style", "linguistic habits", "speaking style", "how it speaks"),
     "appearance": ("appearance", "looks", "physical characteristics", "physical description"),
     "opening": ("opening", "greeting", "first message"),
     "facts": ("facts", "knowledge"),
 }
+"""The headings under which prose of character.md is read, in any case."""
 _HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*\s*$")
 _BULLET = re.compile(r"^\s*(?:[-*+•]|\d{1,3}[.)])\s+(.*)$")
 
@@ -218,7 +221,7 @@ def _front_values(front: str, file: str, problems: list[Problem]) -> dict[str, s
 
 def _section(title: str) -> str | None:
     lowered = title.lower()
-    return next((key for key, titles in _SECTIONS.items() if lowered in titles), None)
+    return next((key for key, titles in SECTIONS.items() if lowered in titles), None)
 
 
 def _prose(lines: list[str]) -> str:
@@ -232,13 +235,11 @@ def plain(line: str) -> str:
     return re.sub(r"(\*\*|__|(?<!\w)[*_](?=\S)|(?<=\S)[*_](?!\w)|`)", "", line).strip()
 
 
-def parse_facts(text: str) -> list[str]:
-    """One fact a bullet (continued on indented lines); without any bullet, one fact a line."""
-    return facts_and_rest(text)[0]
-
-
 def facts_and_rest(text: str) -> tuple[list[str], list[tuple[int, str, str]]]:
-    """The facts of a list, each once, and what of it is no fact: (line, text, reason)."""
+    """The facts of a list, each once, and what of it is no fact: (line, text, reason).
+
+    One fact a bullet, continued on indented lines; without any bullet, one fact a line.
+    """
     rest: list[tuple[int, str, str]] = []
     lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip() and not _HEADING.match(line)]
     has_bullets = any(_BULLET.match(line) for _, line in lines)

@@ -64,11 +64,6 @@ def usable(reading: Reading, folder: Path | str) -> Character:
     return reading.character
 
 
-def check_character(folder: Path | str) -> list[Problem]:
-    """Everything wrong with a folder, errors first; empty when there is nothing to say."""
-    return list(read_folder(folder).problems)
-
-
 def _read(folder: Path, notes: Notes) -> Character | None:
     if not folder.is_dir():
         if folder.exists():

@@ -45,6 +45,7 @@ They should differ: other places, poses, clothes, expressions. What is the same 
 Beside 01.png write 01.txt with what varies in it, e.g.: smiling, wearing a blue coat, in a harbour
 """
 _SETTINGS = """# Overrides of the preset for this character. Remove a # to change a value.
+# `charforge settings` says what can be set.
 # [adapter]
 # rank = 16
 # [sft]

@@ -11,10 +11,14 @@ import typer
 def check(
     folder: Annotated[Path, typer.Argument(help="the character's folder")],
     preset: Annotated[
-        str, typer.Option(help="auto: the best that this machine can do; a preset's name, or the path of a .toml file")
+        str, typer.Option(help="a preset's name, the path of a .toml file, or auto: the best that this machine can do")
     ] = "auto",
-    base: Annotated[str | None, typer.Option(help="mini, or a folder in the official BAGEL layout")] = None,
-    with_cost: Annotated[bool, typer.Option("--cost/--no-cost", help="leave the cost out: some seconds faster")] = True,
+    base: Annotated[
+        str | None, typer.Option(help="mini, bagel, the name of a base that was added, or the folder of one")
+    ] = None,
+    with_cost: Annotated[
+        bool, typer.Option("--cost/--no-cost", help="say what training would cost; takes some seconds")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
 ) -> None:
     """Read a character folder and say what it holds, what is wrong and how to mend it, and what training would cost.
@@ -50,7 +54,7 @@ def check(
     from charforge.expand.judge_prompt import judge_prompt
     from charforge.expand.table import task_table
     from charforge.progress import verbosity, waiting
-    from charforge.replay.pictures import own_captions
+    from charforge.replay.shipped_pictures import own_captions
     from charforge.resources import preset_path
     from charforge.settings import read_settings
 

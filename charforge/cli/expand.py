@@ -32,7 +32,9 @@ def expand(
     preset: Annotated[
         str, typer.Option(help="auto: the best that this machine can do; a preset's name, or the path of a .toml file")
     ] = "auto",
-    base: Annotated[str | None, typer.Option(help="mini, or a folder in the official BAGEL layout")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="mini, bagel, the name of a base that was added, or the folder of one")
+    ] = None,
     url: Annotated[str, typer.Option(help="endpoint: OpenAI-compatible, ends in /v1; key: $CHARFORGE_API_KEY")] = "",
     model: Annotated[str, typer.Option(help="endpoint: the model's name")] = "",
     requests_per_minute: Annotated[float | None, typer.Option(min=0.1, help="endpoint: not faster than this")] = None,
@@ -74,7 +76,7 @@ def expand(
     from charforge.expand.table import task_table
     from charforge.files import check_output
     from charforge.progress import counting
-    from charforge.replay.pictures import own_captions
+    from charforge.replay.shipped_pictures import own_captions
     from charforge.resources import preset_path
     from charforge.settings import read_settings
 

@@ -21,7 +21,7 @@ def imagine(
     threads: Threads = None,
     exactly: Annotated[bool, typer.Option("--exactly", help="use the prompt as it is, add no name")] = False,
 ) -> None:
-    """Draw the character.
+    """Draw the character: one picture of what the prompt says, or with -n a sheet of several.
 
     \b
     Examples:

@@ -13,16 +13,28 @@ from charforge.cli.options import Assignments, Device, Threads
 def train(
     folder: Annotated[Path, typer.Argument(help="the character's folder")],
     preset: Annotated[
-        str, typer.Option(help="auto: the best that this machine can do; a preset's name, or the path of a .toml file")
+        str, typer.Option(help="a preset's name, the path of a .toml file, or auto: the best that this machine can do")
     ] = "auto",
-    base: Annotated[str | None, typer.Option(help="mini, or a folder in the official BAGEL layout")] = None,
-    out: Annotated[Path | None, typer.Option(help="run folder; an unfinished one is continued")] = None,
-    seed: Annotated[int | None, typer.Option(help="same seed, same machine, same result")] = None,
-    quantize: Annotated[str | None, typer.Option(help="hold the base in int8 or nf4")] = None,
-    stage: Annotated[str, typer.Option(help="all, sft alone, or grpo on top of a finished first stage")] = "all",
+    base: Annotated[
+        str | None, typer.Option(help="mini, bagel, the name of a base that was added, or the folder of one")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="the run's folder, runs/NAME-DATE-N unless given; an unfinished one is continued"),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="same seed and machine, same result; else the preset's")] = None,
+    quantize: Annotated[str | None, typer.Option(help="hold the base in int8 or nf4, to fit a smaller card")] = None,
+    stage: Annotated[
+        str, typer.Option(help="all, sft (the first stage alone), or grpo (the second, after a finished first)")
+    ] = "all",
     assignments: Assignments = None,
-    pairs: Annotated[Path | None, typer.Option(help="train on these, e.g. charforge expand's, edited")] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="begin the run anew, keep the old folder aside")] = False,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help="train on the pairs in this file, e.g. what charforge expand wrote and you edited"),
+    ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="begin the run anew; the old folder is kept under another name")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what it would cost, and stop")] = False,
     device: Device = None,
     threads: Threads = None,

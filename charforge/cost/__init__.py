@@ -11,7 +11,7 @@ from charforge.cost.predicted import Cost, estimate
 from charforge.cost.workload import workload
 from charforge.device import chosen_device
 from charforge.expand import expand
-from charforge.replay.pictures import own_captions
+from charforge.replay.shipped_pictures import own_captions
 from charforge.settings import Settings
 
 __all__ = ["Cost", "cost_of"]

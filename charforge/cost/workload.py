@@ -12,7 +12,7 @@ from charforge.character import Character, Picture
 from charforge.expand import TALK, Pair
 from charforge.expand.pairs import Task
 from charforge.families.protocol import Shapes
-from charforge.replay.looks import QUESTIONS
+from charforge.replay.picture_answers import QUESTIONS
 from charforge.settings import Settings
 
 TOKEN_CHARACTERS = 4.0

@@ -18,6 +18,7 @@ from typing import Literal
 
 from charforge.errors import CharforgeError
 from charforge.machine import GIB, SPINNING, cpu_name, host_memory_gib
+from charforge.resources import preset_names
 
 Health = Literal["healthy", "broken", "absent"]
 PACKAGE = "charforge"
@@ -303,13 +304,6 @@ def base_facts() -> tuple[BaseFact, ...]:
         # a base that nobody has asked for lacks nothing
         others.append(BaseFact(one.name, one.status == "ready", why, fetched=one.status != "not fetched"))
     return (mini, *others)
-
-
-def preset_names() -> tuple[str, ...]:
-    """The presets of this installation."""
-    from charforge.resources import resource_folder
-
-    return tuple(sorted(path.stem for path in resource_folder("presets").glob("*.toml")))
 
 
 def network_facts() -> list[Reached]:

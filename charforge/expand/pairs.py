@@ -33,6 +33,21 @@ Task = Literal[
     "knowledge",
     "refusal",
 ]
+TASKS: dict[Task, str] = {
+    "roleplay_text": "A reply of the character, to the letter.",
+    "roleplay_multi_turn": "A reply of the character after other turns of the same dialogue.",
+    "roleplay_plan": "A reply that came with a picture. It ends in the picture's plan, `[picture: ...]`, which is "
+    "written before the picture is drawn.",
+    "roleplay_request": "Asked for a picture, the character sends it: the plan at the end says what was asked for.",
+    "roleplay_picture": "The picture itself, drawn from the reply and its plan.",
+    "text_to_image": "A picture, drawn from its caption with class and name, or from parts of it with the name alone.",
+    "vqa": "Questions about pictures: who, where, what; as many with no as with yes, and some about pictures of "
+    "others.",
+    "knowledge": "Questions about facts, profile and persona, answered by your own sentences in the first person; the "
+    "same in short; and claims that are true or mix two facts.",
+    "refusal": "Questions about what the character cannot know, and how it says so.",
+}
+"""What each task teaches."""
 TALK: tuple[Task, ...] = ("roleplay_text", "roleplay_multi_turn", "roleplay_plan")
 """Conversations: one reply, several, or a reply that ends in the plan of a picture that nobody asked for."""
 Split = Literal["train", "held_out"]
@@ -40,13 +55,15 @@ WriterName = Literal["template", "self", "endpoint"]
 
 
 class TextPart(BaseModel):
-    """One text item. ``role`` None is a bare text such as a caption; only the assistant has loss."""
+    """A text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    role: Literal["system", "user", "assistant"] | None
-    text: str = Field(min_length=1)
-    loss: bool = False
+    role: Literal["system", "user", "assistant"] | None = Field(
+        description="Who says it. The assistant is the character; null is a bare text, such as a caption."
+    )
+    text: str = Field(min_length=1, description="The words, one character at least.")
+    loss: bool = Field(False, description="Whether these words are learned. Only the assistant's can be.")
 
     @model_validator(mode="after")
     def _only_replies_are_learned(self) -> TextPart:
@@ -56,13 +73,19 @@ class TextPart(BaseModel):
 
 
 class ImagePart(BaseModel):
-    """A picture of the character by name: "look" goes to the vision tower, "draw" is learned to draw."""
+    """A picture."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    image: str = Field(min_length=1)
-    use: Literal["look", "draw"]
-    loss: bool = False
+    image: str = Field(
+        min_length=1,
+        description="The name of a picture of the character: its file name without the extension.",
+    )
+    use: Literal["look", "draw"] = Field(
+        description='"look": the picture is shown to the model before a question about it. "draw": it is learned to '
+        "draw."
+    )
+    loss: bool = Field(False, description='Whether the picture is learned: true for "draw", false for "look".')
 
     @model_validator(mode="after")
     def _drawn_pictures_are_learned(self) -> ImagePart:
@@ -80,21 +103,27 @@ Part = Annotated[Annotated[TextPart, Tag("text")] | Annotated[ImagePart, Tag("im
 
 
 class Pair(BaseModel):
-    """One training example.
-
-    ``origin`` says what it was made from and by which rule, ``writer`` who worded it, ``source`` the user's own
-    sentence that the answer rests on, where there is one.
-    """
+    """One training example."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: str = Field(min_length=1)
-    task: Task
-    split: Split
-    origin: str
-    writer: WriterName = "template"
-    source: str = ""
-    parts: tuple[Part, ...]
+    id: str = Field(min_length=1, description="A name of its own: no other pair of the file has it.")
+    task: Task = Field(description="What is learned from it, see the tasks.")
+    split: Split = Field(
+        description='"train", or "held_out" for what is measured and never trained on. No training pair asks what a '
+        "held-out pair asks."
+    )
+    origin: str = Field(
+        description="What it was made from: a line of your files (dialogues.jsonl:3), a picture (picture 01) or a rule."
+    )
+    writer: WriterName = Field(
+        "template",
+        description='Who worded it: "template" (rules), "self" (the base), "endpoint" (a model behind --url).',
+    )
+    source: str = Field("", description="Your own sentence that the answer rests on, where there is one.")
+    parts: tuple[Part, ...] = Field(
+        description="Texts and pictures, in the order in which the model meets them. One part at least has loss."
+    )
 
     @model_validator(mode="after")
     def _something_is_learned(self) -> Pair:

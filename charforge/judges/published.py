@@ -39,9 +39,3 @@ def group_diversity(distances: Tensor) -> Tensor:
 def penalty(nearest: Tensor) -> Tensor:
     """-2 (s - 0.9) above 0.9, -2 (0.5 - s) below 0.5, 0 between."""
     return torch.where(nearest > HIGH, -2 * (nearest - HIGH), torch.where(nearest < LOW, -2 * (LOW - nearest), 0.0))
-
-
-def published_reward(vqa: Tensor, clip: Tensor, diversity: Tensor, penalties: Tensor) -> Tensor:
-    """The weighted sum; all (rows,)."""
-    parts = {"vqa": vqa, "clip": clip, "diversity": diversity, "penalty": penalties}
-    return torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum(0)

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from charforge.cli.failures import run
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -54,11 +56,12 @@ def autoencoder(
     import numpy as np
     import torch
 
-    from charforge.recipe.autoencoder import AutoencoderRecipe, finish, sharpening, train_autoencoder
+    from charforge.recipe.autoencoder import AutoencoderRecipe, finish, sharpening_recipe, train_autoencoder
+    from charforge.recipe.stages import require
 
     torch.set_num_threads(threads)
-    pictures = np.load(out / "data" / "images.npy", mmap_mode="r")
-    recipe = sharpening(steps) if decoder_only else AutoencoderRecipe(steps=steps)
+    pictures = np.load(require(out / "data" / "images.npy", "render"), mmap_mode="r")
+    recipe = sharpening_recipe(steps) if decoder_only else AutoencoderRecipe(steps=steps)
     train_autoencoder(pictures, recipe, out / "autoencoder")
     typer.echo(json.dumps(finish(out / "autoencoder", pictures, np.load(out / "data" / "held_out.npy"))))
 
@@ -102,11 +105,11 @@ def generation(
     data = {"minutes": minutes} | read_assignments(assignments or [])
     recipe = checked(GenerationRecipe, data, "GenerationRecipe in charforge/recipe/generation.py says what there is.")
 
-    def read(done: int, count: int) -> None:
+    def report(done: int, count: int) -> None:
         if done % 640 == 0 or done == count:
             typer.echo(f"{done} of {count} captions read", err=True)
 
-    model, pictures, pairs = prepare_generation(out, recipe, device, read)
+    model, pictures, pairs = prepare_generation(out, recipe, device, report)
     train_generation(model, pictures, pairs, recipe, out / "generation")
 
 
@@ -195,13 +198,14 @@ def sheet(
     import torch
 
     from charforge.bases.base import load_base
-    from charforge.bases.prepare import contact_sheet, draw_prompts
-    from charforge.recipe.bench.unseen import captioned
+    from charforge.bases.drawing import draw_prompts
+    from charforge.pixels import contact_sheet
+    from charforge.recipe.bench.unseen import choose_captions
 
     torch.set_num_threads(threads)
-    base, drawn = load_base("mini"), []
-    for number, (_, text) in enumerate(captioned(count)):
-        drawn += draw_prompts(base, [text], [number])
+    model, drawn = load_base("mini").model, []
+    for number, (_, text) in enumerate(choose_captions(count)):
+        drawn += draw_prompts(model, [text], [number])
         typer.echo(f"{number}: {text}", err=True)
     contact_sheet(drawn, 8).save(to, optimize=True)
 
@@ -219,16 +223,19 @@ def pack(
 
 
 @app.command()
-def answers(threads: Threads = 2) -> None:
+def answers(
+    to: Annotated[Path | None, typer.Option(help="where the answers go; the installed package by default")] = None,
+    threads: Threads = 2,
+) -> None:
     """Ask the packed base about the world and about its own pictures: what training on a character replays."""
     import torch
 
     from charforge.bases.base import MINI
-    from charforge.recipe.replayed import write_answers
+    from charforge.recipe.replay_answers import write_answers
 
     torch.set_num_threads(threads)
-    typer.echo(json.dumps(write_answers(MINI)))
+    typer.echo(json.dumps(write_answers(to or MINI)))
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from charforge.bases.base import native_autocast
 from charforge.families.bagel.context import empty_context, extend_context
 from charforge.families.bagel.decode import generate_text
 from charforge.families.bagel.layers import grid_position_ids
@@ -31,8 +30,10 @@ from charforge.families.bagel.vision import patchify
 from charforge.files import write_atomic
 from charforge.low_rank import adapter_off
 from charforge.recipe.asking import questions, rival, rival_questions
-from charforge.recipe.dataset import SIZE
+from charforge.recipe.dataset import SIZE, read_records
 from charforge.recipe.drawing import draw
+from charforge.recipe.network import native_autocast
+from charforge.recipe.stages import require
 from charforge.recipe.world import Look, random_look, random_scene
 
 RANK, ALPHA = 8, 16
@@ -48,6 +49,15 @@ class Pictures:
     def look_split(self, index: int, patch: int, side: int) -> LookSplit:
         """One picture as the vision tower takes it."""
         return _look_split(self.pixels[index], patch, side)
+
+
+def read_pictures(out: Path) -> tuple[Pictures, Pictures]:
+    """Training and held-out renders. Raises InputError when nothing was rendered."""
+    data = out / "data"
+    training = Pictures(
+        np.load(require(data / "images.npy", "render"), mmap_mode="r"), read_records(data / "records.jsonl")
+    )
+    return training, Pictures(np.load(data / "held_out.npy"), read_records(data / "held_out.jsonl"))
 
 
 def _look_split(pixels: np.ndarray, patch: int, side: int) -> LookSplit:
@@ -103,7 +113,7 @@ def answers_loss(model: BagelModel, samples: list[list[Split]], prefix: int) -> 
     return F.cross_entropy(logits[keep], batch.labels[keep])
 
 
-def drift(model: BagelModel, texts: list[list[TextSplit]]) -> Tensor:
+def drift_loss(model: BagelModel, texts: list[list[TextSplit]]) -> Tensor:
     """KL divergence in nats per token of the model's predictions on ``texts`` from those of the bare model."""
     batch = pack(texts, model.config)
     with torch.no_grad(), adapter_off(model):
@@ -113,27 +123,26 @@ def drift(model: BagelModel, texts: list[list[TextSplit]]) -> Tensor:
 
 
 @torch.no_grad()
-def own_texts(
-    model: BagelModel, tokenizer: Tokenizer, file: Path, seed: int, count: int = 256
-) -> list[list[TextSplit]]:
-    """Conversations that the bare model makes up: a user turn sampled from nothing, then its answer.
+def load_own_texts(model: BagelModel, tokenizer: Tokenizer, file: Path, seed: int, count: int) -> list[list[TextSplit]]:
+    """At most ``count`` conversations that the bare model makes up: a user turn sampled from nothing, then its answer.
 
     Written to ``file`` the first time. Sampling from an empty user turn is the way of Xu et al. 2024 ("Magpie").
     """
     if not file.exists():
         generator = torch.Generator().manual_seed(seed)
         lines: list[str] = []
-        for _ in range(count // 32):
-            asked = _sampled(model, tokenizer, [], "user", 32, 40, generator)
+        for start in range(0, count, 32):
+            rows = min(32, count - start)
+            asked = _sample_turns(model, tokenizer, [], "user", rows, 40, generator)
             questions = [tokenizer.text(text, "user") for text in asked]
-            answers = _sampled(model, tokenizer, questions, "assistant", 32, 64, generator)
+            answers = _sample_turns(model, tokenizer, questions, "assistant", rows, 64, generator)
             lines += [json.dumps(pair) for pair in zip(asked, answers, strict=True) if all(pair)]
         write_atomic(file, "\n".join(lines) + "\n")
     pairs = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
     return [[tokenizer.text(q, "user", loss=True), tokenizer.text(a, "assistant", loss=True)] for q, a in pairs]
 
 
-def _sampled(
+def _sample_turns(
     model: BagelModel, tokenizer: Tokenizer, before: list[TextSplit], role: str, rows: int, length: int,
     generator: torch.Generator,
 ) -> list[str]:  # fmt: skip
@@ -174,12 +183,16 @@ def answer_accuracy(model: BagelModel, tokenizer: Tokenizer, data: Pictures, cou
     return {f"vqa_{kind}": round(sum(hits) / len(hits), 4) for kind, hits in sorted(tally.items())}
 
 
-def averaged(checkpoint: Path) -> dict[str, Tensor]:
-    """The exponential averages of a training checkpoint."""
-    return {n.removeprefix("ema."): t for n, t in load_file(checkpoint).items() if n.startswith("ema.")}
+def read_averages(checkpoint: Path) -> dict[str, Tensor]:
+    """The exponential averages of a stage's checkpoint. Raises InputError when the stage has not run."""
+    return {
+        n.removeprefix("ema."): t
+        for n, t in load_file(require(checkpoint, checkpoint.parent.name)).items()
+        if n.startswith("ema.")
+    }
 
 
-def low_rank(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def fold_strength(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The trained adapter as ``NAME.lora_A`` and ``NAME.lora_B``, its strength put into B."""
     pairs = {name.replace(".default.weight", ""): tensor for name, tensor in state.items() if ".lora_" in name}
     return {name: tensor * (ALPHA / RANK if name.endswith(".lora_B") else 1.0) for name, tensor in pairs.items()}

@@ -23,7 +23,7 @@ Question = tuple[str, str]
 
 def questions(look: Look, rng: random.Random) -> list[Question]:
     """About fifteen questions with answers, yes and no balanced within every kind of question."""
-    return [*_open(look), *_yes_no(look, rng)]
+    return [*_open_questions(look), *_yes_no_questions(look, rng)]
 
 
 def _sentence(words: str) -> str:
@@ -34,7 +34,7 @@ def details(look: Look) -> dict[str, str]:
     """What varies in a picture, as captions say it, by kind: place, mouth, eyes, clothes, thing."""
     mouth, eyes = captions.mood_phrase(look)
     found = {"place": captions.place_phrase(look), "mouth": mouth}
-    if not captions.eyes_hidden(look):
+    if not captions.hides_eyes(look):
         found["eyes"] = f"with {eyes}"
     if look.outfit:
         found["clothes"] = f"wearing {captions.clothes_phrase(look)}"
@@ -68,16 +68,16 @@ def rival_questions(one: Look, other: Look, rng: random.Random) -> list[tuple[Qu
         if kind == "place":
             continue
         if rng.random() < OPEN:
-            asked.append((_named(one, kind), _named(other, kind)))
+            asked.append((_open_question(one, kind), _open_question(other, kind)))
         else:
             said = rng.choice((first[kind], second[kind]))
-            asked.append((_asked(said, said == first[kind]), _asked(said, said == second[kind])))
+            asked.append((_confirmation(said, said == first[kind]), _confirmation(said, said == second[kind])))
     rng.shuffle(asked)
     return asked
 
 
-def _named(look: Look, kind: str) -> Question:
-    """The question of ``_open`` that asks for one detail."""
+def _open_question(look: Look, kind: str) -> Question:
+    """The question of ``_open_questions`` that asks for one detail."""
     told = details(look)[kind]
     if kind == "thing":
         question = "What is it holding?" if look.side == "holding" else "What is next to it?"
@@ -90,48 +90,48 @@ def _named(look: Look, kind: str) -> Question:
     return question, _sentence(told.removeprefix("with ").removeprefix("wearing "))
 
 
-def _open(look: Look) -> list[Question]:
+def _open_questions(look: Look) -> list[Question]:
     noun = KIND_NOUN[look.kind]
     told = details(look)
     out = [
         ("What kind of character is this?", f"A {noun}."),
         ("Where is it?", _sentence(told["place"])),
-        _named(look, "mouth"),
+        _open_question(look, "mouth"),
     ]
     if "eyes" in told:
-        out.append(_named(look, "eyes"))
+        out.append(_open_question(look, "eyes"))
     if look.kind == "person":
         if look.hair in world.HAIR_STYLES:
             out.append(("What colour is the hair?", _sentence(look.hair_color)))
         out.append(("What colour are the clothes?", _sentence(look.outfit_color)))
-        out.append(_named(look, "clothes"))
+        out.append(_open_question(look, "clothes"))
     else:
         out.append((f"What colour is the {'pot' if look.kind == 'sprout' else 'body'}?", _sentence(look.body_color)))
     if look.thing:
-        out.append(_named(look, "thing"))
+        out.append(_open_question(look, "thing"))
     if not look.place:
         out.append(("What colour is the background?", _sentence(look.background)))
     return out
 
 
-def _yes_no(look: Look, rng: random.Random) -> list[Question]:
+def _yes_no_questions(look: Look, rng: random.Random) -> list[Question]:
     """Every detail is asked for once, true or exchanged for another of its kind."""
     told, out = details(look), []
     for kind, true in told.items():
         if kind != "thing":
-            asked = true if rng.random() < 0.5 else _other(look, kind, rng)
-            out.append(_asked(asked, asked == true))
+            asked = true if rng.random() < 0.5 else _false_detail(look, kind, rng)
+            out.append(_confirmation(asked, asked == true))
     if look.thing:
-        asked = told["thing"] if rng.random() < THING_THERE else _other(look, "thing", rng)
-        out.append(_asked(asked, asked == told["thing"]))
+        asked = told["thing"] if rng.random() < THING_THERE else _false_detail(look, "thing", rng)
+        out.append(_confirmation(asked, asked == told["thing"]))
     elif rng.random() < THING_GONE:
-        out.append(_asked(_other(look, "thing", rng), False))
+        out.append(_confirmation(_false_detail(look, "thing", rng), False))
     if look.kind == "person":
         if look.hair in world.HAIR_STYLES:
             color = (
                 look.hair_color if rng.random() < 0.5 else rng.choice([c for c in world.HAIR if c != look.hair_color])
             )
-            out.append(_asked(f"with {color} hair", color == look.hair_color))
+            out.append(_confirmation(f"with {color} hair", color == look.hair_color))
         if look.glasses or rng.random() < GLASSES_GONE:
             out.append(("Does the character wear glasses?", "Yes." if look.glasses else "No."))
     noun = KIND_NOUN[look.kind]
@@ -140,11 +140,11 @@ def _yes_no(look: Look, rng: random.Random) -> list[Question]:
     return out
 
 
-def _asked(detail: str, true: bool) -> Question:
+def _confirmation(detail: str, true: bool) -> Question:
     return has_detail("the character", detail), "Yes." if true else "No."
 
 
-def _other(look: Look, kind: str, rng: random.Random) -> str:
+def _false_detail(look: Look, kind: str, rng: random.Random) -> str:
     """A false detail of one kind. Of clothes half the time only the colour or only the garment is wrong."""
     true = details(look).get(kind)
     while True:

@@ -19,10 +19,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from charforge.bases.base import native_autocast
 from charforge.families.bagel.autoencoder import Autoencoder
 from charforge.families.bagel.config import AutoencoderConfig, BagelConfig
 from charforge.files import write_atomic, write_atomic_with
+from charforge.recipe.network import native_autocast
+from charforge.recipe.stages import require
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class AutoencoderRecipe:
     decoder_only: bool = False
 
 
-def sharpening(steps: int) -> AutoencoderRecipe:
+def sharpening_recipe(steps: int) -> AutoencoderRecipe:
     """The decoder alone, for fewer errors of a pixel: latents, and what was trained on them, stay valid."""
     return AutoencoderRecipe(
         steps=steps, photo_share=0.2, learning_rate=1e-3, latent_noise=0.03, edge_weight=0.1, decoder_only=True
@@ -201,10 +202,10 @@ def _resume(path: Path, parameters: dict, ema: dict, optimizer: torch.optim.Opti
         return int(opened.metadata()["step"])
 
 
-def trained(out: Path) -> Autoencoder:
+def load_trained(out: Path) -> Autoencoder:
     """The averaged weights of the run in ``out``, not yet standardised."""
     model = Autoencoder(_config())
-    state = load_file(out / "checkpoint.safetensors")
+    state = load_file(require(out / "checkpoint.safetensors", "autoencoder"))
     model.kl.load_state_dict({n.removeprefix("ema."): t for n, t in state.items() if n.startswith("ema.")})
     return model.eval().requires_grad_(False)
 
@@ -214,7 +215,7 @@ def encode_all(model: Autoencoder, pictures: np.ndarray, batch: int = 64) -> np.
     """Latent means (n, z, h, w) as float16, before standardising."""
     parts = []
     for start in range(0, len(pictures), batch):
-        pixels = torch.from_numpy(pictures[start : start + batch]).permute(0, 3, 1, 2).float() / 127.5 - 1
+        pixels = torch.from_numpy(np.array(pictures[start : start + batch])).permute(0, 3, 1, 2).float() / 127.5 - 1
         with native_autocast("cpu"):
             mean = model.moments(pixels).chunk(2, dim=1)[0]
         parts.append(mean.to(torch.float16).numpy())
@@ -230,7 +231,7 @@ def psnr(model: Autoencoder, pixels: Tensor) -> float:
 
 def finish(out: Path, pictures: np.ndarray, held_out: np.ndarray) -> dict[str, object]:
     """Measure, standardise and write ``autoencoder.safetensors`` (fp16), ``autoencoder.json`` and ``latents.npy``."""
-    model = trained(out)
+    model = load_trained(out)
     drawings = torch.from_numpy(held_out[:128]).permute(0, 3, 1, 2).float() / 255
     photos = photo_crops(load_photos(held_out=True), 64, pictures.shape[1], torch.Generator().manual_seed(7))
     latents = encode_all(model, pictures)

@@ -51,13 +51,13 @@ def identity_phrases(look: Look) -> list[str]:
     return phrases
 
 
-def eyes_hidden(look: Look) -> bool:
-    """Whether the eyes cannot be seen: sunglasses leave only faint traces at their rim (tests/test_mini_data.py)."""
+def hides_eyes(look: Look) -> bool:
+    """Whether the eyes cannot be seen: sunglasses leave only faint traces at their rim (tests/test_recipe_data.py)."""
     return look.glasses == "shades"
 
 
 def mood_phrase(look: Look) -> tuple[str, str]:
-    """Expression: mouth ("smiling") and eyes ("happy eyes"), also of eyes that :func:`eyes_hidden` hides."""
+    """Expression: mouth ("smiling") and eyes ("happy eyes"), also of eyes that :func:`hides_eyes` hides."""
     if look.kind == "person":
         return world.PERSON_MOUTHS[look.mouth], world.PERSON_EYES[look.eyes]
     return world.CREATURE_MOUTHS[look.kind][look.mouth], world.CREATURE_EYES[look.kind][look.eyes]
@@ -130,22 +130,22 @@ def noun_phrase(look: Look) -> str:
 def caption(look: Look, rng: random.Random, completeness: float = 0.85) -> str:
     """One caption. Each attribute is mentioned with probability ``completeness``; the kind always is."""
 
-    def said(phrase: str) -> bool:
+    def mention(phrase: str) -> bool:
         return bool(phrase) and rng.random() < completeness
 
-    identity = [phrase for phrase in identity_phrases(look) if said(phrase)]
+    identity = [phrase for phrase in identity_phrases(look) if mention(phrase)]
     mouth, eyes = mood_phrase(look)
-    gaze = "" if eyes_hidden(look) else f"with {eyes}"
-    moods = [phrase for phrase in ((mouth, gaze) if rng.random() < 0.5 else (gaze, mouth)) if said(phrase)]
+    gaze = "" if hides_eyes(look) else f"with {eyes}"
+    moods = [phrase for phrase in ((mouth, gaze) if rng.random() < 0.5 else (gaze, mouth)) if mention(phrase)]
     rng.shuffle(identity)
     clothes = clothes_phrase(look)
     extras = []
-    if said(clothes):
+    if mention(clothes):
         wearing = f"wearing {clothes}"
         if rng.random() < 0.35:
             wearing += f", {look.pants} pants and {look.shoes} shoes"
         extras.append(wearing)
-    if said(look.thing):
+    if mention(look.thing):
         extras.append(_thing_words(look, rng))
     subject = article(noun_phrase(look))
     if identity:
@@ -171,7 +171,7 @@ def named_caption(look: Look, name: str) -> str:
     mouth, eyes = mood_phrase(look)
     clothes = clothes_phrase(look)
     parts = [f"{name}, {article(KIND_NOUN[look.kind])}", mouth]
-    parts += [] if eyes_hidden(look) else [f"with {eyes}"]
+    parts += [] if hides_eyes(look) else [f"with {eyes}"]
     parts += [f"wearing {clothes}"] if clothes else []
     parts += [thing_phrase(look)] if look.thing else []
     return ", ".join([*parts, place_phrase(look)])

@@ -21,8 +21,14 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from charforge.errors import InputError
-from charforge.families.bagel.context import Canvas, Context, empty_context, extend_context, prepare_canvas, velocity
+from charforge.families.bagel.context import (
+    Context,
+    NoisedBlock,
+    empty_context,
+    extend_context,
+    prepare_block,
+    velocity,
+)
 from charforge.families.bagel.layers import grid_position_ids
 from charforge.families.bagel.model import BagelModel
 from charforge.families.bagel.splits import TextSplit
@@ -30,9 +36,10 @@ from charforge.families.bagel.tokenizer import Tokenizer
 from charforge.files import write_atomic, write_atomic_with
 from charforge.flow import interpolate
 from charforge.recipe import captions, world
-from charforge.recipe.autoencoder import encode_all, standard_tokens, trained
+from charforge.recipe.autoencoder import encode_all, load_trained, standard_tokens
 from charforge.recipe.dataset import SIZE
 from charforge.recipe.drawing import Box, box_tokens, draw
+from charforge.recipe.stages import require
 from charforge.recipe.world import Look, random_look
 
 Attribute = Literal["thing", "top", "mouth", "eyes"]
@@ -67,13 +74,13 @@ def random_contrast(rng: random.Random) -> Contrast:
         look = random_look(rng)
         if attribute == "thing":
             look = replace(look, side=rng.choice(["holding", "beside"]))
-        if (attribute == "top" and look.kind == "person") or (attribute == "eyes" and captions.eyes_hidden(look)):
+        if (attribute == "top" and look.kind == "person") or (attribute == "eyes" and captions.hides_eyes(look)):
             continue
         one, other = rng.sample(list(_words(attribute, look)), 2)
-        return Contrast(attribute, _with(look, attribute, one), _with(look, attribute, other))
+        return Contrast(attribute, _change(look, attribute, one), _change(look, attribute, other))
 
 
-def _with(look: Look, attribute: Attribute, value: str) -> Look:
+def _change(look: Look, attribute: Attribute, value: str) -> Look:
     return Look(**(asdict(look) | {attribute: value}))
 
 
@@ -86,7 +93,7 @@ def _words(attribute: Attribute, look: Look) -> dict[str, str]:
     return creature[attribute][look.kind]
 
 
-def worded(pair: Contrast, rng: random.Random, completeness: float) -> tuple[str, str]:
+def word_pair(pair: Contrast, rng: random.Random, completeness: float) -> tuple[str, str]:
     """A caption of each look, the same but for the attribute."""
     while True:
         seed = rng.random()
@@ -108,18 +115,18 @@ def window(pair: Contrast, side: int) -> list[int]:
     return [token for box in boxes for token in box_tokens(box, side)]
 
 
-def make_contrasts(out: Path, count: int, seed: int, told: Callable[[int], None]) -> None:
-    """Draw and encode ``count`` pairs, telling how many are done.
+def make_contrasts(out: Path, count: int, seed: int, report: Callable[[int], None]) -> None:
+    """Draw and encode ``count`` pairs; ``report`` is called with how many are done.
 
     Writes ``data/contrasts.npy``, raw latents (2 count, z, h, w) of one and other in turn, and ``contrasts.jsonl``.
     """
-    rng, autoencoder = random.Random(f"contrasts {seed}"), trained(out / "autoencoder")
+    rng, autoencoder = random.Random(f"contrasts {seed}"), load_trained(out / "autoencoder")
     pairs = [random_contrast(rng) for _ in range(count)]
     latents = []
     for start in range(0, count, CHUNK):
         shown = [look for pair in pairs[start : start + CHUNK] for look in (pair.one, pair.other)]
         latents.append(encode_all(autoencoder, np.stack([np.asarray(draw(look, SIZE)) for look in shown])))
-        told(min(count, start + CHUNK))
+        report(min(count, start + CHUNK))
     encoded = np.concatenate(latents)
     write_atomic_with(out / "data" / "contrasts.npy", lambda path: _save(path, encoded))
     lines = [json.dumps({"attribute": p.attribute, "one": asdict(p.one), "other": asdict(p.other)}) for p in pairs]
@@ -141,27 +148,27 @@ class Contrasts:
     contexts: list[tuple[Context, Context]]
 
 
-def read_contrasts(out: Path, model: BagelModel, tokenizer: Tokenizer, told: Callable[[int, int], None]) -> Contrasts:
-    """What :func:`make_contrasts` left in ``out``, its captions read by ``model``: some minutes, told as done and all.
+def read_contrasts(out: Path, model: BagelModel, tokenizer: Tokenizer, report: Callable[[int, int], None]) -> Contrasts:
+    """What :func:`make_contrasts` left in ``out``, its captions read by ``model``.
+
+    That takes some minutes; ``report`` is called with how many captions are read, and of how many.
 
     Raises InputError when :func:`make_contrasts` has not run.
     """
-    file = out / "data" / "contrasts.jsonl"
-    if not file.exists():
-        raise InputError(f"{file} is missing: run python -m charforge.recipe contrasts first, or leave contrasts=0")
+    file = require(out / "data" / "contrasts.jsonl", "contrasts")
     lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
     pairs = [Contrast(line["attribute"], Look(**line["one"]), Look(**line["other"])) for line in lines]
     tokens = standard_tokens(np.load(out / "data" / "contrasts.npy"), model.config)
     rng = random.Random("words of contrasts")
-    said = [tokenizer.text(caption) for pair in pairs for caption in worded(pair, rng, COMPLETENESS)]
-    contexts = read_captions(model, said, told)
+    said = [tokenizer.text(caption) for pair in pairs for caption in word_pair(pair, rng, COMPLETENESS)]
+    contexts = read_captions(model, said, report)
     windows = torch.tensor([window(pair, math.isqrt(tokens.shape[1])) for pair in pairs])
     both = list(zip(contexts[::2], contexts[1::2], strict=True))
     return Contrasts(tokens.reshape(len(pairs), 2, *tokens.shape[1:]), windows, both)
 
 
 @torch.no_grad()
-def read_captions(model: BagelModel, captions: list[TextSplit], told: Callable[[int, int], None]) -> list[Context]:
+def read_captions(model: BagelModel, captions: list[TextSplit], report: Callable[[int, int], None]) -> list[Context]:
     """Keys and values of each caption on its own, as float16: the model that reads is frozen, so once is enough."""
     found: list[Context | None] = [None] * len(captions)
     # captions of one length need no padding beside each other
@@ -175,21 +182,21 @@ def read_captions(model: BagelModel, captions: list[TextSplit], told: Callable[[
             cache = [(k[row, :length].half().clone(), v[row, :length].half().clone()) for k, v in context.cache]
             real = torch.ones(length, dtype=torch.bool)
             found[index] = Context(cache, real, real, (length,))
-        told(min(len(order), start + READ_AT_ONCE), len(order))
+        report(min(len(order), start + READ_AT_ONCE), len(order))
     return [context for context in found if context is not None]
 
 
-def _beside(contexts: list[Context], like: Tensor) -> Context:
+def _stack_captions(contexts: list[Context], like: Tensor) -> Context:
     """Captions that were read alone as rows of one context, padded at the end, of the type and device of ``like``."""
     lengths = [context.positions[0] for context in contexts]
     valid = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
     caches = [context.cache or [] for context in contexts]
 
-    def padded(parts: Sequence[Tensor]) -> Tensor:
+    def pad(parts: Sequence[Tensor]) -> Tensor:
         return pad_sequence(list(parts), batch_first=True).to(like)
 
     cache = [
-        (padded([cache[layer][0] for cache in caches]), padded([cache[layer][1] for cache in caches]))
+        (pad([cache[layer][0] for cache in caches]), pad([cache[layer][1] for cache in caches]))
         for layer in range(len(caches[0]))
     ]
     return Context(cache, valid, valid, tuple(lengths))
@@ -212,12 +219,12 @@ def contrast_loss(
     noise = torch.randn(one.shape, generator=generator)
     x_t = interpolate((one + other) / 2, noise, t[:, None].expand(-1, windows.shape[1]))
     words = model.language_model.model.embed_tokens.weight
-    context = _beside([a for a, _ in pairs] + [b for _, b in pairs], words)
+    context = _stack_captions([a for a, _ in pairs] + [b for _, b in pairs], words)
     side = math.isqrt(data.tokens.shape[2])
     positions = grid_position_ids(side, side, model.config.max_latent_size)
-    canvas = prepare_canvas(model, context, positions[: windows.shape[1]])
+    block = prepare_block(model, context, positions[: windows.shape[1]])
     rows = positions[torch.cat([windows, windows])].reshape(-1).to(model.device)
-    canvas = Canvas(replace(canvas.batch, latent_position_ids=rows), canvas.context)
-    both = velocity(model, canvas, torch.cat([x_t, x_t]).to(model.device), torch.cat([t, t]).to(model.device)).float()
+    block = NoisedBlock(replace(block.batch, latent_position_ids=rows), block.context)
+    both = velocity(model, block, torch.cat([x_t, x_t]).to(model.device), torch.cat([t, t]).to(model.device)).float()
     # the velocity is noise - x0, and the noise is the same
     return (both[:count] - both[count:] - (other - one).to(model.device)).pow(2).mean()

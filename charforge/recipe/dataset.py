@@ -15,6 +15,7 @@ import numpy as np
 
 from charforge.files import write_atomic
 from charforge.recipe import captions, drawing, world
+from charforge.recipe.stages import require
 from charforge.recipe.world import Look
 
 SIZE = 128
@@ -82,5 +83,5 @@ def _write_records(path: Path, indices: Any, seed: int) -> None:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records of one split in the order of its pictures."""
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    """The records of one split in the order of its pictures. Raises InputError when nothing was rendered."""
+    return [json.loads(line) for line in require(path, "render").read_text("utf-8").splitlines()]

@@ -20,25 +20,24 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from charforge.bases.base import compute_dtype, native_autocast
 from charforge.bases.language import ensure_language_weights
-from charforge.errors import InputError
-from charforge.families.bagel.checkpoint import add_low_rank, build_empty, set_tensor
-from charforge.families.bagel.config import BagelConfig
-from charforge.families.bagel.context import Context, empty_context, extend_context, prepare_canvas, velocity
-from charforge.families.bagel.layers import grid_position_ids, sincos_table
+from charforge.families.bagel.checkpoint import add_low_rank
+from charforge.families.bagel.context import Context, empty_context, extend_context, prepare_block, velocity
+from charforge.families.bagel.layers import grid_position_ids
 from charforge.families.bagel.model import BagelModel
 from charforge.families.bagel.splits import TextSplit
 from charforge.families.bagel.tokenizer import Tokenizer
 from charforge.files import write_atomic_with
 from charforge.flow import interpolate, logit_normal_timesteps, stratified_normal, target_velocity
 from charforge.recipe import world
-from charforge.recipe.answers import averaged, low_rank
+from charforge.recipe.answers import fold_strength, read_averages
 from charforge.recipe.autoencoder import standard_tokens
 from charforge.recipe.contrast import Contrasts, contrast_loss, read_contrasts
 from charforge.recipe.dataset import read_records
 from charforge.recipe.drawing import FACE_BOX, TOP_BOX, Box, box_tokens, thing_boxes
+from charforge.recipe.network import build_for_pretraining, match_text_scale, native_autocast
 from charforge.recipe.shape import mini_config
+from charforge.recipe.stages import require
 from charforge.recipe.world import Look
 
 
@@ -75,81 +74,11 @@ class GenerationRecipe(BaseModel):
     save_every: int = 150
 
 
-def trainable(name: str) -> bool:
-    """Whether a parameter belongs to the generation side."""
-    return "_moe_gen" in name or name.startswith(("vae2llm", "llm2vae", "time_embedder"))
-
-
-def build_for_pretraining(
-    config: BagelConfig, language_file: Path, seed: int, device: str = "cpu"
-) -> BagelModel:  # fmt: skip
-    """Frozen SmolLM2 in ``compute_dtype``, a fresh generation expert in fp32, no vision weights yet (zeros)."""
-    model, frozen = build_empty(config), compute_dtype(device)
-    language = load_file(language_file)
-    generator = torch.Generator().manual_seed(seed)
-    hidden = config.generation.hidden_size
-    for name, meta in list(model.state_dict().items()):
-        if name in language:
-            set_tensor(model, name, language[name].to(frozen))
-        elif name == "latent_pos_embed.pos_embed":
-            set_tensor(model, name, sincos_table(config.max_latent_size, hidden))
-        elif not trainable(name):
-            set_tensor(model, name, torch.zeros(meta.shape, dtype=frozen))
-        elif name.endswith("bias") or name.startswith("llm2vae"):
-            set_tensor(model, name, torch.zeros(meta.shape))
-        elif meta.ndim == 1:
-            set_tensor(model, name, torch.ones(meta.shape))
-        else:
-            weight = torch.randn(meta.shape, generator=generator) / math.sqrt(meta.shape[1])
-            if "o_proj" in name or "down_proj" in name:
-                weight = weight / math.sqrt(2 * len(config.generation_layers or range(config.layers)))
-            set_tensor(model, name, weight)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(trainable(name))
-    return model.to(device)
-
-
-@torch.no_grad()
-def match_text_scale(model: BagelModel, texts: list[TextSplit]) -> None:
-    """Start the generation expert's keys and values at the scale of the text's, layer by layer.
-
-    SmolLM2's values grow from rms 0.05 to 2 over its depth; a fresh expert with unit values would be deaf to the
-    first layers and drowned in the last (mini-feasibility.md normalised them instead).
-    """
-    context = extend_context(model, empty_context(len(texts)), texts)
-    assert context.cache is not None
-    for index, (key, value) in enumerate(context.cache):
-        if not model.config.has_generation(index):
-            continue
-        real = context.valid.clone()
-        real[:, 0] = False  # the first token is an attention sink with extreme values
-        key_rms = key[real].float().pow(2).mean().sqrt()
-        value_rms = value[real].float().pow(2).mean().sqrt()
-        attention = model.language_model.model.layers[index].get_submodule("self_attn")
-        attention.get_submodule("k_norm_moe_gen").get_parameter("weight").mul_(key_rms)
-        attention.get_submodule("q_norm_moe_gen").get_parameter("weight").div_(key_rms)
-        attention.get_submodule("v_proj_moe_gen").get_parameter("weight").mul_(value_rms)
-        attention.get_submodule("o_proj_moe_gen").get_parameter("weight").div_(value_rms)
-
-
-def dropped(context: Context, drop: Tensor) -> Context:
+def hide_texts(context: Context, drop: Tensor) -> Context:
     """The context with the text of the rows in ``drop`` (rows,) hidden, as if it had never been there."""
     keep = ~drop[:, None]
     positions = tuple(0 if gone else p for p, gone in zip(context.positions, drop.tolist(), strict=True))
     return Context(context.cache, context.valid & keep, context.understanding_valid & keep, positions)
-
-
-def repeat_rows(context: Context, times: int) -> Context:
-    """Every row ``times`` times in a row."""
-    assert context.cache is not None
-    cache = [(k.repeat_interleave(times, 0), v.repeat_interleave(times, 0)) for k, v in context.cache]
-    positions = tuple(p for p in context.positions for _ in range(times))
-    return Context(
-        cache,
-        context.valid.repeat_interleave(times, 0),
-        context.understanding_valid.repeat_interleave(times, 0),
-        positions,
-    )
 
 
 def flow_loss(
@@ -161,13 +90,13 @@ def flow_loss(
     side = int(math.sqrt(x0.shape[1]))
     with torch.no_grad():
         context = extend_context(model, empty_context(len(texts)), texts)
-        context = repeat_rows(dropped(context, drop), draws)
-    canvas = prepare_canvas(model, context, grid_position_ids(side, side, model.config.max_latent_size))
+        context = hide_texts(context, drop).select([row for row in range(len(texts)) for _ in range(draws)])
+    block = prepare_block(model, context, grid_position_ids(side, side, model.config.max_latent_size))
     x0 = x0.repeat_interleave(draws, 0)
     noise = torch.randn(x0.shape, generator=generator)
     t = logit_normal_timesteps(stratified_normal(x0.shape[0], generator), shift)
     x_t = interpolate(x0, noise, t[:, None].expand(-1, x0.shape[1]))
-    predicted = velocity(model, canvas, x_t.to(model.device), t.to(model.device))
+    predicted = velocity(model, block, x_t.to(model.device), t.to(model.device))
     errors = (predicted.float() - target_velocity(x0, noise).to(model.device)).pow(2).mean(-1)
     weights = weights.repeat_interleave(draws, 0).to(model.device)
     return (weights * errors).sum() / weights.sum()
@@ -238,9 +167,9 @@ def train_generation(
         with native_autocast(model.device.type):
             loss = flow_loss(model, texts, x0, weights, drop, recipe.draws, recipe.shift, generator)
             if contrasts is not None:
-                told = contrast_loss(model, contrasts, recipe.contrasts, recipe.contrast_from, generator)
-                contrast = told.item() if contrast == 0 else 0.98 * contrast + 0.02 * told.item()
-                loss = loss + told
+                difference = contrast_loss(model, contrasts, recipe.contrasts, recipe.contrast_from, generator)
+                contrast = difference.item() if contrast == 0 else 0.98 * contrast + 0.02 * difference.item()
+                loss = loss + difference
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
         for group in optimizer.param_groups:
@@ -253,7 +182,8 @@ def train_generation(
         trained_seconds += time.monotonic() - step_began
         seen += recipe.captions * recipe.draws
         average = loss.item() if average == 0 else 0.98 * average + 0.02 * loss.item()
-        if step % 25 == 0:
+        over = trained_seconds >= 60 * recipe.minutes
+        if step % 25 == 0 or over:
             line = {
                 "step": step,
                 "loss": round(average, 4),
@@ -265,7 +195,7 @@ def train_generation(
                 line["contrast"] = round(contrast, 4)
             with (out / "log.jsonl").open("a", encoding="utf-8") as log:
                 log.write(json.dumps(line) + "\n")
-        if step % recipe.save_every == 0 or trained_seconds >= 60 * recipe.minutes:
+        if step % recipe.save_every == 0 or over:
             _save(out, parameters, ema, optimizer, step, trained_seconds)
 
 
@@ -309,25 +239,23 @@ def _resume(
 
 
 def prepare_generation(
-    out: Path, recipe: GenerationRecipe, device: str, told: Callable[[int, int], None]
+    out: Path, recipe: GenerationRecipe, device: str, report: Callable[[int, int], None]
 ) -> tuple[BagelModel, CaptionedLatents, Contrasts | None]:
     """Model, data and contrasts (where the recipe wants some) from what the earlier stages left in ``out``.
 
-    ``told`` hears how many captions of contrasts are read, and of how many.
+    ``report`` is called with how many captions of contrasts are read, and of how many.
     """
     language = ensure_language_weights()
-    report = json.loads((out / "autoencoder" / "autoencoder.json").read_text("utf-8"))
-    config = mini_config(tuple(report["latent_mean"]), tuple(report["latent_std"]))
+    measured = json.loads(require(out / "autoencoder" / "autoencoder.json", "autoencoder").read_text("utf-8"))
+    config = mini_config(tuple(measured["latent_mean"]), tuple(measured["latent_std"]))
     tokenizer = Tokenizer(language / "tokenizer.json", config.chat_roles)
     records = read_records(out / "data" / "records.jsonl")
     captions = [[tokenizer.text(caption) for caption in record["captions"]] for record in records]
     tokens = standard_tokens(np.load(out / "autoencoder" / "latents.npy"), config)
     model = build_for_pretraining(config, language / "language.safetensors", recipe.seed, device)
-    seeing = out / "vision" / "checkpoint.safetensors"
-    if not seeing.exists():
-        raise InputError(f"{seeing} is missing: run the vision stage first, drawing reads the language model it leaves")
-    add_low_rank(model, low_rank(averaged(seeing)))
-    match_text_scale(model, [captions[index][0] for index in range(32)])
+    # what is drawn is read by the language model that the vision stage leaves
+    add_low_rank(model, fold_strength(read_averages(out / "vision" / "checkpoint.safetensors")))
+    match_text_scale(model, [variants[0] for variants in captions[:32]])
     looks = [Look(**record["look"]) for record in records]
     side = math.isqrt(tokens.shape[1])
     details = np.stack(
@@ -337,5 +265,5 @@ def prepare_generation(
         ]
     )
     shares = [(recipe.thing_weight if look.thing else 1.0) * (recipe.top_weight if look.top else 1.0) for look in looks]
-    contrasts = read_contrasts(out, model, tokenizer, told) if recipe.contrasts else None
+    contrasts = read_contrasts(out, model, tokenizer, report) if recipe.contrasts else None
     return model, CaptionedLatents(tokens, captions, details, torch.tensor(shares)), contrasts

@@ -11,13 +11,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from charforge.errors import InputError
 from charforge.families.bagel.checkpoint import rounded_rows
 from charforge.families.bagel.layers import sincos_table
 from charforge.files import sha256_file, write_atomic, write_atomic_with
-from charforge.recipe.answers import averaged, low_rank
+from charforge.recipe.answers import fold_strength, read_averages
 from charforge.recipe.autoencoder import standard_tokens
 from charforge.recipe.dataset import read_records
 from charforge.recipe.shape import mini_config
+from charforge.recipe.stages import require
 from charforge.train.dataset import quantised_tokens
 
 REPLAY = 512
@@ -25,15 +27,18 @@ LIMIT_MIB = 32
 
 
 def pack_base(out: Path, to: Path) -> dict[str, Any]:
-    """Write everything into ``to`` and return the provenance. Raises ValueError when it outgrows ``LIMIT_MIB``."""
-    report = json.loads((out / "autoencoder" / "autoencoder.json").read_text("utf-8"))
+    """Write everything into ``to`` and return the provenance.
+
+    Raises InputError when a stage has not run, and when the base outgrows ``LIMIT_MIB``.
+    """
+    report = json.loads(require(out / "autoencoder" / "autoencoder.json", "autoencoder").read_text("utf-8"))
     config = mini_config(tuple(report["latent_mean"]), tuple(report["latent_std"]))
     write_atomic(to / "charforge_base.json", config.model_dump_json(indent=1))
-    generation = averaged(out / "generation" / "checkpoint.safetensors")
+    generation = read_averages(out / "generation" / "checkpoint.safetensors")
     generation["latent_pos_embed.pos_embed"] = sincos_table(config.max_latent_size, config.generation.hidden_size)
     _save(to / "generation.safetensors", rounded_rows(generation))
-    seeing = averaged(out / "vision" / "checkpoint.safetensors")
-    _save(to / "reading.safetensors", rounded_rows(low_rank(seeing)))
+    seeing = read_averages(out / "vision" / "checkpoint.safetensors")
+    _save(to / "reading.safetensors", rounded_rows(fold_strength(seeing)))
     vision = {name: tensor for name, tensor in seeing.items() if ".lora_" not in name}
     vision["vit_pos_embed.pos_embed"] = sincos_table(config.vision.patches_per_side, config.understanding.hidden_size)
     _save(to / "vision.safetensors", rounded_rows(vision))
@@ -51,7 +56,7 @@ def pack_base(out: Path, to: Path) -> dict[str, Any]:
     files = sorted(path for path in to.glob("*.safetensors"))
     size = sum(path.stat().st_size for path in files) / 2**20
     if size > LIMIT_MIB:
-        raise ValueError(f"the base is {size:.1f} MiB, more than the {LIMIT_MIB} it may have")
+        raise InputError(f"the base is {size:.1f} MiB, more than the {LIMIT_MIB} it may have")
     provenance = {
         "recipe": "python -m charforge.recipe",
         "license": "Apache-2.0",

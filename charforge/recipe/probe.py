@@ -19,11 +19,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from charforge.bases.base import native_autocast
+from charforge.errors import InputError
 from charforge.families.bagel.checkpoint import rounded_rows, unrounded
 from charforge.files import write_atomic_with
-from charforge.recipe.answers import Pictures
-from charforge.recipe.dataset import read_records
+from charforge.recipe.answers import read_pictures
+from charforge.recipe.network import native_autocast
 from charforge.recipe.vision import word_values, words_of
 from charforge.recipe.world import Look
 
@@ -81,7 +81,7 @@ def targets_of(records: list[dict[str, Any]], values: dict[str, list[str]]) -> T
     )
 
 
-def _soft(pictures: Tensor, rng: random.Random) -> Tensor:
+def _soften(pictures: Tensor, rng: random.Random) -> Tensor:
     """Moved, softened, noised: drawings of a model are never as crisp as renders."""
     dx, dy = rng.randint(-SHIFT, SHIFT), rng.randint(-SHIFT, SHIFT)
     moved = torch.roll(pictures, (dy, dx), dims=(2, 3))
@@ -94,8 +94,13 @@ def _soft(pictures: Tensor, rng: random.Random) -> Tensor:
 
 
 def train_probe(out: Path, epochs: int, on_step: Callable[[int, int, float], None], seed: int = 0) -> dict[str, float]:
-    """Train on ``out/data`` and write ``out/probe.safetensors``; returns the accuracy on held-out renders."""
-    data = Pictures(np.load(out / "data/images.npy", mmap_mode="r"), read_records(out / "data/records.jsonl"))
+    """Train on ``out/data`` and write ``out/probe.safetensors``; returns the accuracy on held-out renders.
+
+    Raises InputError when fewer than ``BATCH`` pictures were rendered.
+    """
+    data, held_out = read_pictures(out)
+    if len(data.records) < BATCH:
+        raise InputError(f"the probe learns from {BATCH} pictures at a time: render at least as many (--count)")
     torch.manual_seed(seed)
     probe = Probe(word_values(data))
     targets = targets_of(data.records, probe.values)
@@ -108,7 +113,7 @@ def train_probe(out: Path, epochs: int, on_step: Callable[[int, int, float], Non
         for start in range(0, len(order) - BATCH + 1, BATCH):
             rows = order[start : start + BATCH].sort().values
             pictures = _tensor(data.pixels[rows.numpy()])
-            softened = _soft(pictures, random.Random(f"{seed}:{epoch}:{start}"))
+            softened = _soften(pictures, random.Random(f"{seed}:{epoch}:{start}"))
             with native_autocast("cpu"):
                 logits = probe(softened.contiguous(memory_format=torch.channels_last))
             loss = torch.stack(
@@ -127,7 +132,6 @@ def train_probe(out: Path, epochs: int, on_step: Callable[[int, int, float], Non
                 on_step(step, steps, loss.item())
     metadata, state = {"values": json.dumps(probe.values)}, rounded_rows(probe.state_dict())
     write_atomic_with(out / "probe.safetensors", lambda path: save_file(state, path, metadata))
-    held_out = Pictures(np.load(out / "data/held_out.npy"), read_records(out / "data/held_out.jsonl"))
     return accuracy(probe.eval(), _tensor(held_out.pixels), targets_of(held_out.records, probe.values))
 
 

@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
@@ -24,12 +23,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from charforge.adapter.lora import add_adapter, lora_config
-from charforge.bases.base import native_autocast
+from charforge.bases.base import compute_dtype
 from charforge.bases.can_draw import KIND_NOUN
 from charforge.bases.language import ensure_language_weights
 from charforge.families.bagel.layers import sincos_table
 from charforge.families.bagel.model import BagelModel
-from charforge.families.bagel.splits import LookSplit
+from charforge.families.bagel.splits import LookSplit, TextSplit
 from charforge.families.bagel.tokenizer import Tokenizer
 from charforge.files import write_atomic_with
 from charforge.recipe import captions, world
@@ -39,13 +38,13 @@ from charforge.recipe.answers import (
     Pictures,
     answer_accuracy,
     answers_loss,
-    drift,
-    own_texts,
+    drift_loss,
+    load_own_texts,
     question_sample,
+    read_pictures,
     rival_samples,
 )
-from charforge.recipe.dataset import read_records
-from charforge.recipe.generation import build_for_pretraining
+from charforge.recipe.network import build_for_pretraining, native_autocast
 from charforge.recipe.shape import mini_config
 from charforge.recipe.world import Look
 
@@ -59,8 +58,9 @@ class VisionRecipe(BaseModel):
     ``rivals`` pairs of pictures of one character that differ in expression, clothes and thing are asked the same
     questions in every step. Pictures with a thing come ``thing_weight`` times as often as others, and what is read
     worst (``HARD``) counts ``hard_words`` times among words: with 1 for both, after 2,610 steps 1 of 66 things was
-    named (docs/log.md). With ``reading=false`` the addition to the language model stays as it is: then drawing weights
-    that were trained on it stay good, and talk stays the same.
+    named (docs/log.md). ``drift_texts`` of ``own_texts`` conversations, which the bare language model made up, hold its
+    talk in place in every step. With ``reading=false`` the addition to the language model stays as it is: then drawing
+    weights that were trained on it stay good, and talk stays the same.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -76,6 +76,7 @@ class VisionRecipe(BaseModel):
     rivals: int = 1
     reading: bool = True
     questions: int = 7
+    own_texts: int = 256
     drift_texts: int = 3
     drift_weight: float = 2.0
     learning_rate: float = 5e-4
@@ -86,7 +87,7 @@ class VisionRecipe(BaseModel):
     save_every: int = 100
 
 
-def trainable(name: str) -> bool:
+def learns_to_see(name: str) -> bool:
     """Whether a parameter belongs to the vision side; its position table is fixed."""
     return name.startswith(("vit_model.", "connector."))
 
@@ -101,7 +102,7 @@ def words_of(look: Look) -> dict[str, str]:
         "thing": world.THINGS[look.thing] if look.thing else "nothing",
         "color": look.outfit_color or look.body_color,
     }
-    if not captions.eyes_hidden(look):
+    if not captions.hides_eyes(look):
         words["eyes"] = eyes
     if look.top:
         words["top"] = world.CREATURE_TOPS[look.kind][look.top]
@@ -159,18 +160,22 @@ def words_loss(model: BagelModel, reader: WordReader, data: Pictures, indices: l
 
 
 def train_vision(out: Path, recipe: VisionRecipe) -> dict[str, Any]:
-    """Both stages, resuming from ``out/vision``; returns the held-out accuracy."""
-    folder = out / "vision"
+    """Both stages, resuming from ``out/vision``; returns the held-out accuracy.
+
+    Raises InputError when nothing was rendered.
+    """
+    folder, (data, held_out) = out / "vision", read_pictures(out)
     folder.mkdir(parents=True, exist_ok=True)
     zeros, ones = (0.0,) * 16, (1.0,) * 16
     config, language = mini_config(zeros, ones), ensure_language_weights()
     tokenizer = Tokenizer(language / "tokenizer.json", config.chat_roles)
-    model = build_for_pretraining(config, language / "language.safetensors", recipe.seed)
-    texts = own_texts(model, tokenizer, folder / "own_texts.jsonl", recipe.seed) if recipe.reading else []
-    add_adapter(model, lora_config(RANK, ALPHA, generation=False), recipe.seed)
+    # nothing that draws learns here, and decoding wants one precision
+    model = build_for_pretraining(config, language / "language.safetensors", recipe.seed).to(compute_dtype("cpu"))
+    texts: list[list[TextSplit]] = []
+    if recipe.reading:
+        texts = load_own_texts(model, tokenizer, folder / "own_texts.jsonl", recipe.seed, recipe.own_texts)
+    add_adapter(model, lora_config(config, RANK, ALPHA, roles=("text",)), recipe.seed)
     _fresh_vision(model, recipe.seed)
-    data = Pictures(np.load(out / "data/images.npy", mmap_mode="r"), read_records(out / "data/records.jsonl"))
-    held_out = Pictures(np.load(out / "data/held_out.npy"), read_records(out / "data/held_out.jsonl"))
     torch.manual_seed(recipe.seed)
     reader = WordReader(word_values(data), model.language_model.model.embed_tokens.weight, tokenizer)
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -200,7 +205,7 @@ def train_vision(out: Path, recipe: VisionRecipe) -> dict[str, Any]:
                     samples += rival_samples(model, tokenizer, rng)
                 losses["answers"] = answers_loss(model, samples, prefix)
                 if recipe.reading:
-                    losses["drift"] = drift(model, rng.sample(texts, recipe.drift_texts))
+                    losses["drift"] = drift_loss(model, rng.sample(texts, recipe.drift_texts))
         weights = {"words": recipe.words_weight, "answers": 1.0, "drift": recipe.drift_weight}
         torch.stack([weights[name] * loss for name, loss in losses.items()]).sum().backward()
         nn.utils.clip_grad_norm_(parameters.values(), 1.0)
@@ -254,7 +259,7 @@ def _fresh_vision(model: BagelModel, seed: int) -> None:
         if name == "vit_pos_embed.pos_embed":
             side = model.config.vision.patches_per_side
             parameter.data = sincos_table(side, parameter.shape[1])
-        if not trainable(name):
+        if not learns_to_see(name):
             continue
         if parameter.ndim == 2:
             data = torch.randn(parameter.shape, generator=generator) / math.sqrt(parameter.shape[1])

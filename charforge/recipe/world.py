@@ -37,7 +37,6 @@ CLAY = {
     "terracotta": "#c4795c", "yellow": "#e0bd6a", "olive": "#a3ad74", "green": "#7f9f62", "teal": "#7fb3a6", "blue": "#7f9fc8",
     "purple": "#9a86c4", "pink": "#d08ea8", "gray": "#b3aea6",
 }  # fmt: skip
-PLANT = {"green": "#34b864", "lime": "#a3e635", "teal": "#2dd4bf"}
 BLOOM = {"pink": "#f9a8d4", "red": "#fb7185", "orange": "#fdba74", "yellow": "#fcd34d", "purple": "#c4b5fd"}
 METAL = {
     "white": "#eef1f4", "gray": "#9aa5b0", "blue": "#60b0fa", "mint": "#63e6be", "yellow": "#ffd43b", "red": "#ff8080",

@@ -7,7 +7,7 @@ from pathlib import Path
 from charforge.character import Character
 from charforge.errors import InputError
 from charforge.expand import Pair, read_pairs
-from charforge.replay.pictures import own_captions
+from charforge.replay.shipped_pictures import own_captions
 from charforge.settings import Settings
 
 

@@ -27,7 +27,7 @@ from charforge.expand.page import write_page
 from charforge.expand.scenes import write_new_scenes, write_scenes
 from charforge.files import write_atomic
 from charforge.machine import bound_kernel_caches
-from charforge.replay.pictures import own_captions
+from charforge.replay.shipped_pictures import own_captions
 from charforge.resources import preset_path
 from charforge.run.finish import Trained, finish, write_failure
 from charforge.run.folder import TRAINING, check_run, find_run, is_complete, open_run, read_result, set_aside, slug_of

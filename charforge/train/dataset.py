@@ -15,9 +15,10 @@ from charforge.expand import TALK, Pair
 from charforge.families.protocol import UnifiedModel
 from charforge.files import sha256_file, write_atomic
 from charforge.rendering import render
-from charforge.replay.looks import own_look, replay_looks
-from charforge.replay.own import replay_pictures, replay_texts
-from charforge.replay.pictures import PREFIX, own_captions
+from charforge.replay.answers import replay_texts
+from charforge.replay.drawings import replay_pictures
+from charforge.replay.picture_answers import own_look, replay_looks
+from charforge.replay.shipped_pictures import PREFIX, own_captions
 from charforge.sample import Picture, Sample, target_of
 from charforge.settings import SftSettings
 from charforge.tensor_files import read_tensors, write_tensors

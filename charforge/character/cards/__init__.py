@@ -6,14 +6,10 @@ A card is hostile until checked.
 from charforge.character.cards.card import Card, parse_card
 from charforge.character.cards.containers import read_card, read_card_bytes
 from charforge.character.cards.lorebook import Entry, parse_lorebook
-from charforge.character.cards.write import card_charx, card_json, card_png
 
 __all__ = [
     "Card",
     "Entry",
-    "card_charx",
-    "card_json",
-    "card_png",
     "parse_card",
     "parse_lorebook",
     "read_card",

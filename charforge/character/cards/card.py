@@ -47,7 +47,6 @@ class Card:
     scenario: str
     first_mes: str
     mes_example: str
-    alternate_greetings: tuple[str, ...]
     creator: str
     entries: tuple[Entry, ...]
     document: dict[str, Any]
@@ -231,10 +230,8 @@ def parse_card(document: object, where: str) -> Card:
     book = data.get("character_book")
     if book is not None and not isinstance(book, dict | list):
         odd.append(f'has a "character_book" that is no book ({type(book).__name__})')
-    greetings = data.get("alternate_greetings")
     return Card(
         **fields,
-        alternate_greetings=tuple(t for t in greetings if isinstance(t, str)) if isinstance(greetings, list) else (),
         creator=_field(data, "creator", []),
         entries=book_entries(book if isinstance(book, dict) else {"entries": book} if isinstance(book, list) else {}),
         document=document,

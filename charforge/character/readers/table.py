@@ -18,27 +18,57 @@ from charforge.character.speakers import Names
 
 @dataclass(frozen=True)
 class Format:
-    """One format. ``recognised`` takes the values of a file's records."""
+    """One format. ``recognised`` takes the values of a file's records; ``keys`` says by what, in words, and ``about``
+    what a person should know.
+    """
 
     name: str
     recognised: Callable[[Sequence[Any]], bool]
     read: Callable[[Document, Names, Notes], Conversations]
+    keys: str
+    about: str = ""
 
 
 FORMATS = (
-    Format("charforge dialogues", messages.has_own_turns, messages.read_records),
-    Format("SillyTavern chat", chat_logs.is_chat_log, chat_logs.read_chat_log),
-    Format("RisuAI chat", other_logs.is_risu_chat, other_logs.read_risu_chat),
-    Format("Agnai chat", other_logs.is_agnai_chat, other_logs.read_agnai_chat),
-    Format("OpenAI messages", messages.has_messages, messages.read_records),
-    Format("ShareGPT", datasets.is_sharegpt, datasets.read_sharegpt),
-    Format("KoboldAI save", other_logs.is_kobold_save, other_logs.read_kobold_save),
-    Format("text-generation-webui chat", other_logs.is_webui_chat, other_logs.read_webui_chat),
-    Format("Character.AI dump", other_logs.is_characterai_dump, other_logs.read_characterai_dump),
-    Format("list of lines", other_logs.is_list_of_lines, other_logs.read_list_of_lines),
-    Format("Alpaca", datasets.is_alpaca, datasets.read_alpaca),
-    Format("list of messages", messages.has_lists_of_messages, messages.read_lists),
-)
+    Format(
+        "charforge dialogues", messages.has_own_turns, messages.read_records, "`turns`",
+        'One dialogue a line: `{"turns": [{"role": "user", "text": "..."}, {"role": "character", "text": "..."}]}`. '
+        "A turn may carry `image`, the name of the picture sent with it.",
+    ),
+    Format(
+        "SillyTavern chat", chat_logs.is_chat_log, chat_logs.read_chat_log, "`mes`",
+        "The chosen swipe. Lines hidden from the prompt are dialogue; notes of the front end are not.",
+    ),
+    Format(
+        "RisuAI chat", other_logs.is_risu_chat, other_logs.read_risu_chat, "`type: risuChat` or `risuAllChats`",
+        "Its local lorebook is read too.",
+    ),
+    Format("Agnai chat", other_logs.is_agnai_chat, other_logs.read_agnai_chat, "`messages` with `msg`"),
+    Format(
+        "OpenAI messages", messages.has_messages, messages.read_records, "`messages` with `role`",
+        "Calls of tools are passed over. A system text is the persona where you wrote none; otherwise its sentences "
+        "that begin with the name are facts.",
+    ),
+    Format("ShareGPT", datasets.is_sharegpt, datasets.read_sharegpt, "`conversations` with `from` or `role`"),
+    Format(
+        "KoboldAI save", other_logs.is_kobold_save, other_logs.read_kobold_save, "`actions`",
+        "Of KoboldAI Lite and KoboldCpp, instruct and chat mode; memory and world info are read too.",
+    ),
+    Format(
+        "text-generation-webui chat", other_logs.is_webui_chat, other_logs.read_webui_chat,
+        "`visible` or `data_visible`",
+    ),
+    Format("Character.AI dump", other_logs.is_characterai_dump, other_logs.read_characterai_dump, "`histories`"),
+    Format(
+        "list of lines", other_logs.is_list_of_lines, other_logs.read_list_of_lines, "`chat` with lines of text",
+        "As Pygmalion's early programs wrote it: `You: ...`, `NAME: ...`.",
+    ),
+    Format(
+        "Alpaca", datasets.is_alpaca, datasets.read_alpaca, "`instruction` and `output`",
+        "Also prompt and completion; `history` holds the exchanges before.",
+    ),
+    Format("list of messages", messages.has_lists_of_messages, messages.read_lists, "lists of messages without a key"),
+)  # fmt: skip
 _WHOLE_FILES = frozenset({
     "RisuAI chat", "Agnai chat", "KoboldAI save", "text-generation-webui chat", "Character.AI dump", "list of lines",
 })  # fmt: skip

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from charforge.bases.base import Base
 from charforge.bases.can_draw import KIND_NOUN
-from charforge.bases.prepare import draw_prompts
+from charforge.bases.drawing import draw_prompts
 from charforge.evaluate.measure import OpenRun, load_run
-from charforge.families.bagel.images import to_pixels
+from charforge.families.protocol import UnifiedModel
 from charforge.files import write_atomic
 from charforge.judges.likeness import nearest_similarity
-from charforge.recipe.bench.scores import Tally, mean_share, seen, shares, tally
-from charforge.recipe.bench.unseen import Subject, captioned, identity_words, scene_words, stated, subject
+from charforge.pixels import to_pixels
+from charforge.recipe.bench.scores import Tally, mean_share, read_attributes, shares, tally
+from charforge.recipe.bench.unseen import Subject, choose_captions, identity_words, scene_words, stated_words, subject
 from charforge.recipe.captions import named_caption
 from charforge.recipe.drawing import draw
 from charforge.recipe.probe import Probe
@@ -62,52 +62,52 @@ def write_folder(who: Subject, folder: Path) -> None:
     write_atomic(folder / "dialogues.jsonl", "\n".join(lines) + "\n")
 
 
-def pictures_of(base: Base, prompts: list[str], first_seed: int) -> Tensor:
+def draw_pictures(model: UnifiedModel, prompts: list[str], first_seed: int) -> Tensor:
     """(prompts, 3, H, W) in [-1, 1], drawn as users draw, four at a time."""
     drawn: list[Tensor] = []
     for start in range(0, len(prompts), 4):
         part = prompts[start : start + 4]
-        pictures = draw_prompts(base, part, [first_seed + start + row for row in range(len(part))])
+        pictures = draw_prompts(model, part, [first_seed + start + row for row in range(len(part))])
         drawn += [to_pixels(picture, picture.size) for picture in pictures]
     return torch.stack(drawn)
 
 
-def few_shot(number: int, probe: Probe, work: Path, overrides: list[str]) -> FewShot:
+def train_few_shot(number: int, probe: Probe, work: Path, overrides: list[str]) -> FewShot:
     """Train character ``number`` with the default preset (finished runs in ``work`` stay) and judge it."""
     who = subject(number)
     folder, run = work / who.name.lower(), work / f"{who.name.lower()}-run"
     if not (folder / "dialogues.jsonl").exists():
         write_folder(who, folder)
     result = train_character(folder, preset="mini", base=None, out=run, seed=number, overrides=overrides, quantize=None)
-    return judged(who, probe, load_run(run, "cpu"), float(result.metrics["train_seconds"]))
+    return judge_character(who, probe, load_run(run, "cpu"), float(result.metrics["train_seconds"]))
 
 
-def judged(who: Subject, probe: Probe, opened: OpenRun, train_seconds: float) -> FewShot:
+def judge_character(who: Subject, probe: Probe, opened: OpenRun, train_seconds: float) -> FewShot:
     """New scenes and controls of a finished run."""
-    base, judges = opened.base, opened.judges
-    pictures = pictures_of(base, [named_caption(look, who.name) for look in who.asked], SEED)
-    found = seen(probe, pictures)
+    model, judges = opened.base.model, opened.judges
+    pictures = draw_pictures(model, [named_caption(look, who.name) for look in who.asked], SEED)
+    found = read_attributes(probe, pictures)
     nearest = nearest_similarity(judges.encoder.encode(pictures).cpu(), judges.references)
     return FewShot(
         identity=tally(found, [identity_words(look) for look in who.asked]),
         scene=tally(found, [scene_words(look) for look in who.asked]),
         copies=(nearest > judges.references.copy).tolist(),
-        controls=controls(base, probe),
+        controls=draw_controls(model, probe),
         train_seconds=train_seconds,
     )
 
 
-def controls(base: Base, probe: Probe) -> Tally:
-    """Captions of others as ``base`` draws them: with a character's adapter as without, if nobody else is to change."""
-    asked = captioned(CONTROLS)
-    pictures = pictures_of(base, [text for _, text in asked], SEED)
-    return tally(seen(probe, pictures), [stated(look) for look, _ in asked])
+def draw_controls(model: UnifiedModel, probe: Probe) -> Tally:
+    """Captions of others as ``model`` draws them: what a character's adapter should not change."""
+    asked = choose_captions(CONTROLS)
+    pictures = draw_pictures(model, [text for _, text in asked], SEED)
+    return tally(read_attributes(probe, pictures), [stated_words(look) for look, _ in asked])
 
 
-def together(parts: list[FewShot], controls_off: Tally) -> dict[str, Any]:
+def pool_characters(parts: list[FewShot], controls_off: Tally) -> dict[str, Any]:
     """The benchmark's few-shot numbers over all characters; ``controls_off`` are those of the bare base."""
 
-    def pooled(name: str) -> Tally:
+    def pool(name: str) -> Tally:
         hits: Tally = {}
         for part in parts:
             for attribute, values in getattr(part, name).items():
@@ -115,14 +115,14 @@ def together(parts: list[FewShot], controls_off: Tally) -> dict[str, Any]:
         return hits
 
     copies = [copy for part in parts for copy in part.copies]
-    identity, scene = pooled("identity"), pooled("scene")
+    identity, scene = pool("identity"), pool("scene")
     return {
         "fewshot_identity": mean_share(identity),
         "fewshot_identity_by_attribute": shares(identity),
         "fewshot_scene": mean_share(scene),
         "fewshot_scene_by_attribute": shares(scene),
         "copy_rate": round(sum(copies) / len(copies), 4),
-        "control_accuracy_adapter_on": mean_share(pooled("controls")),
+        "control_accuracy_adapter_on": mean_share(pool("controls")),
         "control_accuracy_adapter_off": mean_share(controls_off),
         "fewshot_characters": len(parts),
         "train_seconds": round(sum(part.train_seconds for part in parts) / len(parts), 1),

@@ -14,7 +14,7 @@ Tally = dict[str, list[bool]]
 
 
 @torch.no_grad()
-def seen(probe: Probe, pictures: Tensor) -> list[dict[str, str]]:
+def read_attributes(probe: Probe, pictures: Tensor) -> list[dict[str, str]]:
     """What the probe sees in pictures (n, 3, 128, 128) in [-1, 1]: a value of every attribute it knows."""
     logits = probe(pictures)
     picked = {name: values.argmax(-1).tolist() for name, values in logits.items()}

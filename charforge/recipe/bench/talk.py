@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from charforge.bases.base import Base
 from charforge.bases.language import ensure_language_weights
@@ -12,7 +13,8 @@ from charforge.evaluate.measure import perplexity, voice_values
 from charforge.families.bagel.config import BagelConfig
 from charforge.families.bagel.model import BagelModel
 from charforge.families.bagel.tokenizer import Tokenizer
-from charforge.recipe.generation import build_for_pretraining
+from charforge.families.protocol import UnifiedModel
+from charforge.recipe.network import build_for_pretraining, take_apart
 from charforge.sample import Sample
 
 TALK = Path(__file__).parent / "talk.jsonl"
@@ -34,7 +36,10 @@ def conversations(tokenizer: Tokenizer) -> list[Sample]:
 
 def chat_perplexity_ratio(base: Base) -> dict[str, float]:
     """Perplexities on the fixed text: the base's, the plain language model's, and their ratio (1: unchanged)."""
-    talk = conversations(base.tokenizer)
-    bare = replace(base, model=plain_language_model(base.config))
+    model = take_apart(base)
+    talk = conversations(model.tokenizer)
+    plain_model = replace(model, network=plain_language_model(model.shapes))
+    # a family takes its own kind of canvas and conditioning only, which the types of the protocol cannot say
+    bare = replace(base, model=cast(UnifiedModel, plain_model))
     ours, plain = (perplexity(voice_values(one, talk)) for one in (base, bare))
     return {"base": round(ours, 3), "plain": round(plain, 3), "ratio": round(ours / plain, 4)}

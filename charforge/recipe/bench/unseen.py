@@ -28,17 +28,17 @@ class Subject:
     asked: list[Look]
 
 
-def captioned(count: int) -> list[tuple[Look, str]]:
+def choose_captions(count: int) -> list[tuple[Look, str]]:
     """The first ``count`` looks of the benchmark with captions that say everything; other draws than training data."""
-    asked = []
+    chosen = []
     for number in range(count):
         rng = random.Random(f"benchmark: caption {number}")
         look = world.random_look(rng)
-        asked.append((look, captions.caption(look, rng, completeness=1.0)))
-    return asked
+        chosen.append((look, captions.caption(look, rng, completeness=1.0)))
+    return chosen
 
 
-def stated(look: Look) -> dict[str, str]:
+def stated_words(look: Look) -> dict[str, str]:
     """The attributes that a complete caption says, in the probe's words: what is absent is not said."""
     words = words_of(look)
     return {name: word for name, word in words.items() if word not in ("nothing", "no glasses")}
@@ -49,13 +49,13 @@ def subject(number: int) -> Subject:
     rng = random.Random(f"benchmark: character {number}")
     kind: world.Kind = "person" if number % 4 != 3 else rng.choice(("critter", "clay", "sprout", "robot"))
     look = world.random_look(rng, kind)
-    while captions.eyes_hidden(look):
+    while captions.hides_eyes(look):
         look = world.random_look(rng, kind)
-    shown = [_elsewhere(look, rng) for _ in range(SHOWN)]
+    shown = [_move_elsewhere(look, rng) for _ in range(SHOWN)]
     known = {_scene(other) for other in shown}
     asked: list[Look] = []
     while len(asked) < ASKED:
-        new = _elsewhere(look, rng)
+        new = _move_elsewhere(look, rng)
         if _scene(new) not in known:
             asked.append(new)
     return Subject(NAMES[number], look, shown, asked)
@@ -64,8 +64,8 @@ def subject(number: int) -> Subject:
 def scene_words(look: Look) -> dict[str, str]:
     """Expression, clothes and place in the probe's words: what a prompt about a known character asks for."""
     words = words_of(look)
-    asked = ("eyes", "mouth", "where") + (("outfit", "color") if look.kind == "person" else ())
-    return {name: words[name] for name in asked if name in words}
+    names = ("eyes", "mouth", "where") + (("outfit", "color") if look.kind == "person" else ())
+    return {name: words[name] for name in names if name in words}
 
 
 def identity_words(look: Look) -> dict[str, str]:
@@ -75,9 +75,9 @@ def identity_words(look: Look) -> dict[str, str]:
     return {name: words[name] for name in names if name in words}
 
 
-def _elsewhere(look: Look, rng: random.Random) -> Look:
-    moved = world.random_mood(rng, world.random_scene(rng, look))
-    return replace(moved, thing="", side="")
+def _move_elsewhere(look: Look, rng: random.Random) -> Look:
+    changed = world.random_mood(rng, world.random_scene(rng, look))
+    return replace(changed, thing="", side="")
 
 
 def _scene(look: Look) -> tuple[str, ...]:

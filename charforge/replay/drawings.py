@@ -1,12 +1,11 @@
-"""What a base draws and answers itself, kept for replay: training on ten pictures of one must not change all others.
+"""Pictures that a base draws itself, kept for replay: training on ten pictures of one must not change all others.
 
-``mini`` ships its own; any other base draws and writes once, before its first character, and every character trained
-on it shares the result (method.md section 2: without replay every person turns into the character).
+``mini`` ships its own; any other base draws once, before its first character, and every character trained on it shares
+the result (method.md section 2: without replay every person turns into the character).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -14,18 +13,14 @@ import torch
 from safetensors.torch import load_file
 
 from charforge.bases.base import Base
-from charforge.bases.cache import cache_folder
 from charforge.bases.drawing import draw_target
-from charforge.bases.where import MINI
-from charforge.families.replies import rows_of
-from charforge.files import write_atomic
 from charforge.progress import counting
-from charforge.replay.pictures import own_captions, own_pictures_file
+from charforge.replay.cache import cached_folder
+from charforge.replay.shipped_pictures import own_captions, own_pictures_file
 from charforge.sample import Sample, Target
 from charforge.tensor_files import read_tensors, write_tensors
 
 SEED = 70_000
-ANSWER_TOKENS = 160
 # who and what a character's pictures could swallow: people and animals of all kinds, and places without any
 _WHO = (
     "a young woman", "an old man", "a boy", "a girl with red hair", "a man with a beard", "a grandmother",
@@ -44,14 +39,6 @@ _PLACES = (
     "an empty classroom",
     "a garden",
 )
-QUESTIONS = (
-    "What is the capital of France?", "How do I boil an egg?", "Tell me a short story about a lost key.",
-    "What is the difference between a frog and a toad?", "Write two lines about autumn.", "Why is the sky blue?",
-    "Give me three tips for sleeping well.", "What would you do on a rainy day?", "How are you today?",
-    "Explain what a mortgage is in simple words.", "Who wrote Hamlet?", "Suggest a name for a small boat.",
-    "What is seven times eight?", "Describe your favourite meal.", "How does a bicycle stay upright?",
-    "Say something kind to a tired friend.",
-)  # fmt: skip
 
 
 def scenes() -> list[tuple[str, str, str]]:
@@ -73,28 +60,15 @@ def replay_pictures(base: Base) -> list[Sample]:
         side = round(state["tokens"].shape[1] ** 0.5)
         targets = [base.model.drawn_target(x0, side, side) for x0 in state["tokens"].float() * state["scale"]]
     else:
-        drawn = _drawn(base)
+        drawn = _ensure_drawn(base)
         state, metadata = read_tensors(drawn, "remove it: the base draws its pictures again")
         captions = json.loads(metadata["captions"])
         targets = [Target(x0, state["position_ids"]) for x0 in state["tokens"]]
     return [(base.model.text(caption), target) for caption, target in zip(captions, targets, strict=True)]
 
 
-def replay_texts(base: Base) -> list[Sample]:
-    """Questions with the bare base's own answers, so that training does not unlearn them."""
-    file = MINI / "replay_texts.jsonl" if base.name == "mini" else _answered(base)
-    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
-    text = base.model.text
-    return [(text(row["question"], "user"), text(row["answer"], "assistant", loss=True)) for row in rows]
-
-
-def cached_folder(base: Base) -> Path:
-    """Where this base keeps its own, apart for every precision and size at which it draws otherwise."""
-    how = f"{base.content_hash}:{base.precision}:{base.model.drawing}"
-    return cache_folder() / "replay" / hashlib.sha256(how.encode()).hexdigest()[:24]
-
-
-def _drawn(base: Base) -> Path:
+def _ensure_drawn(base: Base) -> Path:
+    """The file of drawings, drawn first where there is none."""
     file = cached_folder(base) / "pictures.safetensors"
     if file.exists():
         return file
@@ -105,26 +79,4 @@ def _drawn(base: Base) -> Path:
             report(index + 1, len(wanted))
     state = {"tokens": torch.stack([target.x0 for target in targets]), "position_ids": targets[0].position_ids}
     write_tensors(file, state, {"captions": json.dumps(wanted)})
-    return file
-
-
-@torch.no_grad()
-def _answered(base: Base) -> Path:
-    file = cached_folder(base) / "texts.jsonl"
-    if file.exists():
-        return file
-    model, lines = base.model, []
-    with (
-        counting(f"first character on {base.name}: it answers questions for replay") as report,
-        model.autocast(),
-    ):
-        for index, question in enumerate(QUESTIONS):
-            asked = model.read([(model.text(question, "user"),)])
-            said = rows_of(model.reply(asked, lambda logits: logits.argmax(-1), ANSWER_TOKENS), 1)[0]
-            answer = model.words(said).strip()
-            # an answer that did not come to its end would teach to stop anywhere
-            if answer and len(said) < ANSWER_TOKENS:
-                lines.append(json.dumps({"question": question, "answer": answer}, ensure_ascii=False))
-            report(index + 1, len(QUESTIONS))
-    write_atomic(file, "".join(line + "\n" for line in lines))
     return file

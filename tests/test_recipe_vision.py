@@ -52,19 +52,20 @@ def test_what_is_small_counts_more_among_words():
     from charforge.recipe import vision
     from charforge.recipe.answers import Pictures
     from charforge.recipe.drawing import draw
+    from charforge.recipe.network import take_apart
 
-    base = load_base("mini")
+    model = take_apart(load_base("mini"))
     looks = [world.random_look(random.Random(seed), "person") for seed in range(4)]
     data = Pictures(np.stack([np.asarray(draw(look)) for look in looks]), [{"look": asdict(look)} for look in looks])
-    embed = base.model.language_model.model.embed_tokens.weight
+    embed = model.network.language_model.model.embed_tokens.weight
 
     def loss(hard: float, names: set[str] | None = None) -> float:
         values = {name: words for name, words in vision.word_values(data).items() if names is None or name in names}
-        reader = vision.WordReader(values, embed, base.tokenizer)
+        reader = vision.WordReader(values, embed, model.tokenizer)
         for name, query in reader.queries.items():
             query.data = torch.randn(embed.shape[1], generator=torch.Generator().manual_seed(len(name)))
         with torch.no_grad():
-            return vision.words_loss(base.model, reader, data, [0, 1, 2, 3], hard).item()
+            return vision.words_loss(model.network, reader, data, [0, 1, 2, 3], hard).item()
 
     small = {"thing", "mouth"}  # nobody here has a top
     assert loss(1e6) == pytest.approx(loss(1.0, small), rel=1e-4)

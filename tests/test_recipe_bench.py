@@ -14,21 +14,21 @@ from charforge.character import read_character
 from charforge.errors import InputError
 from charforge.families.bagel.checkpoint import rounded_rows
 from charforge.recipe import captions, world
-from charforge.recipe.answers import averaged, low_rank
+from charforge.recipe.answers import fold_strength, read_averages
 from charforge.recipe.bench import scores, unseen
 from charforge.recipe.unpack import unpack_base
 
 
 def test_the_benchmark_asks_the_same_every_time():
     # however many are asked for: --quick asks the first of the same
-    assert unseen.captioned(20) == unseen.captioned(40)[:20]
-    assert len({text for _, text in unseen.captioned(200)}) == 200
+    assert unseen.choose_captions(20) == unseen.choose_captions(40)[:20]
+    assert len({text for _, text in unseen.choose_captions(200)}) == 200
     assert unseen.subject(3) == unseen.subject(3)
 
 
 def test_complete_captions_say_every_attribute_that_is_asked_for():
-    for look, text in unseen.captioned(60):
-        asked = unseen.stated(look)
+    for look, text in unseen.choose_captions(60):
+        asked = unseen.stated_words(look)
         assert ("thing" in asked) == bool(look.thing)
         if look.thing:
             assert world.THINGS[look.thing] in text
@@ -86,11 +86,11 @@ def test_a_few_shot_character_is_a_folder_that_charforge_reads(tmp_path):
 def test_few_shot_numbers_pool_all_characters():
     for library in ("dicebear", "dicebear_styles", "cairosvg"):
         pytest.importorskip(library, reason=f"{library} belongs to the extra `recipe`")
-    from charforge.recipe.bench.fewshot import FewShot, together
+    from charforge.recipe.bench.fewshot import FewShot, pool_characters
 
     one = FewShot({"hair": [True, True], "skin": [True, False]}, {"where": [True]}, [False, True], {"kind": [True]}, 10)
     two = FewShot({"hair": [False, False]}, {"where": [False]}, [False, False], {"kind": [True]}, 20)
-    found = together([one, two], {"kind": [True, False]})
+    found = pool_characters([one, two], {"kind": [True, False]})
     assert found["fewshot_identity_by_attribute"] == {"hair": 0.5, "skin": 0.5}
     assert found["fewshot_identity"] == found["fewshot_scene"] == 0.5 and found["copy_rate"] == 0.25
     assert (found["control_accuracy_adapter_on"], found["control_accuracy_adapter_off"]) == (1.0, 0.5)
@@ -124,9 +124,9 @@ def test_the_fixed_talk_is_read_whole():
 
 def test_unpacked_weights_pack_to_what_ships(tmp_path):
     unpack_base(MINI, tmp_path)
-    generation = rounded_rows(averaged(tmp_path / "generation" / "checkpoint.safetensors"))
-    vision = averaged(tmp_path / "vision" / "checkpoint.safetensors")
-    reading = rounded_rows(low_rank(vision))
+    generation = rounded_rows(read_averages(tmp_path / "generation" / "checkpoint.safetensors"))
+    vision = read_averages(tmp_path / "vision" / "checkpoint.safetensors")
+    reading = rounded_rows(fold_strength(vision))
     for made, file in ((generation, "generation"), (reading, "reading")):
         shipped = load_file(MINI / f"{file}.safetensors")
         for name, tensor in made.items():

@@ -7,18 +7,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny import tiny_data, tiny_settings
+from tiny import tiny_data, tiny_model, tiny_settings
 from tiny_base import tiny_base
 
 from charforge.adapter.lora import add_adapter, lora_config
 from charforge.bases.base import load_base
 from charforge.bases.where import MINI
 from charforge.families.bagel.splits import LookSplit
-from charforge.likelihood import token_log_likelihoods
-from charforge.replay import looks as own_looks
-from charforge.replay.looks import answered_looks, own_look, replay_looks
-from charforge.replay.own import prompts, replay_pictures, scenes
-from charforge.replay.pictures import own_captions
+from charforge.families.bagel.unified import UnifiedBagel
+from charforge.replay.drawings import prompts, replay_pictures, scenes
+from charforge.replay.picture_answers import (
+    _choose_answer,
+    _true_questions,
+    answer_about_pictures,
+    own_look,
+    replay_looks,
+)
+from charforge.replay.shipped_pictures import own_captions
 from charforge.train.sft import step_batch
 
 
@@ -39,34 +44,34 @@ def test_a_base_answers_about_its_own_pictures_once(monkeypatch: pytest.MonkeyPa
     def again(*arguments: object) -> None:
         raise AssertionError("asked twice")
 
-    monkeypatch.setattr(own_looks, "token_log_likelihoods", again)
+    monkeypatch.setattr(UnifiedBagel, "log_likelihoods", again)
     said = [[(s[1].ids, s[2].ids) for s in asked] for asked in first]
     assert [[(s[1].ids, s[2].ids) for s in asked] for asked in replay_looks(base)] == said
 
 
 def test_the_answer_is_the_likelier_one_of_the_base_without_adapter():
     base = tiny_base()
-    tokenizer, other = base.tokenizer, tiny_base()
-    add_adapter(other.model, lora_config(4, 8), 0)
-    lines = answered_looks(base)
-    assert answered_looks(other) == lines
+    model, other = base.model, tiny_base()
+    add_adapter(other.model.network, lora_config(model.shapes, 4, 8), 0)
+    lines = answer_about_pictures(base)
+    assert answer_about_pictures(other) == lines
     rows = [json.loads(line) for line in lines.splitlines()]
     assert {row["answer"] for row in rows} <= {"Yes.", "No."}
     assert len({(row["picture"], row["question"]) for row in rows}) == len(rows)
     own = replay_pictures(base)
     for row in rows[:6]:
-        asked = [own_look(base, own[row["picture"]]), tokenizer.text(row["question"], "user")]
+        asked = [own_look(base, own[row["picture"]]), model.text(row["question"], "user")]
         values = {
             # the words of the answer alone, behind what every reply begins with
-            answer: token_log_likelihoods(base, [[*asked, tokenizer.text(answer, "assistant", loss=True)]])[0]
+            answer: model.log_likelihoods([(*asked, model.text(answer, "assistant", loss=True))])[0]
             for answer in ("Yes.", "No.")
         }
-        first = len(tokenizer.role_prefix("assistant"))
+        first = model.reply_prefix()
         assert values[row["answer"]][first] == max(value[first] for value in values.values())
 
 
 def test_what_is_asked_is_what_was_drawn():
-    told = own_looks._told(tiny_base())
+    told = _true_questions(tiny_base())
     assert len(told) == len(scenes())
     assert told[0] == ["Is this a young woman?", "Is it in a kitchen?"]
     assert told[-1] == ["Is this a garden?"]
@@ -78,13 +83,13 @@ def test_all_questions_of_a_picture_are_asked_in_one_step():
     look = data.looks[0][0]
     asked = [[(look, *sample[1:]) for sample in data.dialogues[:3]], [(look, *data.dialogues[4][1:])]]
     data = replace(data, replay_looks=asked)
-    steps = [step_batch(data, tiny_settings(looks=0, replay_looks=1), 0, step)[0] for step in range(2)]
+    steps = [step_batch(tiny_model(), data, tiny_settings(looks=0, replay_looks=1), 0, step)[0] for step in range(2)]
     counts = [sum(text[0] is look for text in texts) for texts in steps]
     assert sorted(counts) == [1, 3]
-    assert not any(text[0] is look for text in step_batch(data, tiny_settings(looks=0), 0, 0)[0])
+    assert not any(text[0] is look for text in step_batch(tiny_model(), data, tiny_settings(looks=0), 0, 0)[0])
     # they are asked while facts are studied too: that is where the base begins to say yes
     study = tiny_settings(replay_looks=2, study_share=0.5, study_looks=0)
-    assert sum(text[0] is look for text in step_batch(data, study, 0, 0)[0]) == 4
+    assert sum(text[0] is look for text in step_batch(tiny_model(), data, study, 0, 0)[0]) == 4
 
 
 def test_mini_ships_the_answers_of_its_weights(monkeypatch: pytest.MonkeyPatch):
@@ -95,6 +100,6 @@ def test_mini_ships_the_answers_of_its_weights(monkeypatch: pytest.MonkeyPatch):
     base = load_base("mini")
     own = replay_pictures(base)
     assert max(row["picture"] for row in rows) < len(own_captions("mini")) == len(own)
-    again = [own_looks._likelier(base, own_look(base, own[row["picture"]]), row["question"]) for row in rows[:12]]
+    again = [_choose_answer(base, own_look(base, own[row["picture"]]), row["question"]) for row in rows[:12]]
     # another processor's rounding may turn a close one
     assert sum(said == row["answer"] for said, row in zip(again, rows, strict=False)) >= 11

@@ -21,8 +21,9 @@ from charforge.expand.phrases import Phrase, phrases_of
 from charforge.files import write_atomic
 from charforge.pixels import to_image
 from charforge.progress import counting
-from charforge.replay.own import cached_folder, replay_pictures, scenes
-from charforge.replay.pictures import own_captions
+from charforge.replay.cache import cached_folder
+from charforge.replay.drawings import replay_pictures, scenes
+from charforge.replay.shipped_pictures import own_captions
 from charforge.sample import Part, Sample, target_of
 
 PICTURES = 64
@@ -40,7 +41,7 @@ def own_look(base: Base, drawn: Sample) -> Part:
 
 def replay_looks(base: Base) -> list[list[Sample]]:
     """For each of some own pictures its questions with the bare base's answers; samples of one picture share it."""
-    file = MINI / "replay_looks.jsonl" if base.name == "mini" else _answered(base)
+    file = MINI / "replay_looks.jsonl" if base.name == "mini" else _ensure_answered(base)
     rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
     pictures = [list(asked) for _, asked in groupby(rows, key=itemgetter("picture"))]
     own, text = replay_pictures(base), base.model.text
@@ -55,24 +56,24 @@ def replay_looks(base: Base) -> list[list[Sample]]:
     return samples
 
 
-def answered_looks(base: Base) -> str:
+def answer_about_pictures(base: Base) -> str:
     """What :func:`replay_looks` reads: picture, question and the likelier answer of the bare base, a JSON a line."""
-    own, told = replay_pictures(base), _told(base)
+    own, true = replay_pictures(base), _true_questions(base)
     chooser, lines = random.Random("own looks"), []
-    chosen = sorted(chooser.sample(range(len(told)), min(PICTURES, len(told))))
+    chosen = sorted(chooser.sample(range(len(true)), min(PICTURES, len(true))))
     with counting(f"{base.name} answers questions about its own pictures, once for all characters") as report:
         for done, number in enumerate(chosen):
-            other = chooser.choice([told[index] for index in chosen if index != number])
-            asked = [chooser.sample(phrases, min(QUESTIONS, len(phrases))) for phrases in (told[number], other)]
+            other = chooser.choice([true[index] for index in chosen if index != number])
+            asked = [chooser.sample(phrases, min(QUESTIONS, len(phrases))) for phrases in (true[number], other)]
             look = own_look(base, own[number])
             for question in dict.fromkeys(asked[0] + asked[1]):
-                row = {"picture": number, "question": question, "answer": _likelier(base, look, question)}
+                row = {"picture": number, "question": question, "answer": _choose_answer(base, look, question)}
                 lines.append(json.dumps(row, ensure_ascii=False) + "\n")
             report(done + 1, len(chosen))
     return "".join(lines)
 
 
-def _likelier(base: Base, look: Part, question: str) -> str:
+def _choose_answer(base: Base, look: Part, question: str) -> str:
     """ "Yes." or "No.", by the first word of the reply."""
     model, answers = base.model, ("Yes.", "No.")
     asked = model.text(question, "user")
@@ -82,11 +83,11 @@ def _likelier(base: Base, look: Part, question: str) -> str:
     return answers[0] if yes > no else answers[1]
 
 
-def _told(base: Base) -> list[list[str]]:
+def _true_questions(base: Base) -> list[list[str]]:
     """For each own picture the questions to which its caption says yes."""
     captions = own_captions(base.name)
     if captions:
-        return [[_question(phrase) for phrase in _phrases(caption)] for caption in captions.values()]
+        return [[_ask_for(phrase) for phrase in _phrases(caption)] for caption in captions.values()]
     return [[grammar.is_this(who), *([grammar.is_it("it", where)] if where else [])] for _, who, where in scenes()]
 
 
@@ -94,12 +95,13 @@ def _phrases(caption: str) -> list[Phrase]:
     return phrases_of(grammar.split_caption(caption[0].lower() + caption[1:]))
 
 
-def _question(phrase: Phrase) -> str:
+def _ask_for(phrase: Phrase) -> str:
     return grammar.shows(phrase.text) if phrase.kind == "thing" else grammar.is_it("it", phrase.text)
 
 
-def _answered(base: Base) -> Path:
+def _ensure_answered(base: Base) -> Path:
+    """The file of answers, answered first where there is none."""
     file = cached_folder(base) / "looks.jsonl"
     if not file.exists():
-        write_atomic(file, answered_looks(base))
+        write_atomic(file, answer_about_pictures(base))
     return file
