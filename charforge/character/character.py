@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from charforge.character.ledger import Ledger
+from charforge.room import SHORT_CONTEXT, Room
 
 Role = Literal["user", "character"]
 Voice = Literal["user", "character", "other"]
@@ -82,6 +83,12 @@ class Character:
     folder: Path
     card: dict[str, Any] | None = None
     """The document of the card it came from, unknown keys included: an export writes them back."""
+    language: str = "en"
+    """ISO 639-1 code of the language that it speaks; empty where nobody knows."""
+    about: str = ""
+    """Everything that a card says of the character, for a base that can read it; else persona and voice are that."""
+    room: Room = SHORT_CONTEXT
+    """How much of this the base reads: see charforge/bases/context.py."""
     lore: tuple[Lore, ...] = ()
     cast: tuple[Speaker, ...] = ()
     ledger: Ledger = field(default_factory=Ledger, compare=False, repr=False)

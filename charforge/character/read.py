@@ -114,6 +114,8 @@ def _read(folder: Path, notes: Notes) -> Character | None:
     return Character(
         name=profile.name,
         class_noun=profile.class_noun,
+        language=_language(found),
+        about=profile.about,
         persona=profile.persona,
         voice=profile.voice,
         appearance=profile.appearance,
@@ -129,6 +131,13 @@ def _read(folder: Path, notes: Notes) -> Character | None:
         cast=cast_of(own.spoken),
         ledger=Ledger(tuple(own.entries)),
     )
+
+
+def _language(found: Found) -> str:
+    """The code of the language that the character speaks, as far as its script tells."""
+    said = " ".join(turn.text for dialogue in found.dialogues for turn in dialogue.turns if turn.role == "character")
+    letters = [letter for letter in said or found.profile.persona if letter.isalpha()]
+    return "en" if 2 * sum(letter < "\u0250" for letter in letters) >= len(letters) else ""
 
 
 def _check_whole(found: Found, dialogues: list[Dialogue], notes: Notes) -> None:
