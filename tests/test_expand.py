@@ -201,7 +201,9 @@ def test_rewordings_are_few_and_keep_the_reply(pip: Character, pairs: list[Pair]
     ("text", "expected"),
     [
         ("What is that?", {"What might that be?", "What do we have there?"}),
-        ("Do you like rain?", {"Are you fond of rain?", "How do you feel about rain?"}),
+        ("Do you like rain?", {"Are you fond of rain?"}),
+        ("Do you like to swim?", set()),
+        ("Are you asleep?", set()),
         ("Why don't you sleep?", set()),
         ("What is that? It is loud.", set()),
     ],

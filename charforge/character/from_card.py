@@ -27,6 +27,7 @@ def card_character(card: Card, file: str) -> Character:
     return Character(
         name=names.name,
         class_noun=profile.class_noun,
+        about=profile.about,
         persona=profile.persona,
         voice=profile.voice,
         appearance=profile.appearance,

@@ -108,6 +108,8 @@ class Profile:
     persona: str = ""
     voice: str = ""
     appearance: str = ""
+    about: str = ""
+    """Everything that a card says of the character: what a base with a long context reads."""
     facts: list[str] = field(default_factory=list)
     aliases: tuple[str, ...] = ()
     """Other names under which the character speaks in logs."""
@@ -294,7 +296,7 @@ def guess_class_noun(breed: str, about: str) -> str:
         animal: sum(words.count(form) + words.count(form + "s") for form in forms) for animal, forms in ANIMALS.items()
     }
     animal = max(counts, key=lambda key: counts[key])
-    breed = re.split(r"[,;(/]", breed)[0].strip()
+    breed = re.split(r"[,;(/]", breed)[0].strip().rstrip(".")
     if breed:
         known = any(re.search(rf"\b{being}\b", breed.lower()) for being in BEINGS)
         return breed if known or not counts[animal] else f"{breed} {animal}"

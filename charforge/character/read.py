@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from charforge.character.character import Character, Dialogue, Picture
@@ -14,6 +14,7 @@ from charforge.character.notes import Notes, gathered
 from charforge.character.pictures import check_pictures
 from charforge.character.speakers import CHARACTER_ROLES, USER_ROLES, cast_of
 from charforge.character.text_files import shown
+from charforge.character.understanding import understand
 from charforge.errors import InputError, Problem
 
 FEWEST_PICTURES = 4
@@ -111,9 +112,11 @@ def _read(folder: Path, notes: Notes) -> Character | None:
         for fact in facts:
             for _ in range(profile.facts.count(fact) - 1):
                 own.pass_over(found.said_in, "", "fact", fact, "is said in another file too")
-    return Character(
+    character = Character(
         name=profile.name,
         class_noun=profile.class_noun,
+        language=_language(found),
+        about=profile.about,
         persona=profile.persona,
         voice=profile.voice,
         appearance=profile.appearance,
@@ -129,6 +132,14 @@ def _read(folder: Path, notes: Notes) -> Character | None:
         cast=cast_of(own.spoken),
         ledger=Ledger(tuple(own.entries)),
     )
+    return replace(character, understanding=understand(character))
+
+
+def _language(found: Found) -> str:
+    """The code of the language that the character speaks, as far as its script tells."""
+    said = " ".join(turn.text for dialogue in found.dialogues for turn in dialogue.turns if turn.role == "character")
+    letters = [letter for letter in said or found.profile.persona if letter.isalpha()]
+    return "en" if 2 * sum(letter < "\u0250" for letter in letters) >= len(letters) else ""
 
 
 def _check_whole(found: Found, dialogues: list[Dialogue], notes: Notes) -> None:

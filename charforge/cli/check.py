@@ -33,6 +33,7 @@ def check(
     """
     from charforge.auto import AUTO, resolve_preset
     from charforge.bases.can_draw import what_mini_draws
+    from charforge.bases.context import fitted
     from charforge.character import read_folder
     from charforge.character.judge_captions import judge_captions
     from charforge.character.judge_dialogues import judge_dialogues
@@ -44,10 +45,16 @@ def check(
         print_ledger,
         print_pictures,
         print_problems,
+        print_task_table,
         say,
     )
     from charforge.errors import InputError, Problem
+    from charforge.expand import expand
+    from charforge.expand.authors import planned
+    from charforge.expand.judge_prompt import judge_prompt
+    from charforge.expand.table import task_table
     from charforge.progress import verbosity, waiting
+    from charforge.replay.shipped_pictures import own_captions
     from charforge.resources import preset_path
     from charforge.settings import read_settings
 
@@ -68,13 +75,17 @@ def check(
     if character is not None and not wrong and settings is not None and choice is not None:
         pictures, about_pictures = judge_pictures(character)
         dialogues, about_dialogues = judge_dialogues(character)
-        problems += [*about_pictures, *judge_captions(character), *about_dialogues]
+        character = fitted(character, settings)
+        about_prompt = judge_prompt(character, settings.base)
+        problems += [*about_pictures, *judge_captions(character), *about_dialogues, *about_prompt]
         cost = None
         if with_cost:
             from charforge.cost import cost_of
 
             with waiting("counting what training would take"):
                 cost = cost_of(character, settings)
+        rows = task_table(character, expand(character, settings.seed, strangers=own_captions(settings.base)).pairs)
+        asked = planned(character, settings)
         mini_draws = what_mini_draws(character) if choice.base == "mini" else None
         found = {
             "name": character.name,
@@ -90,6 +101,8 @@ def check(
             "dialogues": vars(dialogues),
             "preset": choice.as_json(),
             "mini_draws": mini_draws,
+            "table": [vars(row) for row in rows],
+            "writer": {"name": settings.expand.writer, **vars(asked)},
             "cost": vars(cost) if cost else None,
         }
     cast = character.cast if character is not None else ()
@@ -103,13 +116,16 @@ def check(
     print_ledger(reading.ledger, verbosity.get() == "verbose")
     if problems:
         print_problems(problems)
-    if estimated and choice is not None:
+    if estimated and choice is not None and settings is not None:
         print_pictures(pictures)
         say(", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in found.items()))
         voice = ", ".join(dialogues.voice_words) or "no words stand out"
         say(f"voice: {voice} ({dialogues.words_per_reply} words a reply)")
         for line in filter(None, (choice.sentence, mini_draws)):
             say(line)
+        print_task_table(rows)
+        if asked.requests:
+            say(f"the writer {settings.expand.writer} adds to these: {asked.line()}")
         if cost is not None:
             print_cost(cost)
     say("not ready to train" if wrong else "ready to train")

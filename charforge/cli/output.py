@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from charforge.character.ledger import Ledger
     from charforge.cost import Cost
     from charforge.errors import CharforgeError, Problem
+    from charforge.expand.table import TaskRow
 
 
 def print_json(value: Any) -> None:
@@ -54,6 +55,18 @@ def print_problems(problems: list[Problem]) -> None:
         # file names and texts are the user's: never markup
         table.add_row(mark, Text(problem.file), Text(problem.problem), Text(problem.remedy))
     terminal().print(table)
+
+
+def print_task_table(rows: Sequence[TaskRow]) -> None:
+    """How many pairs of each task there are, beside the published numbers for as many pictures."""
+    from rich.table import Table
+
+    table = Table("task", "pairs", "published")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        table.add_row(row.task, str(row.pairs), "" if row.published is None else str(row.published))
+    show(table)
 
 
 def print_pictures(pictures: list[PictureJudgement]) -> None:

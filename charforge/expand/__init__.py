@@ -6,6 +6,7 @@ from charforge.expand.expansion import (
     dropped_file,
     expand,
     ledger_file,
+    scenes_file,
     summary,
     write_expansion,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "prompt_key",
     "prompts",
     "read_pairs",
+    "scenes_file",
     "summary",
     "write_expansion",
     "write_pairs",

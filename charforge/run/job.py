@@ -9,18 +9,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from charforge import grammar
 from charforge.adapter.lora import add_adapter, lora_config
 from charforge.bases.base import load_base, use_picture_sizes
+from charforge.bases.context import fitted
 from charforge.bases.where import find_base
 from charforge.character import Character, read_character
 from charforge.character.outputs import check_run_folder
 from charforge.device import chosen_device
 from charforge.errors import InputError, MachineError
 from charforge.expand import Pair, expand, read_pairs, write_expansion, write_pairs
+from charforge.expand.authors import author_of, planned
+from charforge.expand.endpoint import Endpoint
 from charforge.expand.page import write_page
+from charforge.expand.scenes import write_new_scenes, write_scenes
 from charforge.files import write_atomic
 from charforge.judges.judges import check_references, check_rewards
 from charforge.machine import bound_kernel_caches
@@ -73,6 +77,7 @@ def train_character(
     )
     # all that is read is right before anything is created
     find_base(settings.base)
+    character = fitted(character, settings)
     if pairs_file is not None:
         given_pairs(pairs_file, character, settings)
     inputs = inputs_of(character, pairs_file)
@@ -106,7 +111,7 @@ def train_character(
         Interruption(progress.note, go_on) as stop,
     ):
         progress.begin("expanding", settings.sft.steps)
-        pairs = run_pairs(run, character, settings, pairs_file)
+        pairs = run_pairs(run, character, settings, pairs_file, progress, chosen_device(device))
         scenes = run_scenes(run, character, settings.seed)
         if both:
             check_references(len(trained_names(character, pairs)))
@@ -182,18 +187,39 @@ def second_stage_failed(error: Exception, bundle: Path, go_on: str) -> InputErro
     return InputError(said) if isinstance(error, InputError) else MachineError(said)
 
 
-def run_pairs(run: Path, character: Character, settings: Settings, given: Path | None) -> list[Pair]:
+class _Tells(Protocol):
+    """What the expansion tells while it goes on: :class:`Progress`, or nobody in tests."""
+
+    def begin(self, name: str, total: int | None) -> None: ...
+
+    def note(self, line: str) -> None: ...
+
+    def count(self, done: int, total: int) -> None: ...
+
+
+def run_pairs(
+    run: Path, character: Character, settings: Settings, given: Path | None, tell: _Tells, device: str = "cpu"
+) -> list[Pair]:
     """The run's pairs; an existing file, perhaps edited by hand before continuing, is used as it is.
 
-    Otherwise the ``given`` ones, or those of the template writer. Raises InputError for a picture that nobody sent.
+    Otherwise the ``given`` ones, or those that the writer of the preset makes: what a language model wrote is kept in
+    the run, and not asked again when the run goes on. Raises InputError for a picture that nobody sent.
     """
     file = run / "pairs" / "pairs.jsonl"
     if not file.exists():
         if given is not None:
             write_pairs(file, read_pairs(given))
         else:
-            expansion = expand(character, settings.seed, strangers=own_captions(settings.base))
+            if settings.expand.writer != "template":
+                tell.note(f"the writer {settings.expand.writer}: {planned(character, settings).line()}")
+            author = author_of(character, settings, file.with_name("written.jsonl"), tell.count, device)
+            expansion = expand(character, settings.seed, author, own_captions(settings.base))
+            if author is not None and isinstance(author.complete, Endpoint):
+                tell.note(author.complete.spent.line(author.complete.settings))
             write_page(file.with_suffix(".html"), character, expansion)
+            if expansion.scenes:
+                every = [*write_new_scenes(character, settings.seed), *expansion.scenes]
+                write_scenes(file.with_name("scenes.jsonl"), every)
             write_expansion(file, expansion)
     pairs = read_pairs(file)
     check_pictures_of(pairs, character, settings)
