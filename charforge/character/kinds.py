@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from charforge.character.nouns import ANIMALS, animal_of, is_general, names_a_being, noun_of
 from charforge.character.other_kinds import foreign_claim
-from charforge.character.statements import Field, Sentence, fields, name_pattern, sentences_of
+from charforge.character.statements import LEAD, Field, Sentence, fields, name_pattern, sentences_of
 
 SURE = 0.8
 
@@ -27,10 +27,6 @@ class Claim:
 
 _ADVERB = (
     r"(?:also|still|now|currently|actually|really|essentially|basically|officially|simply|just|both|in fact|today)"
-)
-_LEAD = (
-    r"(?:(?:Today|Now|Nowadays|Currently|Actually|Also|These days|By day|By trade|By profession|In truth|In reality|"
-    r"Born|Originally|Raised|Hailing|Known)\b[^,]{0,60},\s+)?"
 )
 _NOT_ITSELF = re.compile(
     r"\b(?:when|whenever|as long as|compared|in (?:his|her|their|its|my) (?:own )?(?:mind|eyes?|head|opinion|dreams?|"
@@ -99,13 +95,13 @@ def _claim(subject: str, name: str, sentence: Sentence) -> Claim | None:
     if said.endswith(("?", "？")):
         return None
     be = rf"(?:\s+is|\s+am|['’]s|['’]m|\s*[—–-]\s*is)\s+(?:{_ADVERB}\s+)*"
-    own = rf"^{_LEAD}(?P<who>{subject}|He|She|They|It|I)"
+    own = rf"^{LEAD}(?P<who>{subject}|He|She|They|It|I)"
     patterns = (
         (rf"{own}(?:\s*,\s[^,]{{1,80}},)?{be}(?P<the>an?|the)\s+(?P<rest>.+)$", 0.95),
         (rf"{own}\s+are\s+(?:{_ADVERB}\s+)*(?P<the>an?)\s+(?P<rest>.+)$", 0.9),
         (rf"^(?:This is|Meet|You are|You're)\s+(?P<who>{subject})\s*,\s+(?P<the>an?|the)\s+(?P<rest>.+)$", 0.95),
-        (rf"^{_LEAD}(?P<who>{subject})\s*(?:,|[—–-])\s*(?P<the>an?|the)\s+(?P<rest>.+)$", 0.85),
-        (rf"^(?P<who>{subject})(?P<the>)\s+(?:works|serves)\s+as\s+(?:an?|the)\s+(?P<rest>.+)$", 0.75),
+        (rf"^{LEAD}(?P<who>{subject})\s*(?:,|[—–-])\s*(?P<the>an?|the)\s+(?P<rest>.+)$", 0.85),
+        (rf"^(?P<who>{subject}|He|She|They)(?P<the>)\s+(?:works?|serves?)\s+as\s+(?:an?|the)\s+(?P<rest>.+)$", 0.75),
         (r"^(?P<who>)(?P<the>[Aa]n?)\s+(?P<rest>.+)$", 0.7),
     )  # fmt: skip
     for pattern, confidence in patterns:

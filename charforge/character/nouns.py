@@ -34,7 +34,7 @@ ANIMALS = {
     stork peacock turkey ostrich axolotl salamander newt chameleon iguana capybara
 """)
 }
-_BEINGS = word_set("""
+BEINGS = word_set("""
     man woman boy girl child teenager teen youth lady gentleman guy person human elder king queen prince
     princess emperor empress duke duchess lord count countess baron baroness regent chief knight squire samurai
     ninja monk nun priest priestess bishop pope rabbi imam saint angel demon devil imp god goddess deity spirit
@@ -52,7 +52,8 @@ _BEINGS = word_set("""
     envoy ambassador president minister senator governor tsar czar sultan pharaoh sheriff deputy clown mime
     acrobat mascot kid tutor scholar monarch sovereign bot train tram locomotive bus car truck lorry ship boat
     submarine rocket spaceship clock kettle teapot lamp lantern lighthouse toaster vending typewriter radio
-    sword mirror book broom swordsman swordswoman housewife midwife
+    sword mirror book broom accountant assistant attendant servant merchant consultant migrant immigrant infant
+    swordsman swordswoman housewife midwife
 """) | {word for forms in ANIMALS.values() for word in forms}
 _AGENT = re.compile(
     r"(?:[a-z]{2}er|[a-z]{2}or|ist|[a-z]ian|eer|ess|man|woman|boy|girl|smith|wright|monger|herd|folk|born|kin|maid|"
@@ -132,7 +133,7 @@ def names_a_being(word: str) -> bool:
     last = lowered.rsplit("-", 1)[-1]
     if lowered in _SAYS_NOTHING or last in _SAYS_NOTHING:
         return False
-    return lowered in _BEINGS or last in _BEINGS or (_AGENT.search(lowered) is not None and lowered not in _NO_AGENTS)
+    return lowered in BEINGS or last in BEINGS or (_AGENT.search(lowered) is not None and lowered not in _NO_AGENTS)
 
 
 def is_general(noun: str) -> bool:
@@ -150,7 +151,7 @@ def animal_of(noun: str) -> str:
 
 
 def _is_adjective(word: str) -> bool:
-    if word.lower() in _BEINGS:
+    if word.lower() in BEINGS:
         return False
     return word.lower() in _ADJECTIVES or _ADJECTIVE.search(word) is not None or _PEOPLES.match(word) is not None
 
@@ -179,7 +180,7 @@ def noun_of(phrase: str) -> str:
         return ""
     if after[:2] in (["of", "his"], ["of", "her"], ["of", "their"], ["of", "its"]) and after[2:3] == ["former"]:
         return ""
-    if not names_a_being(head) and _is_adjective(head) and not head[0].isupper():
+    if not names_a_being(head) and (lowered in _ADJECTIVES or _PERSONAL.search(lowered)) and not head[0].isupper():
         return ""
     return " ".join(_kind_and_head(words))
 

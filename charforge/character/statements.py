@@ -15,9 +15,17 @@ _QUOTED = re.compile(
     r"“[^”]*”|\"[^\"]*\"|「[^」]*」|『[^』]*』|«[^»]*»|„[^“”]*[“”]|(?<!\w)'[^']{2,}'(?!\w)|(?<!\w)‘[^’]{2,}’"
 )
 _IN_BRACKETS = re.compile(r"\s*[(（\[][^()（）\[\]]*[)）\]]")
+_TITLES = (
+    "Mr|Mrs|Ms|Miss|Mx|Dr|Prof|Professor|Captain|Sir|Dame|Lady|Lord|King|Queen|Prince|Princess|St|Old|Young|Little"
+)
+LEAD = (
+    r"(?:(?:Today|Now|Nowadays|Currently|Actually|Also|These days|By day|By trade|By profession|In truth|In reality|"
+    r"Born|Originally|Raised|Hailing|Known)\b[^,]{0,60},\s+)?"
+)
+"""What may stand before the subject."""
 _GOES_ON = re.compile(
     r"(?:In|At|On|When|After|Before|Every|Although|Though|Despite|With|Without|From|During|By|For|If|Even|Under|Since|"
-    r"Sometimes|Often|Still|Now|Today|Yet|And|But)\b"
+    r"As|Sometimes|Often|Still|Now|Today|Yet|And|But)\b"
 )
 """How a sentence begins that has no subject yet: where it names nobody, it is about whom the one before was about."""
 PROSE_KEYS = frozenset(
@@ -58,7 +66,9 @@ def name_pattern(name: str) -> str:
     spoken = [part for part in parts if len(part) > 1 and part.lower() not in ("the", "de", "von", "van")]
     own = "|".join(re.escape(part) for part in dict.fromkeys([name, *spoken[:1], *spoken[-1:]]))
     more = r"(?:\s+(?:(?:de|van|von|der|of|da|del|di|la|le|the)\s+){0,2}[A-Z][\w'’-]*){0,4}"
-    return rf"(?:(?:[Tt]he\s+|[A-Z][a-z]{{0,8}}\.?\s+){{0,2}}(?:{own})(?![\w])(?!['’]s?\b){more})"
+    if re.search(r"[\u3040-\u9fff\uac00-\ud7a3]", name):
+        return rf"(?:{own})"  # no space parts a name from what follows it there
+    return rf"(?:(?:[Tt]he\s+|(?:{_TITLES})\.?\s+){{0,2}}(?:{own})(?![\w])(?!['’]s?\b){more})"
 
 
 def fields(text: str) -> list[Field]:
@@ -69,7 +79,8 @@ def fields(text: str) -> list[Field]:
 def _fields_of(line: str) -> Iterator[Field]:
     told = [(key, ", ".join(re.findall(r'"([^"]+)"', values))) for key, values in _ATTRIBUTE.findall(line)]
     if not told and line.lstrip().startswith("[") and not line.lstrip().startswith(("[character", "[Character")):
-        told = [(key, first or second) for key, first, second in _PLAIN_ATTRIBUTE.findall(line.strip()[1:])]
+        listed = re.sub(r"^\s*\[[^:=()]*[:=](?=[^:=()]*[:=(])\s*", "", line)
+        told = [(key, first or second) for key, first, second in _PLAIN_ATTRIBUTE.findall(listed)]
     if not told:
         told = key_values(line.strip().strip("[]{}"))
     for key, value in told:
@@ -78,18 +89,19 @@ def _fields_of(line: str) -> Iterator[Field]:
 
 def sentences_of(text: str, name: str) -> list[Sentence]:
     """The sentences of a profile's prose and of its long fields, each with whether pronouns in it are the character."""
-    named = re.compile(rf"(?:{name_pattern(name)}|{re.escape(name)}['’]s?)", re.IGNORECASE if name.islower() else 0)
+    named = re.compile(rf"(?:{LEAD}|Meet\s|This is\s|You are\s)(?:{name_pattern(name)}|{re.escape(name)}['’]s?)")
     found: list[Sentence] = []
     for line in text.split("\n"):
         told = list(_fields_of(line))
         prose = [(field.key, field.value) for field in told if _is_prose(field)] if told else [("", plain(_bare(line)))]
         for key, words in prose:
-            known = True
+            known, before = True, len(found)
             for sentence in sentences(words):
                 said = " ".join(_IN_BRACKETS.sub("", _QUOTED.sub("", sentence)).split())
                 begins = re.match(r"(?:He|She|They|It|His|Her|Their|Its)\b", said) is not None
                 goes_on = _GOES_ON.match(said) is not None and not re.search(r"\s[A-Z][a-z]", said)
-                known = named.match(said) is not None or (known and (begins or goes_on or not found))
+                opens = len(found) == before and said.startswith(("A ", "An "))
+                known = named.match(said) is not None or opens or (known and (begins or goes_on))
                 found.append(Sentence(sentence, said, known, key))
     return found
 
