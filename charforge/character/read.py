@@ -153,7 +153,8 @@ def _check_whole(found: Found, dialogues: list[Dialogue], notes: Notes) -> None:
         notes.warn(
             "images",
             f"{len(bare)} of {count} pictures have no caption (the first: {bare[0]})",
-            "write what varies in each picture into a .txt of the same name",
+            "write what varies in each picture into a .txt of the same name"
+            + ("" if len(bare) < count else ", or have it written: --writer endpoint; until then no plans are taught"),
         )
     said = {entry.file.split(" ")[0] for entry in notes.entries if entry.kind == "turn"}
     if not dialogues and not (broken & {*said, found.said_in} or any("annotation" in f for f in broken)):
