@@ -141,6 +141,8 @@ def saying(visitor: str, reply: str) -> Answer:
         ("Is the tea hot?", "Ask Bartholomew about the tea, beep.", "invented name"),
         ("Is the tea hot?", "Чай горячий, как всегда, дорогой гость.", "another language"),
         ("Is the tea hot?", "Pip says that tea is hot, beep.", "speaks of itself by name"),
+        ("Neighbours: is the tea hot?", "Warm enough, beep.", "a speaker's name"),
+        ("Is the tea hot?", "Sure! Can you suggest a hotter tea?", "an assistant's manners"),
         ("Is the tea hot?", "[insert reply here] and some tea", "a placeholder"),
         ("Is the tea hot?", "Yes.", "too short"),
     ],
@@ -154,10 +156,19 @@ def test_what_no_character_says_never_passes(
 
 
 def test_a_reply_that_copies_an_example_is_dropped(pip: Character, tmp_path: Path) -> None:
-    own = pip.dialogues[0].turns[1].text
-    expansion = expanded(pip, saying("What is new at the cart?", own), tmp_path)
-    assert authored(expansion, "roleplay_text") == []
-    assert "copies an example" in summary(expansion, pip.name)["dropped"]
+    dialogue = next(d for d in pip.dialogues if min(len(turn.text.split()) for turn in d.turns) >= 5)
+    asked, own = dialogue.turns[0].text, dialogue.turns[1].text
+    for number, (line, reply) in enumerate(
+        [
+            ("What is new at the cart?", own),
+            ("What is new at the cart?", f"Well, beep. {own} And so to bed."),
+            (asked, "Nothing of the kind, beep."),
+        ]
+    ):
+        expansion = expanded(pip, saying(line, reply), tmp_path / str(number))
+        assert authored(expansion, "roleplay_text") == []
+        dropped = summary(expansion, pip.name)["dropped"]
+        assert "copies an example" in dropped or "leaked" in dropped
 
 
 def test_what_a_character_says_itself_is_not_an_assistants_manner() -> None:

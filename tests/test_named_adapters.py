@@ -14,6 +14,7 @@ from charforge.adapter.lora import add_adapter, lora_config, save_adapter
 from charforge.bases.base import Base
 from charforge.bases.drawing import draw_prompts
 from charforge.character import read_character
+from charforge.chat.conversation import Conversation, reply_of
 from charforge.chat.session import Session
 from charforge.errors import InputError
 from charforge.families.bagel.unified import UnifiedBagel
@@ -139,7 +140,8 @@ def test_two_characters_talk_on_one_base(both: UnifiedBagel) -> None:
     settings = ChatSettings(temperature=0, max_tokens=6)
 
     def say(name: str | None) -> str:
-        return Session(base, character, settings, name).say("Is it in a forest?", seed=1, draw=False).text
+        conversation = Conversation(Session(base, character, settings, name), pictures="never")
+        return reply_of(conversation.say("Is it in a forest?", 1)).text
 
     assert len({say("wren"), say("bo"), say(None)}) == 3
     assert say("wren") == say("wren")

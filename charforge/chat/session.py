@@ -1,10 +1,10 @@
-"""A conversation with a character: its replies, and the pictures that its plans ask for."""
+"""A character on a base, ready to speak and to draw."""
 
 from __future__ import annotations
 
 import tempfile
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -12,12 +12,11 @@ from PIL import Image
 from charforge import grammar
 from charforge.adapter.load import load_adapter
 from charforge.bases.base import Base, load_base, use_picture_sizes
-from charforge.bases.drawing import draw_many, draw_prompts
+from charforge.bases.drawing import draw_many
 from charforge.bundle import read_bundle
 from charforge.bundle.read import plain_card
 from charforge.character import Character
 from charforge.character.from_card import card_character
-from charforge.chat.replies import sample_replies
 from charforge.device import default_device
 from charforge.errors import InputError
 from charforge.files import write_atomic_with
@@ -35,9 +34,9 @@ class Reply:
     image: Image.Image | None
 
 
-@dataclass
+@dataclass(frozen=True)
 class Session:
-    """One character on a loaded base, which others may be on. ``history`` is (role, text) of the conversation so far.
+    """One character on a loaded base, which others may be on.
 
     ``adapter`` is the name of the character's adapter on the base; None speaks and draws without any.
     """
@@ -46,26 +45,10 @@ class Session:
     character: Character
     settings: ChatSettings
     adapter: str | None = None
-    history: list[tuple[str, str]] = field(default_factory=list)
 
     def acts(self) -> AbstractContextManager[None]:
         """Inside the block this character's adapter acts, and no other."""
         return acting(self.adapter) if self.adapter else acting()
-
-    def say(self, text: str, seed: int, draw: bool = True) -> Reply:
-        """The character's answer to ``text``; the same history, text and seed give the same answer."""
-        self.history.append(("user", text))
-        turns = [("system", grammar.system_prompt(self.character)), *self.history]
-        conversation = [self.base.model.text(words, role) for role, words in turns]
-        with self.acts():
-            raw = sample_replies(self.base.model, [conversation], self.settings, seed)[0]
-        self.history.append(("assistant", raw))
-        shown, plan = grammar.split_plan(raw)
-        image = None
-        if plan and draw:
-            with self.acts():
-                image = draw_prompts(self.base.model, [grammar.picture_prompt(self.character, plan, shown)], [seed])[0]
-        return Reply(shown, plan, image)
 
     def imagine(self, prompt: str, seed: int, count: int = 1, exactly: bool = False) -> list[Image.Image]:
         """Pictures of ``prompt``; the character's name and class are added unless ``exactly``."""

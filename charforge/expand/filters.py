@@ -89,6 +89,8 @@ class _Reference:
     """Everything that the user wrote, in lower case."""
     replies: tuple[frozenset[str], ...]
     """The four-letter runs of each of the character's own replies."""
+    lines: tuple[frozenset[str], ...]
+    """The same of what the user says to it."""
     sentences: tuple[frozenset[str], ...]
     """Those of each sentence that is told about the character."""
     says_its_name: bool
@@ -100,7 +102,9 @@ class _Reference:
         texts += [picture.caption or "" for picture in character.pictures]
         texts += [turn.text for dialogue in character.dialogues for turn in dialogue.turns]
         words = re.findall(r"[^\W\d_]+", " ".join(texts).lower())
-        own = [t.text for dialogue in character.dialogues for t in dialogue.turns if t.role == "character"]
+        turns = [turn for dialogue in character.dialogues for turn in dialogue.turns]
+        own = [turn.text for turn in turns if turn.role == "character"]
+        asked = [turn.text for turn in turns if turn.role == "user"]
         return _Reference(
             name=character.name,
             words=frozenset(words),
@@ -108,6 +112,7 @@ class _Reference:
             latin=latin_share(" ".join(texts)),
             said=" ".join(texts).lower(),
             replies=tuple(grams(reply) for reply in own if len(reply.split()) >= LONG_SENTENCE),
+            lines=tuple(grams(line) for line in asked if len(line.split()) >= LONG_SENTENCE),
             sentences=tuple(grams(s) for s in sentences(character.persona) if len(s.split()) >= LONG_SENTENCE),
             says_its_name=any(character.name in reply for reply in own),
         )
@@ -147,6 +152,8 @@ def _not_its_own(pair: Pair, voice: _Reference) -> str | None:
             continue
         if part.role == "user":
             line = part.text
+            if pair.task in TALK and not pair.source and any(_says(grams(line), known) for known in voice.lines):
+                return "copies an example"
         elif part.role == "assistant":
             reply = grammar.split_plan(part.text)[0]
             if len(re.findall(r"\w", reply)) < FEWEST_LETTERS:

@@ -70,6 +70,10 @@ class Shapes(Protocol):
         """Decoder layers."""
 
     @property
+    def context_tokens(self) -> int:
+        """How many tokens it can read at once."""
+
+    @property
     def drawing_size(self) -> tuple[int, int]:
         """Width and height in pixels of what is drawn unless asked otherwise."""
 
