@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from charforge.character.character import Character, Dialogue, Picture
@@ -14,7 +14,7 @@ from charforge.character.notes import Notes, gathered
 from charforge.character.pictures import check_pictures
 from charforge.character.speakers import CHARACTER_ROLES, USER_ROLES, cast_of
 from charforge.character.text_files import shown
-from charforge.character.understanding import understand
+from charforge.character.understanding import understood
 from charforge.errors import InputError, Problem
 
 FEWEST_PICTURES = 4
@@ -115,8 +115,8 @@ def _read(folder: Path, notes: Notes) -> Character | None:
     character = Character(
         name=profile.name,
         class_noun=profile.class_noun,
-        language=_language(found),
         about=profile.about,
+        profile_text=profile.text,
         persona=profile.persona,
         voice=profile.voice,
         appearance=profile.appearance,
@@ -132,14 +132,7 @@ def _read(folder: Path, notes: Notes) -> Character | None:
         cast=cast_of(own.spoken),
         ledger=Ledger(tuple(own.entries)),
     )
-    return replace(character, understanding=understand(character))
-
-
-def _language(found: Found) -> str:
-    """The code of the language that the character speaks, as far as its script tells."""
-    said = " ".join(turn.text for dialogue in found.dialogues for turn in dialogue.turns if turn.role == "character")
-    letters = [letter for letter in said or found.profile.persona if letter.isalpha()]
-    return "en" if 2 * sum(letter < "\u0250" for letter in letters) >= len(letters) else ""
+    return understood(character, profile.breed)
 
 
 def _check_whole(found: Found, dialogues: list[Dialogue], notes: Notes) -> None:
@@ -160,7 +153,8 @@ def _check_whole(found: Found, dialogues: list[Dialogue], notes: Notes) -> None:
         notes.warn(
             "images",
             f"{len(bare)} of {count} pictures have no caption (the first: {bare[0]})",
-            "write what varies in each picture into a .txt of the same name",
+            "write what varies in each picture into a .txt of the same name"
+            + ("" if len(bare) < count else ", or have it written: --writer endpoint; until then no plans are taught"),
         )
     said = {entry.file.split(" ")[0] for entry in notes.entries if entry.kind == "turn"}
     if not dialogues and not (broken & {*said, found.said_in} or any("annotation" in f for f in broken)):

@@ -38,6 +38,7 @@ def check(
     from charforge.character.judge_captions import judge_captions
     from charforge.character.judge_dialogues import judge_dialogues
     from charforge.character.judge_pictures import judge_pictures
+    from charforge.character.judge_understanding import judge_understanding, reservations
     from charforge.cli.output import (
         print_cast,
         print_cost,
@@ -46,6 +47,7 @@ def check(
         print_pictures,
         print_problems,
         print_task_table,
+        print_understanding,
         say,
     )
     from charforge.errors import InputError, Problem
@@ -77,7 +79,13 @@ def check(
         dialogues, about_dialogues = judge_dialogues(character)
         character = fitted(character, settings)
         about_prompt = judge_prompt(character, settings.base)
-        problems += [*about_pictures, *judge_captions(character), *about_dialogues, *about_prompt]
+        problems += [
+            *judge_understanding(character),
+            *about_pictures,
+            *judge_captions(character),
+            *about_dialogues,
+            *about_prompt,
+        ]
         cost = None
         if with_cost:
             from charforge.cost import cost_of
@@ -97,6 +105,7 @@ def check(
         }
         estimated = {
             "found": found,
+            "understood": {key: vars(item) for key, item in vars(character.understanding).items()},
             "pictures": [vars(one) for one in pictures],
             "dialogues": vars(dialogues),
             "preset": choice.as_json(),
@@ -116,7 +125,8 @@ def check(
     print_ledger(reading.ledger, verbosity.get() == "verbose")
     if problems:
         print_problems(problems)
-    if estimated and choice is not None and settings is not None:
+    if estimated and choice is not None and settings is not None and character is not None:
+        print_understanding(character.understanding)
         print_pictures(pictures)
         say(", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in found.items()))
         voice = ", ".join(dialogues.voice_words) or "no words stand out"
@@ -128,5 +138,7 @@ def check(
             say(f"the writer {settings.expand.writer} adds to these: {asked.line()}")
         if cost is not None:
             print_cost(cost)
-    say("not ready to train" if wrong else "ready to train")
+    but = reservations(character) if character is not None else []
+    ready = "ready to train" + (f", but {' and '.join(but)}: see the warnings" if but else "")
+    say("not ready to train" if wrong else ready)
     raise typer.Exit(1 if wrong else 0)

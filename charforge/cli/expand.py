@@ -72,6 +72,7 @@ def expand(
     from charforge.expand import expand as expand_character
     from charforge.expand.authors import author_of, planned
     from charforge.expand.endpoint import Endpoint
+    from charforge.expand.looking import Looked, look, with_looks
     from charforge.expand.page import write_page
     from charforge.expand.table import task_table
     from charforge.files import check_output
@@ -97,9 +98,15 @@ def expand(
     check_pairs_outputs(folder, out, [*beside, *([out.with_suffix(".html")] if page else [])])
     if settings.expand.writer != "template":
         say(f"the writer {settings.expand.writer}: {planned(character, settings).line()}")
+    looked = Looked()
     with counting("writing") as on_done:
         author = author_of(character, settings, kept, on_done, chosen_device(device))
+        if author is not None and author.sight is not None:
+            looked = look(character, author.complete, author.sight)
+            character = with_looks(character, looked)
         expansion = expand_character(character, seed, author, own_captions(settings.base))
+    if looked.why_not:
+        say(looked.why_not)
     write_expansion(out, expansion)
     figures = summary(expansion, character.name)
     rows = task_table(character, expansion.pairs)

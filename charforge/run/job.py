@@ -23,6 +23,7 @@ from charforge.errors import InputError, MachineError
 from charforge.expand import Pair, expand, read_pairs, write_expansion, write_pairs
 from charforge.expand.authors import author_of, planned
 from charforge.expand.endpoint import Endpoint
+from charforge.expand.looking import look, read_looked, with_looks, write_looked
 from charforge.expand.page import write_page
 from charforge.expand.scenes import write_new_scenes, write_scenes
 from charforge.files import write_atomic
@@ -45,6 +46,8 @@ from charforge.train.memory import Memory
 from charforge.train.sft import train_sft
 from charforge.train.trunk import texts_read_once
 
+LOOKED = "looked.json"
+"""Beside the pairs: what the writer saw in pictures without captions."""
 Stage = Literal["all", "sft", "grpo"]
 
 
@@ -112,6 +115,8 @@ def train_character(
     ):
         progress.begin("expanding", settings.sft.steps)
         pairs = run_pairs(run, character, settings, pairs_file, progress, chosen_device(device))
+        # what the writer saw in the pictures is part of the character from here on
+        character = with_looks(character, read_looked(run / "pairs" / LOOKED))
         scenes = run_scenes(run, character, settings.seed)
         if both:
             check_references(len(trained_names(character, pairs)))
@@ -213,6 +218,12 @@ def run_pairs(
             if settings.expand.writer != "template":
                 tell.note(f"the writer {settings.expand.writer}: {planned(character, settings).line()}")
             author = author_of(character, settings, file.with_name("written.jsonl"), tell.count, device)
+            if author is not None and author.sight is not None:
+                looked = look(character, author.complete, author.sight)
+                if looked.why_not:
+                    tell.note(looked.why_not)
+                write_looked(file.with_name(LOOKED), looked)
+                character = with_looks(character, looked)
             expansion = expand(character, settings.seed, author, own_captions(settings.base))
             if author is not None and isinstance(author.complete, Endpoint):
                 tell.note(author.complete.spent.line(author.complete.settings))
