@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from folders import check_character
@@ -13,7 +12,7 @@ from PIL import Image, ImageChops
 from charforge.character import read_character
 from charforge.evaluate.questions import read_choices
 from charforge.expand import expand, leaked
-from charforge.expand.pairs import Task
+from charforge.kinds import TASKS
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 WREN = EXAMPLES / "wren"
@@ -52,7 +51,7 @@ def test_unseen_prompts_and_questions_are_unseen():
 def test_its_pairs_do_not_leak():
     wren = read_character(WREN)
     pairs = expand(wren, seed=0).pairs
-    assert {pair.task for pair in pairs} == set(get_args(Task))
+    assert {pair.task for pair in pairs} == set(TASKS)
     assert leaked(pairs, wren.name) == []
 
 

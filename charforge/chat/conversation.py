@@ -15,6 +15,7 @@ from PIL import Image
 from charforge import grammar
 from charforge.bases.drawing import draw_prompts
 from charforge.chat.history import first_kept
+from charforge.chat.lore import called_for
 from charforge.chat.reading import Reading
 from charforge.chat.session import Reply, Session
 from charforge.chat.stream import reply_texts, shown_pieces
@@ -25,6 +26,9 @@ Who = Literal["user", "assistant"]
 Pictures = Literal["auto", "always", "never"]
 """Whether a reply comes with a picture: where it plans one, always, never."""
 PLANLESS = "a picture of {name}"
+LORE_CONTEXT, LORE_SHARE = 16_384, 16
+"""A base that reads so many tokens is given entries of the lorebook, of one in so many tokens of its context at most.
+A smaller one has learned them in training, and would be led astray by a long prompt."""
 
 
 @dataclass(frozen=True)
@@ -157,13 +161,22 @@ class Conversation:
         system = self._part(("system", f"{told} You are talking to {self.user}." if self.user else told))
         each = [self._message_parts(message) for message in self.messages]
         lengths = [sum(part.length for part in parts) for parts in each]
-        room = (
-            self.session.base.model.shapes.context_tokens
-            - self.session.settings.max_tokens
-            - sum(part.length for part in system)
-        )
+        lore = self._lore()
+        reserved = self.session.settings.max_tokens + sum(part.length for part in (*system, *lore))
+        room = self.session.base.model.shapes.context_tokens - reserved
         self._first = first_kept(lengths, [m.who == "user" for m in self.messages], room, self._first)
-        return [*system, *(part for parts in each[self._first :] for part in parts)]
+        kept = each[self._first :]
+        # before what was said last: all that stands before it has been read already
+        return [*system, *(part for parts in kept[:-1] for part in parts), *lore, *(kept[-1] if kept else ())]
+
+    def _lore(self) -> tuple[Part, ...]:
+        """What the lorebook knows of what is being talked about."""
+        context, text = self.session.base.model.shapes.context_tokens, self.session.base.model.text
+        if context < LORE_CONTEXT or not self.session.lore.entries:
+            return ()
+        said = [message.shown for message in self.messages]
+        known = called_for(self.session.lore, said, lambda words: text(words).length, context // LORE_SHARE)
+        return self._part(("system", "\n".join(known))) if known else ()
 
     def _message_parts(self, message: Message) -> tuple[Part, ...]:
         looks = [part for image in message.images for part in self._look(image)]

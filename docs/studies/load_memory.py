@@ -75,7 +75,7 @@ def status_bytes(key: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) * 1024
-    raise SystemExit(f"/proc/self/status has no {key}: this example needs Linux")
+    raise SystemExit(f"/proc/self/status has no {key}: this study needs Linux")
 
 
 def held(*modules: torch.nn.Module) -> Iterator[torch.Tensor]:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
-from charforge.bases.prepare import contact_sheet, draw_prompts
 from PIL import Image
 
+from charforge.bases.drawing import draw_prompts
+from charforge.chat.conversation import Conversation, reply_of
 from charforge.chat.session import Session, open_character
-from charforge.low_rank import adapter_off
+from charforge.pixels import contact_sheet
 
 HERE = Path(__file__).parent
-SEED = 100
+SEED, COLUMNS = 100, 10
 
 
 def lines(name: str) -> list[str]:
@@ -24,39 +26,39 @@ def lines(name: str) -> list[str]:
     return (HERE / name).read_text("utf-8").splitlines()
 
 
-def sheet(session: Session, inputs: Path) -> Image.Image:
+def sheet(session: Session, inputs: Path, first: int | None) -> Image.Image:
     """Rows: the inputs; unseen prompts without and with the adapter; controls without and with the adapter."""
-    unseen, controls = lines("wren_unseen_prompts.txt"), lines("control_prompts.txt")
+    unseen, controls = lines("wren_unseen_prompts.txt")[:first], lines("control_prompts.txt")[:first]
     seeds = [SEED + number for number in range(len(unseen))]
-    with adapter_off(session.base.model):
-        before = draw_prompts(session.base, unseen, seeds)
-        plain = draw_prompts(session.base, controls, seeds[: len(controls)])
-    after = draw_prompts(session.base, unseen, seeds)
-    changed = draw_prompts(session.base, controls, seeds[: len(controls)])
-    white = Image.new("RGB", (128, 128), (255, 255, 255))
-    first = [Image.open(path).convert("RGB") for path in sorted(inputs.glob("*.png"))]
+    model, bare = session.base.model, replace(session, adapter=None)
+    with bare.acts():
+        before = draw_prompts(model, unseen, seeds)
+        plain = draw_prompts(model, controls, seeds[: len(controls)])
+    with session.acts():
+        after = draw_prompts(model, unseen, seeds)
+        changed = draw_prompts(model, controls, seeds[: len(controls)])
+    blank = [Image.new("RGB", (128, 128), (255, 255, 255))] * (COLUMNS - len(unseen))
+    given = [Image.open(path).convert("RGB") for path in sorted(inputs.glob("*.png"))]
     pairs = [picture for both in zip(plain, changed, strict=True) for picture in both]
-    rows = [*first, *before, white, white, *after, white, white, *pairs]
-    return contact_sheet(rows, 10)
+    rows = [*given, *before, *blank, *after, *blank, *pairs]
+    return contact_sheet(rows, COLUMNS)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Draw the sheet and ask the unseen questions.")
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--inputs", type=Path, default=HERE / "wren" / "images")
+    parser.add_argument("--inputs", type=Path, default=HERE.parents[1] / "examples" / "wren" / "images")
     parser.add_argument("--out", type=Path, default=Path("sheet.png"))
+    parser.add_argument("--first", type=int, help="only so many prompts, controls and questions")
     arguments = parser.parse_args()
     session = open_character(arguments.bundle)
-    sheet(session, arguments.inputs).save(arguments.out, optimize=True)
-    for question in lines("wren_unseen_questions.txt"):
-        answers = {}
-        for state in ("with", "without"):
-            fresh = Session(session.base, session.character, session.settings)
-            if state == "with":
-                answers[state] = fresh.say(question, SEED, draw=False).text
-            else:
-                with adapter_off(session.base.model):
-                    answers[state] = fresh.say(question, SEED, draw=False).text
+    sheet(session, arguments.inputs, arguments.first).save(arguments.out, optimize=True)
+    states = {"with": session, "without": replace(session, adapter=None)}
+    for question in lines("wren_unseen_questions.txt")[: arguments.first]:
+        answers = {
+            state: reply_of(Conversation(one, pictures="never").say(question, SEED)).text
+            for state, one in states.items()
+        }
         print(json.dumps({"question": question, **answers}, ensure_ascii=False))
 
 
