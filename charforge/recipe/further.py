@@ -16,6 +16,7 @@ from charforge.bases.base import MINI, compute_dtype
 from charforge.bases.language import ensure_language_weights
 from charforge.bases.where import MINI_FILES, find_base
 from charforge.families import family_of
+from charforge.families.bagel.config import read_config
 from charforge.families.protocol import UnifiedModel
 from charforge.files import sha256_file, write_atomic
 from charforge.recipe import dataset
@@ -65,6 +66,7 @@ def go_on(
     if not (out / "autoencoder" / "latents.npy").exists():
         pictures, held_out = (np.load(out / "data" / f"{name}.npy", mmap_mode="r") for name in ("images", "held_out"))
         timed("encoding", lambda: finish(out / "autoencoder", pictures, np.array(held_out), device))
+        keep_statistics(out / "autoencoder" / "autoencoder.json")
     if recipe.contrasts and not (out / "data" / "contrasts.jsonl").exists():
         timed("contrasts", lambda: make_contrasts(out, size.contrasts, recipe.seed, lambda done: None, device))
     model, data, contrasts = timed(
@@ -84,6 +86,15 @@ def go_on(
     }  # fmt: skip
     write_atomic(out / "further.json", json.dumps(result, indent=1))
     return result
+
+
+def keep_statistics(file: Path) -> None:
+    """Put the mean and deviation of the shipped latents in place of those just measured: the shipped weights draw in
+    these units, and a few hundred pictures measure others than all of them do."""
+    shipped = read_config(MINI).autoencoder
+    assert shipped.latent_mean is not None and shipped.latent_std is not None
+    own = {"latent_mean": list(shipped.latent_mean), "latent_std": list(shipped.latent_std)}
+    write_atomic(file, json.dumps(json.loads(file.read_text("utf-8")) | own, indent=2))
 
 
 def _figures(file: Path, packed: Path, size: Size, device: str) -> dict[str, Any]:
