@@ -42,7 +42,7 @@ for wanted in ${*:-facts tests int8 nf4 bf16}; do
       if [ -z "$DRY" ]; then nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv > "$OUT/card.csv"; fi ;;
     tests)
       if [ -n "$DRY" ]; then tier="not gpu"; else tier=gpu; fi
-      part tests 120 "$PYTHON" -m pytest -q -p no:cacheprovider -m "$tier" --junitxml "$OUT/tests.xml" tests/gpu ;;
+      part tests 120 "$PYTHON" -m pytest -q -p no:cacheprovider -m "$tier" -o junit_family=xunit1 --junitxml "$OUT/tests.xml" tests/gpu ;;
     int8) bench int8 130 ;;
     nf4) bench nf4 130 ;;
     bf16) bench bf16 120 ${FILES:+--from-file "$FILES"} ;;

@@ -49,7 +49,8 @@ def adapter_gradient(device: str, precision: str, recompute: bool = False) -> to
     model, data = tiny_on(device, precision), tiny_data()
     parameters = lively(model)
     model.recompute_layers = recompute
-    texts, pictures = data.dialogues + data.knowledge + data.looks, data.pictures + data.replay_pictures
+    texts = data.samples("dialogues") + data.samples("knowledge") + data.samples("looks")
+    pictures = data.samples("pictures") + data.samples("replay_pictures")
     noise = draw_noise(pictures, 3.0, torch.Generator().manual_seed(0))
     with model.autocast():
         unified_gradient(model, texts, pictures, noise, Weights(0.25, 1.0), 64)
