@@ -50,7 +50,7 @@ def pixel_encoder() -> Encoder:
 def tiny_judges(model: UnifiedBagel, **weights: float) -> Judges:
     encoder = pixel_encoder()
     own = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    known, known_to_tower = calibrate(encoder.encode(own)), calibrate(model.look_at(own).features)
+    known, known_to_tower = calibrate(encoder.encode(own)), calibrate(model.look_at(own).features.cpu())
     return Judges(model, RewardSettings(**weights), encoder, known, known_to_tower, None, None)
 
 
