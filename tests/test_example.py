@@ -15,11 +15,12 @@ from charforge.expand import expand, leaked
 from charforge.kinds import TASKS
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+STUDIES = Path(__file__).parent.parent / "docs" / "studies"
 WREN = EXAMPLES / "wren"
 
 
 def lines(name: str) -> list[str]:
-    return (EXAMPLES / name).read_text("utf-8").splitlines()
+    return (STUDIES / name).read_text("utf-8").splitlines()
 
 
 def test_nothing_is_wrong_with_it():
@@ -58,7 +59,7 @@ def test_its_pairs_do_not_leak():
 def test_its_keyed_questions_are_in_no_training_pair():
     wren = read_character(WREN)
     trained = {text for pair in expand(wren, seed=0).pairs if pair.split == "train" for text in pair.texts("user")}
-    choices = read_choices(EXAMPLES / "wren_questions.json")
+    choices = read_choices(STUDIES / "wren_questions.json")
     assert len(choices) == 42 and not trained & {choice.question for choice in choices}
     assert all(len(set(choice.options)) == 4 for choice in choices)
 
@@ -66,7 +67,7 @@ def test_its_keyed_questions_are_in_no_training_pair():
 def test_redrawing_gives_the_same_pixels():
     pytest.importorskip("dicebear", reason="needs the extra `recipe`")
     pytest.importorskip("cairosvg", reason="needs the extra `recipe`")
-    sys.path.insert(0, str(EXAMPLES))
+    sys.path.insert(0, str(STUDIES))
     from draw_wren import draw, looks
 
     redrawn = draw(looks()[0], 512)
