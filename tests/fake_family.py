@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +46,10 @@ class FakeShapes:
     @property
     def drawing_size(self) -> tuple[int, int]:
         return self.side, self.side
+
+    @property
+    def drawing_settings(self) -> dict[str, Any]:
+        return {"side": self.side, "steps": self.steps}
 
     @property
     def drawing_tokens(self) -> int:
@@ -430,6 +435,9 @@ class Fake:
 
 
 FAKE = Fake()
+
+    def merge(self, files: BaseFiles, additions, folder: Path, precision, report) -> None:
+        raise InputError(f"the base {files.name} has no published layout")
 
 
 def make_fake_base(folder: Path, vocabulary: Sequence[str], seed: int = 0) -> Path:

@@ -24,6 +24,7 @@ from charforge.bundle.manifest import (
     REQUIRED,
     Manifest,
 )
+from charforge.bundle.versions import as_today, card_of_today, is_readable
 from charforge.character.cards import Card, read_card
 from charforge.character.listing import is_system_path
 from charforge.errors import InputError
@@ -88,7 +89,7 @@ def read_bundle(path: Path) -> Bundle:
         shapes = check_adapter(contents[ADAPTER], manifest.adapter.rank)
         check_tensor_set(shapes, manifest.base.name, manifest.adapter.rank, manifest.adapter.first_layer)
         _check_picture(contents[AVATAR])
-        card = _object(contents[CARD], CARD)
+        card = card_of_today(_object(contents[CARD], CARD))
     except PermissionError as error:
         raise BundleError(path, "cannot be read", "change its permissions") from error
     except Refusal as refusal:
@@ -214,10 +215,10 @@ def _object(data: bytes, name: str) -> dict[str, Any]:
 def _read_manifest(contents: dict[str, bytes]) -> Manifest:
     raw = _object(contents[MANIFEST], MANIFEST)
     version = raw.get("format_version")
-    if version != FORMAT_VERSION:
-        raise Refusal(f"its format is version {version!r}, this charforge reads {FORMAT_VERSION}")
+    if not is_readable(version):
+        raise Refusal(f"its format is version {repr(version)[:20]}, this charforge reads 1 to {FORMAT_VERSION}")
     try:
-        return Manifest.model_validate(raw)
+        return Manifest.model_validate(as_today(raw))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
