@@ -433,11 +433,11 @@ class Fake:
         report(1, 1)
         return FakeModel(network, shapes)
 
-
-FAKE = Fake()
-
     def merge(self, files: BaseFiles, additions, folder: Path, precision, report) -> None:
         raise InputError(f"the base {files.name} has no published layout")
+
+
+FAKE = Fake()
 
 
 def make_fake_base(folder: Path, vocabulary: Sequence[str], seed: int = 0) -> Path:

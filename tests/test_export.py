@@ -8,6 +8,7 @@ import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,7 +135,7 @@ def test_a_version_that_nobody_knows_is_named(good: Path, tmp_path: Path, versio
     from test_bundle import manifest_with, rebuilt
 
     (tmp_path / "x.charx").write_bytes(rebuilt(good, manifest_with(format_version=version)))
-    with pytest.raises(InputError, match="its format is version .*, this charforge reads 1 to 2"):
+    with pytest.raises(InputError, match=r"its format is version .*, this charforge reads 1 to 2"):
         read_bundle(tmp_path / "x.charx")
 
 
@@ -268,8 +269,10 @@ def test_a_folder_for_peft_says_what_it_is(good: Path, tmp_path: Path) -> None:
     assert text.startswith("---\nbase_model:") and told["base_model"] == "nobodys"
     assert (told["license"], told["library_name"], told["base_model_relation"]) == ("cc0-1.0", "peft", "adapter")
     character = manifest().to_character()
-    for words in ("charforge chat pip.charx", "PeftModel.from_pretrained", grammar.system_prompt(character), "| perplexity | 3.5 |",
-                  "[picture: Pip, a clay robot, smiling, in a forest]", "![Pip](avatar.png)"):  # fmt: skip
+    for words in (
+        "charforge chat pip.charx", "PeftModel.from_pretrained", grammar.system_prompt(character), "![Pip](avatar.png)",
+        "[picture: Pip, a clay robot, smiling, in a forest]", "| perplexity | 3.5 |",
+    ):  # fmt: skip
         assert words in body
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "nobodys" and config["r"] == RANK
@@ -346,11 +349,21 @@ def test_stock_peft_loads_the_folder_and_computes_the_same(tmp_path: Path) -> No
 
 
 @torch.no_grad()
-def loss_of(model: object) -> torch.Tensor:
+def loss_of(model: Any) -> torch.Tensor:
     return model.text_loss([(model.text("hello there", "user", False), model.text("I am Pip.", "assistant", True))])[0]
 
 
 # whole weights
+
+
+def picture_of(model: Any) -> Any:
+    """A small picture without the bare base's share in guidance: merged weights have no bare base."""
+    model.use_picture_sizes(None, None, 64, 4)
+    config = model.network.config
+    model.network.config = config.model_copy(
+        update={"sampling": config.sampling.model_copy(update={"cfg_bare_above": 1.0})}
+    )
+    return draw_prompts(model, ["Pip in a forest"], [3])[0]
 
 
 def keys(path: Path) -> dict[str, tuple[str, list[int]]]:
@@ -378,8 +391,13 @@ def test_merged_weights_are_the_base_with_its_adapter(tmp_path: Path, shards: in
     adapted, inside = loss_of(base.model), loss_of(merged)
     assert abs(float(adapted - bare)) > 0.1
     torch.testing.assert_close(inside, adapted, rtol=0.02, atol=0.02)
-    pictures = [np.asarray(draw_prompts(model, ["Pip in a forest"], [3])[0], float) for model in (base.model, merged)]
-    assert np.abs(pictures[0] - pictures[1]).mean() < 4
+    bare_picture, *pictures = [
+        np.asarray(picture_of(model), float)
+        for model in (load_base(base.name, dtype=torch.float32).model, base.model, merged)
+    ]
+    gap, change = np.abs(pictures[0] - pictures[1]).mean(), np.abs(pictures[0] - bare_picture).mean()
+    # the sums are rounded to bf16, of which every step makes a little more
+    assert gap < change / 5, (gap, change)
 
 
 def test_merged_weights_are_sums_rounded_once(tmp_path: Path) -> None:
@@ -402,7 +420,7 @@ def test_merged_weights_are_sums_rounded_once(tmp_path: Path) -> None:
 
 
 def test_fp8_has_one_scale_a_matrix_and_is_read_back(tmp_path: Path) -> None:
-    base, bundle = official(tmp_path)
+    _, bundle = official(tmp_path)
     for precision in ("bf16", "fp8"):
         write_merged(tmp_path / precision, bundle, precision, lambda done, total: None)
     found = keys(tmp_path / "fp8" / "ema.safetensors")
@@ -426,7 +444,7 @@ def test_only_the_right_base_is_merged_and_only_one_with_a_layout(tmp_path: Path
     _, bundle = official(tmp_path)
     other = bundle.manifest.base.model_copy(update={"content_hash": "0" * 64})
     wrong = replace(bundle, manifest=bundle.manifest.model_copy(update={"base": other}))
-    with pytest.raises(InputError, match="was trained on .*here is"):
+    with pytest.raises(InputError, match=r"was trained on .*here is"):
         write_merged(tmp_path / "x", wrong, "bf16", lambda done, total: None)
     assert not (tmp_path / "x").exists()
 

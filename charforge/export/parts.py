@@ -51,7 +51,8 @@ def _without_dialogues(bundle: Bundle) -> Bundle:
 
 
 def _without_evaluation(bundle: Bundle) -> Bundle:
-    return _with(bundle, evaluation={})
+    # the card has them too
+    return renewed(_with(bundle, evaluation={}))
 
 
 def _without_settings(bundle: Bundle) -> Bundle:
