@@ -90,11 +90,18 @@ class CharacterInfo(_Strict):
 class ChatInfo(_Strict):
     """How it speaks unless told otherwise."""
 
-    temperature: float = Field(description="How freely words are chosen, as the setting chat.temperature.")
-    top_p: float = Field(description="As the setting chat.top_p.")
+    # a bundle is anybody's: no numbers that end in none, and no reply that never ends
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    temperature: float = Field(
+        ge=0, le=100, description="How freely words are chosen, as the setting chat.temperature."
+    )
+    top_p: float = Field(ge=0, le=1, description="As the setting chat.top_p.")
     # bundles that are older than the setting were made without
-    repetition_penalty: float = Field(1.0, description="As the setting chat.repetition_penalty.")
-    max_tokens: int = Field(description="The longest reply in tokens, as the setting chat.max_tokens.")
+    repetition_penalty: float = Field(1.0, gt=0, le=100, description="As the setting chat.repetition_penalty.")
+    max_tokens: int = Field(
+        ge=1, le=1 << 20, description="The longest reply in tokens, as the setting chat.max_tokens."
+    )
 
 
 class TrainingInfo(_Strict):

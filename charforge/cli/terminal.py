@@ -10,6 +10,7 @@ from charforge.chat.session import Session
 from charforge.cli.output import print_json, say
 from charforge.files import write_atomic_with
 from charforge.progress import waiting
+from charforge.words import printable, printable_line
 
 
 def one_turn(session: Session, text: str, seed: int, pictures: Path, as_json: bool) -> None:
@@ -20,17 +21,17 @@ def one_turn(session: Session, text: str, seed: int, pictures: Path, as_json: bo
     if as_json:
         print_json({"reply": reply.text, "image": str(file) if file else None})
     else:
-        print(reply.text)
+        print(printable(reply.text))
         if file:
             say(f"[picture: {file}]")
 
 
 def talk(session: Session, seed: int, pictures: Path) -> None:
     """Turn by turn until an empty line, /quit or end of input."""
-    name = session.character.name
+    name = printable_line(session.character.name)
     say(f"Talking to {name}. /quit leaves, /again answers anew, /draw SCENE draws, an empty line leaves too.")
     if session.character.opening:
-        print(f"{name}: {session.character.opening}")
+        print(printable(f"{name}: {session.character.opening}"))
     turn = 0
     while True:
         try:
@@ -53,7 +54,7 @@ def talk(session: Session, seed: int, pictures: Path) -> None:
             del session.history[-2:]
         with waiting(f"{name} is answering"):
             reply = session.say(text, seed + turn)
-        print(f"{name}: {reply.text}")
+        print(printable(f"{name}: {reply.text}"))
         if reply.image:
             say(f"[picture: {_save(reply.image, pictures, name, seed + turn)}]")
 

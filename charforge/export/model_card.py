@@ -87,8 +87,8 @@ def merged_card(manifest: Manifest, precision: str) -> str:
             fp8,
             "`ema.safetensors` is the model, `ae.safetensors` the autoencoder of pictures. Programs that load the "
             "published base load this folder in the same way. To train or look at it with charforge: "
-            "`charforge base add FOLDER --name NAME`. Guidance that leads away from the base without its adapter is not "
-            "possible here, so pictures differ a little from those of the bundle.\n",
+            "`charforge base add FOLDER --name NAME`. Guidance that leads away from the base without its adapter is "
+            "not possible here, so pictures differ a little from those of the bundle.\n",
             prompts_section(manifest),
             _figures(manifest),
         ]

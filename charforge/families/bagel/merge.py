@@ -157,7 +157,7 @@ def _blocks(source: Source) -> Iterator[Tensor]:
 
 
 def _write(out: BinaryIO, tensor: Tensor) -> None:
-    out.write(memoryview(tensor.contiguous().view(-1).view(torch.uint8).numpy()))
+    out.write(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
 
 
 def _quantization(config: BagelConfig, sources: Mapping[str, Source]) -> dict[str, Any]:
