@@ -142,28 +142,10 @@ ODD_NAMES = {
     "backslash": "assets\\x.png", "UNC": "\\\\server\\x.json", "escape": "\x1b[2Jx.json", "line feed": "a\nb.json",
     "right to left": "gnp.\u202ecard.json", "blank": " ", "suffix with a blank": "a.json ", "delete": "a\x7f.json",
 }  # fmt: skip
-ODD_SUFFIXES = [
-    "bin",
-    "pt",
-    "pth",
-    "ckpt",
-    "pkl",
-    "py",
-    "pyc",
-    "so",
-    "dll",
-    "exe",
-    "sh",
-    "bat",
-    "lnk",
-    "html",
-    "svg",
-    "js",
-    "npy",
-    "gguf",
-    "zip",
-    "charx",
-]
+ODD_SUFFIXES = (
+    "bin", "pt", "pth", "ckpt", "pkl", "py", "pyc", "so", "dll", "exe", "sh", "bat", "lnk", "html", "svg", "js", "npy",
+    "gguf", "zip", "charx",
+)  # fmt: skip
 BUNDLES: dict[str, tuple[Callable[[Members], bytes], str]] = {
     **{f"name: {why}": (with_info(name), "not safe|does not belong|not listed") for why, name in ODD_NAMES.items()},
     **{f"kind: {suffix}": (with_info(f"a.{suffix}"), "does not belong") for suffix in ODD_SUFFIXES},
