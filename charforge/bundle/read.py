@@ -39,8 +39,9 @@ MAX_SIDE = 4096
 EXTENSIONS = {".png", ".json", ".safetensors", ".md", ".txt", ".jpg", ".webp"}
 PLAIN_LORA: dict[str, object] = {
     "bias": "none", "use_dora": False, "use_rslora": False, "rank_pattern": {}, "alpha_pattern": {},
-    "modules_to_save": [], "fan_in_fan_out": False, "lora_bias": False, "layer_replication": [], "target_parameters": [],
-    "use_qalora": False, "trainable_token_indices": [], "megatron_config": {}, "exclude_modules": [],
+    "modules_to_save": [], "fan_in_fan_out": False, "lora_bias": False, "layer_replication": [],
+    "target_parameters": [], "use_qalora": False, "trainable_token_indices": [], "megatron_config": {},
+    "exclude_modules": [],
 }  # fmt: skip
 """Settings of peft that change what the weights mean, and what they are in a plain LoRA."""
 REMEDY = "ask the sender for a fresh export"
