@@ -128,7 +128,9 @@ def test_a_hub_that_is_not_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) 
         fetch_bundle("ann/pip", endpoint="http://127.0.0.1:9")
 
 
-@pytest.mark.parametrize("name", ["wren", "a/b/c", "../x", "ann/..", "ann/ wren", "hf:", "hf:ann", "https://x/y", "-x/y", "a/b\n"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", ["wren", "a/b/c", "../x", "ann/..", "ann/ wren", "hf:", "hf:ann", "https://x/y", "-x/y", "a/b\n"]
+)
 def test_what_is_no_repository_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="USER/NAME"):
         repository_of(name)

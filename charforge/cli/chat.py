@@ -32,6 +32,7 @@ def chat(
     Examples:
       charforge chat runs/wren-20261123-1/wren.charx
       charforge chat wren.charx --say "What are you building today?" --seed 1 --json
+      charforge chat hf:ann/wren
     """
     from charforge.export.hub import local_bundle
     from charforge.files import check_output

@@ -50,6 +50,8 @@ def push(
         say(f"to {to} ({'public' if public else 'private'}):")
         for one in listed(folder):
             say(f"  {one.bytes / 1e6:9.2f} MB  {one.name}")
+        if Path(bundle.manifest.base.name).is_absolute():
+            say(f"the bundle names its base by the path {bundle.manifest.base.name}: others will read that")
         if dry_run:
             return
         if not yes:
@@ -78,7 +80,7 @@ def pull(
     from charforge.cli.output import say
     from charforge.export.hub import SUFFIX, fetch_bundle, repository_of
     from charforge.files import check_output, write_atomic
-    from charforge.words import file_stem
+    from charforge.words import file_stem, printable_line
 
     name = repository_of(repository)
     target = out or Path(file_stem(name.partition("/")[2]) + SUFFIX)
@@ -86,6 +88,4 @@ def pull(
     fetched = fetch_bundle(name, revision)
     manifest = read_bundle(fetched).manifest
     write_atomic(target, fetched.read_bytes())
-    from charforge.words import printable_line
-
     say(f"wrote {target}: {printable_line(manifest.character.name)}. Talk to it: charforge chat {target}")

@@ -18,6 +18,7 @@ from charforge.cli import (
     eval,
     expand,
     export,
+    hub,
     imagine,
     inspect,
     new,

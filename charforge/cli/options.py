@@ -28,7 +28,7 @@ Scale = Annotated[
     list[float] | None,
     typer.Option(
         "--scale",
-        help="a factor on the adapter's strength, 1 as trained; with --with on that of the bundle named there, one each",
+        help="a factor on the adapter's strength, 1 as trained; with --with on that of the bundle there, one each",
     ),
 ]
 QUIET = "say nothing but errors; results on stdout stay"
