@@ -26,6 +26,7 @@ class Hub:
     cut_after: dict[str, int] = field(default_factory=dict)
     lie_about: str = ""
     requests: list[tuple[str, str]] = field(default_factory=list)
+    validated: list[str] = field(default_factory=list)
     created: list[dict] = field(default_factory=list)
     refuse_with: int = 0
     endpoint: str = ""
@@ -82,6 +83,9 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if path == "/api/repos/create":
                 hub.created.append(json.loads(body))
                 return self._answer({"url": f"{hub.endpoint}/{hub.repository}"})
+            if path == "/api/validate-yaml":
+                hub.validated.append(json.loads(body)["content"])
+                return self._answer({"errors": [], "warnings": []})
             if path == f"/api/models/{hub.repository}/preupload/main":
                 files = [
                     {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}

@@ -51,7 +51,8 @@ def fetch_bundle(repository: str, revision: str | None = None, endpoint: str | N
     from huggingface_hub import HfApi, hf_hub_download
 
     with hub_errors(repository):
-        told = HfApi(endpoint=endpoint).model_info(repository, revision=revision, files_metadata=True, timeout=30)
+        api = HfApi(endpoint=endpoint)
+        told = api.model_info(repository, revision=revision, files_metadata=True, timeout=30)
         found = [file for file in told.siblings or [] if file.rfilename.endswith(SUFFIX) and "/" not in file.rfilename]
         if len(found) != 1:
             names = ", ".join(file.rfilename for file in found[:4])
@@ -65,7 +66,7 @@ def fetch_bundle(repository: str, revision: str | None = None, endpoint: str | N
                 f"{found[0].rfilename} of {repository} is larger than {LARGEST >> 20} MiB, or the hub does not say how "
                 "large it is: not fetched"
             )
-        return Path(hf_hub_download(repository, found[0].rfilename, revision=told.sha, endpoint=endpoint))
+        return Path(hf_hub_download(repository, found[0].rfilename, revision=told.sha, endpoint=api.endpoint))
 
 
 def listed(folder: Path) -> list[Upload]:
@@ -104,10 +105,10 @@ def scratch_folder() -> Iterator[Path]:
 @contextmanager
 def hub_errors(repository: str) -> Iterator[None]:
     """Whatever goes wrong between here and the hub, in one line."""
-    import httpx
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
+        HTTPError,
         LocalTokenNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -132,7 +133,7 @@ def hub_errors(repository: str) -> Iterator[None]:
                 f"the hub refuses ({status}): log in with `hf auth login` as somebody who may write to {repository}"
             ) from error
         raise _broken_off(error) from error
-    except (httpx.HTTPError, OSError) as error:
+    except (HTTPError, OSError) as error:
         raise _broken_off(error) from error
 
 

@@ -33,7 +33,9 @@ def _metadata(manifest: Manifest, relation: str) -> str:
     told = one_line(who.license)
     known = told.lower().replace(" ", "-")
     license_fields: dict[str, Any] = (
-        {"license": known} if known in LICENSES else {"license": "other", "license_name": told or "not stated"}
+        {"license": known}
+        if known in LICENSES
+        else {"license": "other", "license_name": file_stem(told) if told else "not-stated"}
     )
     fields = {
         "base_model": named,
@@ -98,7 +100,11 @@ def merged_card(manifest: Manifest, precision: str) -> str:
 def _opening(manifest: Manifest, pictures: Sequence[str]) -> str:
     who = manifest.character
     name = one_line(who.name)
-    lines = [f"# {name}\n", f"{name}, {one_line(who.class_noun)}. By {one_line(who.author) or 'unknown'}.\n"]
+    terms = one_line(who.license) or "not stated"
+    lines = [
+        f"# {name}\n",
+        f"{name}, {one_line(who.class_noun)}. By {one_line(who.author) or 'unknown'}, licence: {terms}.\n",
+    ]
     lines += [f"![{name}]({picture})\n" for picture in pictures]
     return "\n".join(lines)
 
