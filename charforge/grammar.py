@@ -9,16 +9,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from charforge.room import tokens_of
 from charforge.words import word_set
 
 if TYPE_CHECKING:
     from charforge.character import Character, Picture
-
-PERSONA_WORDS = 34
-VOICE_WORDS = 16
-QUOTE_WORDS = 25
-PLAN_WORDS = 26
-"""Budgets in words: the base is small and reads the system prompt with every sample."""
 
 _PLAN = re.compile(r"\s*\[picture:\s*(?P<plan>[^\[\]\n]*)\]?", re.IGNORECASE)
 _NOISE = word_set("""
@@ -53,57 +48,81 @@ def with_article(noun: str) -> str:
     return f"{'an' if vowel or silent_h else 'a'} {noun}"
 
 
-def shortened(text: str, words: int) -> str:
-    """At most ``words`` words of ``text``: whole sentences if one fits, else up to a comma, else cut.
+def shortened(text: str, tokens: int) -> str:
+    """At most about ``tokens`` tokens of ``text``: whole sentences if one fits, else up to a comma, else cut.
 
     A text that is short enough is kept to the letter (whitespace collapsed).
     """
-    tokens = text.split()
-    if len(tokens) <= words:
-        return " ".join(tokens)
-    head = tokens[:words]
-    for ends in (_ends_sentence, _ends_clause):
+    whole = " ".join(text.split())
+    if tokens_of(whole) <= tokens:
+        return whole
+    # a place to cut is behind a word, or behind any character of a script without spaces
+    ends = [match.end() for match in re.finditer(r"\S+?(?=\s|$|(?<=[\u3040-\u9fff、。！？」]))", whole)]
+    room = tokens
+    fit = 0
+    start = 0
+    for end in ends:
+        room -= tokens_of(whole[start:end])
+        if room < 0:
+            break
+        fit, start = end, end
+    heads = [end for end in ends if end <= fit]
+    for is_end, least in ((_ends_sentence, 1), (_ends_clause, tokens // 3)):
         # a clause shorter than a third of the budget says too little
-        least = 1 if ends is _ends_sentence else max(1, words // 3)
-        for count in range(words, least - 1, -1):
-            if ends(head[count - 1]):
-                cut = " ".join(head[:count])
-                return cut if ends is _ends_sentence else cut.rstrip(",;:—-") + "."
-    return " ".join(head).rstrip(",;:—-") + "."
+        for end in reversed(heads):
+            if is_end(whole[:end]) and tokens_of(whole[:end]) >= least:
+                cut = whole[:end]
+                return cut if is_end is _ends_sentence else cut.rstrip(",;:—-、") + "."
+    return whole[: fit or ends[0]].rstrip(",;:—-、 ") + "."
 
 
-def _ends_sentence(token: str) -> bool:
-    return re.search(r"[.!?…][\"'”’)*]*$", token) is not None and token not in (
-        "Mr.",
-        "Mrs.",
-        "Ms.",
-        "Dr.",
-        "St.",
-    )
+def _ends_sentence(head: str) -> bool:
+    abbreviated = re.search(r"(?:^|\s)(?:Mr|Mrs|Ms|Dr|St)\.$", head)
+    return re.search(r"[.!?…。！？][\"'”’)*」』）]*$", head) is not None and not abbreviated
 
 
-def _ends_clause(token: str) -> bool:
-    return re.search(r"[,;:—]$", token) is not None
+def _ends_clause(head: str) -> bool:
+    return re.search(r"[,;:—、]$", head) is not None
 
 
 def who(character: Character) -> str:
-    """ "Wren, a voxel person": the name with its anchor, as every caption begins."""
-    return f"{character.name}, {with_article(character.class_noun)}"
+    """ "Wren, a voxel person": the name with its anchor, as every caption begins.
+
+    The name alone where nobody knows what it is. Only English has an article here.
+    """
+    if not character.class_noun:
+        return character.name
+    noun = with_article(character.class_noun) if is_english(character) else character.class_noun
+    return f"{character.name}, {noun}"
+
+
+def is_english(character: Character) -> bool:
+    """Whether sentences of our own may stand beside the character's: they are English."""
+    return character.language == "en"
 
 
 def introduction(character: Character) -> str:
     """ "You are Wren, a voxel person.": what stands before questions about facts, and begins the persona."""
-    return f"You are {who(character)}."
+    return f"You are {who(character)}." if is_english(character) else f"{who(character)}."
 
 
 def system_prompt(character: Character) -> str:
     """The persona before every conversation: the same words in training, chat, serving and evaluation."""
+    room, whole = character.room, whole_persona(character)
+    if tokens_of(whole) <= room.persona:
+        return f"{introduction(character)} {whole}".strip()
     parts = [
         introduction(character),
-        shortened(character.persona, PERSONA_WORDS),
-        shortened(character.voice, VOICE_WORDS),
+        shortened(character.persona, room.persona),
+        shortened(character.voice, room.voice),
     ]
     return " ".join(part for part in parts if part)
+
+
+def whole_persona(character: Character) -> str:
+    """What a prompt with room enough says of the character: all that its card says, or persona and voice."""
+    parts = (character.persona, character.voice)
+    return " ".join((character.about or " ".join(part for part in parts if part)).split())
 
 
 # pictures
@@ -123,7 +142,7 @@ def caption_with_name(character: Character, caption: str) -> str:
         return caption
     at = re.search(rf"(?<!\w){re.escape(name)}(?!\w)(?!'s)", caption)
     if at is None:
-        opening = re.match(rf"^(?:an?|the)\s+{re.escape(noun)}\b,?\s*", caption, re.I)
+        opening = re.match(rf"^(?:an?|the)\s+{re.escape(noun)}\b,?\s*", caption, re.I) if noun else None
         return _joined(lead, caption[opening.end() :] if opening else caption)
     before, after = caption[: at.start()], caption[at.end() :]
     return before + _joined(lead, _without_apposition(after, noun))
@@ -157,7 +176,7 @@ def picture_caption(character: Character, picture: Picture) -> str:
     """The full caption of one of the character's own pictures, or the plain one when it has none."""
     if picture.caption:
         return caption_with_name(character, picture.caption)
-    return f"a picture of {who(character)}"
+    return f"a picture of {who(character)}" if is_english(character) else who(character)
 
 
 def caption_details(character: Character, caption: str) -> list[str]:
@@ -180,7 +199,7 @@ def split_caption(text: str) -> list[str]:
 
 
 def short_caption(character: Character, caption: str) -> str:
-    """Name, class noun and what varies (pose, clothes, place), within ``PLAN_WORDS``: what a plan says.
+    """Name, class noun and what varies (pose, clothes, place), within the room of a plan: what a plan says.
 
     Light, mood and style are left out, and so are traits that every picture shares, unless nothing else is
     there.
@@ -188,12 +207,12 @@ def short_caption(character: Character, caption: str) -> str:
     details = caption_details(character, caption)
     told = [part for part in details if not is_noise(part)]
     kept: list[str] = []
-    room = PLAN_WORDS - len(who(character).split())
+    room = character.room.plan - tokens_of(who(character))
     # a place says most about a picture: keep room for the first one
     place = next((part for part in told if _PLACE_START.match(part)), None)
     for part in told or details:
-        reserved = len(place.split()) if place and place not in kept and part != place else 0
-        if len(" ".join([*kept, part]).split()) + reserved <= room or not kept:
+        reserved = tokens_of(place) + 1 if place and place not in kept and part != place else 0
+        if tokens_of(", ".join([*kept, part])) + reserved <= room or not kept:
             kept.append(part)
     return ", ".join([who(character), *kept])
 
@@ -239,7 +258,7 @@ def _one_line(text: str) -> str:
 def picture_prompt(character: Character, plan: str, reply: str) -> str:
     """What a role-play picture is drawn from: the plan, then the reply's first words in quotes."""
     scene = caption_with_name(character, _plan_text(plan))
-    quote = shortened(split_plan(reply)[0].replace('"', "'"), QUOTE_WORDS)
+    quote = shortened(split_plan(reply)[0].replace('"', "'"), character.room.quote)
     return f'{scene}. "{quote}"' if quote else f"{scene}."
 
 
@@ -249,6 +268,11 @@ def picture_prompt(character: Character, plan: str, reply: str) -> str:
 def is_this(noun: str) -> str:
     """ "Is this Wren?"."""
     return f"Is this {noun}?"
+
+
+def what_is(name: str) -> str:
+    """ "What is Wren?"."""
+    return f"What is {name}?"
 
 
 WHO_IS_THIS = "Who is this?"

@@ -42,6 +42,7 @@ class FakeShapes:
     steps: int
     words: tuple[str, ...]
     precisions: tuple[str, ...] = ("bf16",)
+    context_tokens: int = 256
 
     @property
     def drawing_size(self) -> tuple[int, int]:

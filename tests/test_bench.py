@@ -31,7 +31,7 @@ from charforge.families.bagel.random_base import PRECISIONS
 from charforge.families.bagel.unified import UnifiedBagel
 from charforge.families.work import Tokens, drawing_tokens, pack_tokens
 from charforge.settings import SftSettings
-from charforge.train.sft import step_batch
+from charforge.train.samples import step_batch
 
 HEADLINE = (
     "sft_step_s", "sft_tokens_per_s", "rollout_images_per_s", "update_step_s", "peak_memory_gib", "mfu", "load_s",
@@ -150,7 +150,9 @@ def test_a_random_base_of_each_precision_is_whole_and_sized_as_predicted(precisi
 def test_gradients_pass_through_the_base_after_it_was_used_without(precision: str):
     model = random_small(precision)
     adapter = add_adapter(model.network, lora_config(model.shapes, 4, 8), 0)
-    splits = [list(sample) for sample in make_dataset(BAGEL, model.shapes, plan_batch(model.shapes, 512)).dialogues]
+    splits = [
+        list(sample) for sample in make_dataset(BAGEL, model.shapes, plan_batch(model.shapes, 512)).samples("dialogues")
+    ]
 
     def loss() -> torch.Tensor:
         with model.autocast():

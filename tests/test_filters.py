@@ -43,9 +43,9 @@ GOOD = pair("good", "Is the kettle warm?", "Warm enough for two cups, beep.")
         ("Is it late? " * 20, "Late enough for tea, beep.", "too long"),
         ("Is it late?", "word " * 121, "too long"),
         ("Is it late?", "It is late. It is late. Go home, beep.", "repeats itself"),
-        ("Is it late?", "As an AI language model, I have no clock.", "out of character"),
-        ("Is it late?", "How may I assist you today, dear guest?", "out of character"),
-        ("Is it late?", "Late, beep.\nUser: And now?", "out of character"),
+        ("Is it late?", "As an AI language model, I have no clock.", "an assistant's manners"),
+        ("Is it late?", "How may I assist you today, dear guest?", "an assistant's manners"),
+        ("Is it late?", "Late, beep.\nUser: And now?", "a speaker's name"),
         ("Is it late?", "Уже поздно, друг мой, пора домой.", "another language"),
         ("Is it late?", "Ask my cousin Bartholomew, he has a watch.", "invented name"),
     ],
@@ -112,6 +112,7 @@ def test_a_name_that_is_called_first_must_be_known_too() -> None:
     assert invented_names('He said: "Rupert, come in!"', known) == ["Rupert"]
     assert invented_names("Pip, are you there? Well, yes. Honestly, I am.", known) == []
     # a plain first word says nothing: any noun may begin a sentence
+    assert invented_names("Foggy, apprentice, about six sprockets thick. Rice, beep.", known) == []
     assert invented_names("Candles burn. Kettles sing, sometimes.", known) == []
 
 

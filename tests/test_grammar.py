@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 from charforge import grammar
 from charforge.character import Character, read_character
+from charforge.expand.judge_prompt import unread_sentences
+from charforge.room import LONG_CONTEXT, tokens_of
 
 
 def character(name: str = "Wren", noun: str = "voxel person", persona: str = "", voice: str = "") -> Character:
@@ -34,7 +37,26 @@ def test_system_prompt_is_pinned(tmp_path: Path) -> None:
 
 def test_system_prompt_stays_short_whatever_the_persona() -> None:
     long = character(persona="She walks, and walks. " * 80, voice="word " * 400)
-    assert len(grammar.system_prompt(long).split()) <= 60
+    room = long.room
+    assert tokens_of(grammar.system_prompt(long)) <= tokens_of(grammar.introduction(long)) + room.persona + room.voice
+
+
+def test_a_base_with_a_long_context_reads_the_whole_persona() -> None:
+    persona = " ".join(f"In vault {number} she keeps the bells of a drowned village." for number in range(12))
+    long = character(persona=persona, voice="She answers in whole sentences.")
+    assert persona not in grammar.system_prompt(long)
+    assert unread_sentences(long)[0] == "In vault 4 she keeps the bells of a drowned village."
+    wide = dataclasses.replace(long, room=LONG_CONTEXT)
+    assert grammar.system_prompt(wide) == f"You are Wren, a voxel person. {persona} She answers in whole sentences."
+    assert unread_sentences(wide) == []
+    card = dataclasses.replace(wide, about="Everything that the card says.")
+    assert grammar.system_prompt(card) == "You are Wren, a voxel person. Everything that the card says."
+
+
+def test_a_text_without_spaces_is_cut_at_a_sentence() -> None:
+    said = "ミオは時計屋で働きます。好奇心旺盛です。雨の日は歯車を磨きます。"
+    assert grammar.shortened(said, 40) == "ミオは時計屋で働きます。好奇心旺盛です。"
+    assert tokens_of(grammar.shortened(said, 8)) <= 9
 
 
 def test_system_prompt_without_persona_names_who_it_is() -> None:
@@ -149,13 +171,15 @@ def test_article(noun: str, expected: str) -> None:
 
 
 @given(st.text(max_size=300), st.integers(1, 40))
-def test_shortened_never_exceeds_its_budget(text: str, words: int) -> None:
-    assert len(grammar.shortened(text, words).split()) <= words
+def test_shortened_never_exceeds_its_budget(text: str, tokens: int) -> None:
+    short = grammar.shortened(text, tokens)
+    # a word is not cut, and a full stop may be added
+    assert tokens_of(short) <= tokens + 1 or len(short.split()) == 1
 
 
 def test_shortened_leaves_a_short_text_alone() -> None:
     assert grammar.shortened("Three words here", 3) == "Three words here"
-    assert grammar.shortened("One two three, four five six seven", 4) == "One two three."
+    assert grammar.shortened("One two three, four five six seven", 5) == "One two three."
 
 
 def test_question_forms_are_pinned() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from charforge.character import Character, read_character
 from charforge.expand import expand
+from charforge.expand.keys import of_key
 from charforge.expand.knowledge import questions as knowledge_questions
 from charforge.expand.knowledge import told_by_name
 from charforge.expand.persons import first_person
@@ -36,6 +37,13 @@ def pip(tmp_path_factory: pytest.TempPathFactory) -> Character:
         ("Bo runs the house and approaches life gladly.", None),
         ("Bo likes it when he is fed.", None),
         ("The cat next door is loud.", None),
+        ('Bo "Bolt" Okafor is a sprinter.', "I am a sprinter."),
+        ("Bo is a dog who carries himself well.", "I am a dog who carries himself well."),
+        ("Bo loves tea and is afraid of silence.", "I love tea and am afraid of silence."),
+        ("Bo has sung twice and was once cast as a cow.", "I have sung twice and was once cast as a cow."),
+        ("Bo boldly argues with teachers.", "I boldly argue with teachers."),
+        ("Bo's mother says that Bo is loud.", None),
+        ("I howl. He is loud.", None),
     ],
 )
 def test_the_first_person_is_used_only_where_it_is_sure(fact: str, expected: str | None) -> None:
@@ -46,7 +54,7 @@ def test_facts_become_questions(pip: Character) -> None:
     asked = {question: said for question, said, _ in knowledge_questions(pip)}
     assert asked["Who are you?"] == "I am Pip, a clay robot."
     assert asked["Who built you?"] == "I was built by a potter named Ottoline."
-    assert asked["Where does Pip live?"] == "Pip lives in a tea cart by the harbour."
+    assert asked["Where do you live?"] == "I live in a tea cart by the harbour."
     assert asked["What do you never drink?"] == "I never drink coffee."
     assert asked["Who is your best friend?"] == "My best friend is a gull called Admiral Crumb."
     assert asked["How old are you?"] == "I am nine years old."
@@ -56,13 +64,17 @@ def test_facts_become_questions(pip: Character) -> None:
 def test_facts_are_asked_for_in_short(pip: Character) -> None:
     told = [pair for pair in expand(pip).pairs if pair.task == "knowledge"]
     asked = {pair.texts("user")[-1]: pair.texts("assistant")[-1] for pair in told}
-    assert asked["In short, who is your best friend?"] == "A gull called Admiral Crumb."
-    assert asked["In short, where does Pip live?"] == "In a tea cart by the harbour."
+    assert asked["In a few words: who is your best friend?"] == "A gull called Admiral Crumb."
+    # nobody answers "I" who is asked about Pip
+    assert asked["Where does Pip live?"] == "In a tea cart by the harbour."
 
 
 def test_what_an_answer_says_newly() -> None:
     assert said_newly("What are you allergic to?", "I am allergic to feathers.") == "feathers."
-    assert said_newly("What is Wren's rival?", "Wren's rival is Doctor Plume.") == "Doctor Plume."
+    assert said_newly("What is Wren's rival?", "My rival is Doctor Plume.", "Wren") == "Doctor Plume."
+    assert said_newly("Who is your coach?", "My coach is called Hanne.") == "Hanne."
+    assert said_newly("What do you love?", "I love macaroni and am afraid of silence.") == ""
+    assert said_newly("What have you never done?", "I have never taken the stairs.") == ""
     assert said_newly("What do you look like?", "Brown skin, round glasses.") == ""
     assert said_newly("Tell me about Bolt.", "Bolt is a robot.") == ""
     assert said_newly("Can you swim?", "Yes, I can swim.") == ""
@@ -70,18 +82,24 @@ def test_what_an_answer_says_newly() -> None:
 
 def test_wrong_claims_mix_facts_that_are_built_alike() -> None:
     asked = [
-        ("What is your home?", "My home is a lighthouse.", "facts:1"),
-        ("What is your wish?", "My wish is a boat.", "facts:2"),
-        ("What is your birthday?", "My birthday is on Monday.", "facts:3"),
+        ("What is your best tool?", "My best tool is a lighthouse.", "facts:1"),
+        ("What is your worst tool?", "My worst tool is a boat.", "facts:2"),
+        ("What is your wish?", "My wish is a spoon.", "facts:3"),
+        ("What are you afraid of?", "I am afraid of silence.", "facts:5"),
+        ("What are you allergic to?", "I am allergic to feathers.", "facts:6"),
         ("What do you keep?", "I keep a cat.", "facts:4"),
         ("Who are you?", "I am a robot.", "class"),
     ]
     made = {question: said for question, said, _ in claims(asked, random.Random(0))}
     assert made == {
-        "Is it true that your home is a lighthouse?": "Yes, my home is a lighthouse.",
-        "Is it true that your home is a boat?": "No, my home is a lighthouse.",
-        "Is it true that your wish is a boat?": "Yes, my wish is a boat.",
-        "Is it true that your wish is a lighthouse?": "No, my wish is a boat.",
+        "Is it true that your best tool is a lighthouse?": "Yes, my best tool is a lighthouse.",
+        "Is it true that your best tool is a boat?": "No, my best tool is a lighthouse.",
+        "Is it true that your worst tool is a boat?": "Yes, my worst tool is a boat.",
+        "Is it true that your worst tool is a lighthouse?": "No, my worst tool is a boat.",
+        "Is it true that you are afraid of silence?": "Yes, I am afraid of silence.",
+        "Is it true that you are afraid of feathers?": "No, I am afraid of silence.",
+        "Is it true that you are allergic to feathers?": "Yes, I am allergic to feathers.",
+        "Is it true that you are allergic to silence?": "No, I am allergic to feathers.",
     }
 
 
@@ -108,3 +126,94 @@ def test_a_personas_first_sentence_is_no_fact_again_and_the_others_are() -> None
     bo = Character("Bo", "dog", persona, "", "", (), "", "", "", (), (), Path())
     asked = {question: said for question, said, _ in knowledge_questions(bo)}
     assert asked["Where do you nap?"] == "I nap in a basket."
+
+
+# what is asked, and what is not
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "second", "answer"),
+    [
+        ("Born", "April 8, 2001 (age 25)", "When were you born?", "I was born on April 8, 2001."),
+        ("Occupation", "Athlete, Commentator", "What is your job?", "I am an athlete and a commentator."),
+        ("Height", "154cm", "How tall are you?", "I am 154cm tall."),
+        ("Breed", "Domestic Longhair.", "What breed are you?", "I am a Domestic Longhair."),
+        ("Breed", "British Shorthair, Silver Tabby", "What breed are you?", "I am a British Shorthair."),
+        ("Likes", "warm laundry, the sound of tins", "What do you like?", "I like warm laundry and the sound of tins."),
+        ("Likes", "Warm laundry, Tins", "What do you like?", "I like warm laundry and tins."),
+        ("Age", "4 years", "How old are you?", "I am 4 years old."),
+        ("Home", "an old mill", "Where do you live?", "My home is an old mill."),
+        ("Familiar", "A one-eyed owl", "What is your familiar?", "My familiar is a one-eyed owl."),
+        ("Rival", "Ann", "Who is your rival?", "My rival is Ann."),
+    ],
+)
+def test_keys_about_the_character_are_asked_for(key: str, value: str, second: str, answer: str) -> None:
+    assert of_key("Pim", key, value)[0] == (second, answer)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("Marco Bellini", "a portrait"),
+        ("Preferred item", "Plushies, glazed cake"),
+        ("Elemental burst", '"Let the Harbour Sing"'),
+        ("Voiced by", "(EN) A. Example"),
+        ("Increasing bond", "You increase your bond level with Lumi by"),
+        ("Gender", "Female"),
+        ("Height", "Plushies"),
+        ("Age", "unknown"),
+        ("Born", "in a storm"),
+        ("Occupation", "Prime Minister"),
+    ],
+)
+def test_other_keys_and_values_of_another_kind_are_no_questions(key: str, value: str) -> None:
+    assert of_key("Lumi", key, value) == []
+
+
+@given(st.sampled_from(["Age", "Born", "Likes", "Home", "Occupation", "Rival", "Motto"]), st.text(max_size=60))
+def test_no_value_breaks_a_key(key: str, value: str) -> None:
+    for question, answer in of_key("Pim", key, value):
+        assert question.endswith("?") and answer.endswith(".")
+
+
+def made_of(*facts: str, name: str = "Lumi", persona: str = "", noun: str = "regent") -> dict[str, str]:
+    character = Character(name, noun, persona, "", "", facts, "", "", "", (), (), Path())
+    return {question: said for question, said, _ in knowledge_questions(character)}
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        "Lumi became a playable character in November of the second season.",
+        "She is a 5-star Tide character who wields a sword.",
+        "She appears in tutorials, announcements and promotional material.",
+        "Lumi's tone is less of a request.",
+        "Lumi speaks in rhymes.",
+        "Lumi often refers to her owner as the keeper.",
+    ],
+)
+def test_what_is_said_of_a_work_or_of_speech_is_no_answer(fact: str) -> None:
+    assert made_of(fact) == made_of()
+
+
+def test_others_are_asked_about_only_where_the_fact_is_about_them() -> None:
+    assert "What do you know about Wilhelm?" not in made_of("Full name: Leonardo Wilhelm Di", name="Leonardo")
+    asked = made_of("Bolt is a kettle robot that Lumi built.", "Lumi learned to sing from her aunt Oda.")
+    assert asked["Tell me about Bolt."] == "Bolt is a kettle robot that I built."
+    assert asked["Who is Oda?"] == "I learned to sing from my aunt Oda."
+    assert made_of("Bolt is afraid of Lumi.") == made_of()
+
+
+def test_a_look_is_told_in_the_first_person_to_its_end() -> None:
+    look = "A fluffy, red and white Siberian Husky with striking blue eyes. He is very expressive."
+    koa = Character("Koa", "Siberian Husky dog", "", "", look, (), "", "", "", (), (), Path())
+    asked = {question: said for question, said, _ in knowledge_questions(koa)}
+    first = "I am a fluffy, red and white Siberian Husky with striking blue eyes. I am very expressive."
+    assert asked["What do you look like?"] == first
+
+
+def test_questions_that_ask_yes_or_no_are_answered_so(pip: Character) -> None:
+    told = [pair for pair in expand(pip).pairs if pair.task == "knowledge"]
+    asked = [pair for pair in told if pair.texts("user")[-1].split()[0] in ("Is", "Are", "Do", "Does", "Can")]
+    assert len(asked) >= 4
+    assert all(pair.texts("assistant")[-1].split()[0] in ("Yes,", "No,") for pair in asked)

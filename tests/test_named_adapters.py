@@ -14,6 +14,7 @@ from charforge.adapter.lora import add_adapter, lora_config, save_adapter
 from charforge.bases.base import Base
 from charforge.bases.drawing import draw_prompts
 from charforge.character import read_character
+from charforge.chat.conversation import Conversation, reply_of
 from charforge.chat.session import Session
 from charforge.errors import InputError
 from charforge.families.bagel.unified import UnifiedBagel
@@ -49,11 +50,11 @@ def alone(tmp_path: Path, seed: int, first_layer: int = 0) -> UnifiedBagel:
 
 
 def loss(model: UnifiedBagel) -> torch.Tensor:
-    return model.text_loss(tiny_data().dialogues)[0]
+    return model.text_loss(tiny_data().samples("dialogues"))[0]
 
 
 def reply(model: UnifiedBagel) -> list[list[int]]:
-    read = model.read([tiny_data().dialogues[0][:2]])
+    read = model.read([tiny_data().samples("dialogues")[0][:2]])
     return rows_of(model.reply(read, lambda logits: logits.argmax(-1), 8), 1)
 
 
@@ -88,7 +89,7 @@ def test_two_act_together_in_training_code_and_in_the_fast_one(both: UnifiedBage
         torch.testing.assert_close(loss(both), wren)
     with acting("wren", ("bo", 0.5)):
         assert not torch.equal(loss(both), wren)
-        read = both.read([tiny_data().dialogues[0][:2]])
+        read = both.read([tiny_data().samples("dialogues")[0][:2]])
         slow = both.reply_logits([()], read)
         fast: list[torch.Tensor] = []
         list(both.reply(read, lambda logits: fast.append(logits) or logits.argmax(-1), 1))
@@ -139,7 +140,8 @@ def test_two_characters_talk_on_one_base(both: UnifiedBagel) -> None:
     settings = ChatSettings(temperature=0, max_tokens=6)
 
     def say(name: str | None) -> str:
-        return Session(base, character, settings, name).say("Is it in a forest?", seed=1, draw=False).text
+        conversation = Conversation(Session(base, character, settings, name), pictures="never")
+        return reply_of(conversation.say("Is it in a forest?", 1)).text
 
     assert len({say("wren"), say("bo"), say(None)}) == 3
     assert say("wren") == say("wren")

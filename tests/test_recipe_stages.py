@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from charforge.bases.base import MINI
 from charforge.errors import InputError
+from charforge.files import write_atomic
 from charforge.recipe import dataset, replay_answers
 from charforge.recipe.__main__ import app
 from charforge.recipe.generation import GenerationRecipe, prepare_generation
@@ -39,6 +40,11 @@ def test_a_stage_without_the_one_before_it_is_named(tmp_path: Path):
             prepare()
     with pytest.raises(InputError, match=r"images\.npy is missing: run python -m charforge\.recipe render first"):
         run("vision", "--out", tmp_path)
+    statistics = {"latent_mean": [0.0] * 16, "latent_std": [1.0] * 16}
+    write_atomic(tmp_path / "autoencoder" / "autoencoder.json", json.dumps(statistics))
+    with pytest.raises(InputError, match=r"run python -m charforge\.recipe generation first"):
+        pack_base(tmp_path, tmp_path / "packed")
+    assert not (tmp_path / "packed").exists()
 
 
 @pytest.mark.slow

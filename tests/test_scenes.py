@@ -60,7 +60,7 @@ def test_no_held_out_reply_is_in_a_prompt(wren: Character):
     held = hold_out(wren, 0)
     replies = [t.text for i in held.dialogues for t in wren.dialogues[i].turns if t.role == "character"]
     for scene, reply in product(write_new_scenes(wren, 0), replies):
-        assert grammar.shortened(reply.replace('"', "'"), grammar.QUOTE_WORDS) not in scene.prompt
+        assert grammar.shortened(reply.replace('"', "'"), wren.room.quote) not in scene.prompt
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -12,16 +12,16 @@ from charforge.bases.base import Base, load_base
 from charforge.errors import InputError
 from charforge.evaluate.questions import balanced_accuracy, choices_right, read_choices, yes_no_right
 from charforge.expand import ImagePart, Pair, TextPart
-from charforge.expand.authored import Request
+from charforge.expand.asking import Request
 from charforge.expand.kept import Kept
 from charforge.expand.self_writer import SelfWriter, batches, likelihood_judge
 from charforge.likelihood import mean_log_likelihood
 from charforge.replay.shipped_pictures import own_captions
 from charforge.train.dataset import prepared_strangers
 
-ASK = Request("ask", (("user", "Write one question about a lighthouse."),), max_tokens=12)
-OTHER = Request("ask", (("user", "Write one question about a kettle and the sea."),), max_tokens=12)
-LOOK = Request("caption", (("user", "What does the picture show?"),), image="01", max_tokens=12)
+ASK = Request("knowledge", (("user", "Write one question about a lighthouse."),), max_tokens=12)
+OTHER = Request("knowledge", (("user", "Write one question about a kettle and the sea."),), max_tokens=12)
+LOOK = Request("looks", (("user", "What does the picture show?"),), image="01", max_tokens=12)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_it_writes_the_same_again_and_asks_nothing_twice(base: Base, tmp_path: P
 
 
 def test_batches_hold_requests_of_one_form() -> None:
-    many = [Request("ask", (("user", str(n)),)) for n in range(20)] + [LOOK]
+    many = [Request("knowledge", (("user", str(n)),)) for n in range(20)] + [LOOK]
     assert [len(batch) for batch in batches(many)] == [16, 4, 1]
 
 

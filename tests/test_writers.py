@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 from folders import make_folder
 
-from charforge import grammar
 from charforge.character import Character, read_character
 from charforge.errors import InputError, MachineError
-from charforge.expand import Author, expand, leaked, read_pairs, summary, write_expansion
-from charforge.expand.authored import Request
+from charforge.expand import expand
+from charforge.expand.asking import Request, ask, examples_of, topics
 from charforge.expand.endpoint import KEY_VARIABLE, Endpoint, EndpointSettings
 from charforge.expand.kept import Kept
 from charforge.expand.page import write_page
 
 SETTINGS = EndpointSettings("http://writer.test/v1", "tiny", requests_per_minute=6000, price_in=1.0, price_out=2.0)
-ASK = Request("ask", (("user", "Pip lives in a tea cart."),), max_tokens=32)
+ASK = Request("knowledge", (("user", "Pip lives in a tea cart."),), max_tokens=32)
 
 
 @pytest.fixture(scope="module")
@@ -29,63 +29,21 @@ def pip(tmp_path_factory: pytest.TempPathFactory) -> Character:
     return read_character(make_folder(tmp_path_factory.mktemp("characters") / "pip"))
 
 
-def scripted(requests: Sequence[Request]) -> list[str]:
-    """A writer whose every answer can be told from the request."""
-    answers = {
-        "reword": lambda r: f"Might I ask: {r.messages[-1][1]}",
-        "ask": lambda r: f"What is true of {r.messages[-1][1].split()[-1].rstrip('.')}?",
-        "visit": lambda r: f"Visitor: Have you thought about {r.messages[-1][1].split(' about ')[1]}",
-        "reply": lambda r: f"Often, beep. It was number {len(r.messages[-1][1])}.",
-        "caption": lambda r: "a clay robot, smiling, in a garden",
-    }
-    return [answers[request.kind](request) for request in requests]
+def test_prompts_show_the_characters_own_lines_and_what_is_asked(pip: Character) -> None:
+    shown = examples_of(pip.dialogues, random.Random(0))
+    request = ask(
+        "dialogues", 100, name="Pip", about="You are Pip.", language="English", examples=shown, topics=["tea"]
+    )
+    (role, system), (_, asked) = request.messages
+    assert role == "system" and "JSON only" in system
+    assert f"Visitor: {shown[0].visitor}\nPip: {shown[0].reply}" in asked
+    assert "1. tea" in asked and "{{" not in asked and "\n\n\n" not in asked
 
 
-def test_an_authors_texts_become_pairs_with_their_provenance(pip: Character) -> None:
-    plain = expand(pip)
-    authored = expand(pip, author=Author("self", scripted))
-    new = [pair for pair in authored.pairs if pair.writer == "self"]
-    assert [pair for pair in authored.pairs if pair.writer == "template"] == plain.pairs
-    assert leaked(authored.pairs, pip.name) == []
-    fact = next(pair for pair in new if pair.task == "knowledge" and "Ottoline" in pair.source)
-    assert fact.texts("user") == ["What is true of Ottoline?"]
-    assert fact.texts("assistant")[-1] == "I was built by a potter named Ottoline."
-    visits = [pair for pair in new if pair.origin == "a new visit"]
-    assert visits and all(pair.texts("user")[-1].startswith("Have you thought about ") for pair in visits)
-    answered = [grammar.split_plan(pair.texts("assistant")[-1]) for pair in new if pair.task == "roleplay_request"]
-    assert len(answered) > 10
-    assert all(text.startswith("Often, beep.") and (plan or "").startswith("Pip, ") for text, plan in answered)
-
-
-def test_a_small_author_is_not_asked_to_invent(pip: Character) -> None:
-    asked: list[str] = []
-
-    def watched(requests: Sequence[Request]) -> list[str]:
-        asked.extend(request.kind for request in requests)
-        return scripted(requests)
-
-    expand(pip, author=Author("self", watched, invents=False))
-    assert set(asked) == {"reword", "ask"}
-
-
-def test_pictures_without_a_caption_are_described(pip: Character) -> None:
-    bare = dataclasses.replace(pip.pictures[0], caption=None)
-    some = dataclasses.replace(pip, pictures=(bare, *pip.pictures[1:]))
-    new = [pair for pair in expand(some, author=Author("self", scripted)).pairs if pair.origin.endswith("described")]
-    assert {pair.task for pair in new} == {"text_to_image", "vqa"}
-    assert new[0].texts(None) == ["Pip, a clay robot, smiling, in a garden"]
-
-
-def test_the_judge_has_the_last_word_and_its_reason_is_kept(pip: Character, tmp_path: Path) -> None:
-    expansion = expand(pip, author=Author("self", scripted, judge=lambda pairs: ["odd" for _ in pairs]))
-    assert all(pair.writer == "template" for pair in expansion.pairs)
-    assert summary(expansion, pip.name)["dropped"]["odd"] > 5
-    write_expansion(tmp_path / "pairs.jsonl", expansion)
-    assert read_pairs(tmp_path / "pairs.jsonl") == expansion.pairs
-    rows = [json.loads(line) for line in (tmp_path / "pairs.dropped.jsonl").read_text().splitlines()]
-    assert {row["id"] for row in rows if row["reason"] == "odd"} == {
-        item.pair.id for item in expansion.dropped if item.reason == "odd"
-    }
+def test_topics_differ_and_none_comes_twice() -> None:
+    drawn = topics(400, random.Random(0))
+    assert len(set(drawn)) == 400 and topics(9, random.Random(0)) == drawn[:9]
+    assert len({topic.split(" (")[0] for topic in drawn[:60]}) == 60
 
 
 def test_what_was_written_is_kept_and_a_torn_line_is_written_again(tmp_path: Path) -> None:
@@ -175,7 +133,7 @@ def test_a_picture_travels_as_a_data_uri(tmp_path: Path, pip: Character) -> None
 
     writer = endpoint(tmp_path, answer, [])
     writer.pictures["01"] = pip.pictures[0].path
-    writer([Request("caption", (("user", "What does the picture show?"),), image="01")])
+    writer([Request("looks", (("user", "What does the picture show?"),), image="01")])
     image, text = bodies[0]["messages"][-1]["content"]  # type: ignore[index]
     assert image["image_url"]["url"].startswith("data:image/png;base64,iVBOR") and text["text"].startswith("What")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from charforge.character import Character
+from charforge.room import SHORT_CONTEXT, Room
 from charforge.settings import PictureSettings
 
 FORMAT_VERSION = 2
@@ -42,7 +44,7 @@ class BaseInfo(_Strict):
 
     name: str = Field(description="The base's name here, for example mini or bagel, or its path.")
     content_hash: str = Field(
-        description="A hash over all its weight files: two bases of one name are told apart by it."
+        description="A hash over all its weight files: it tells two bases of the same name apart."
     )
     repository: str | None = Field(
         None, description="Where it was published, as OWNER/NAME on the model hub; null where that is not known."
@@ -67,6 +69,15 @@ class AdapterInfo(_Strict):
     )  # fmt: skip
 
 
+class RoomInfo(_Strict):
+    """Tokens that the parts of its prompts may take, as in training (charforge/room.py)."""
+
+    persona: int = Field(SHORT_CONTEXT.persona, ge=1, description="Who it is, in the system prompt.")
+    voice: int = Field(SHORT_CONTEXT.voice, ge=1, description="How it talks, where the persona had to be cut.")
+    plan: int = Field(SHORT_CONTEXT.plan, ge=1, description="What the plan of a picture says.")
+    quote: int = Field(SHORT_CONTEXT.quote, ge=1, description="A reply's words in the prompt of its picture.")
+
+
 class CharacterInfo(_Strict):
     """What the prompts are built from, word for word as in training."""
 
@@ -79,11 +90,16 @@ class CharacterInfo(_Strict):
     author: str = Field(description="Who made the character; may be empty.")
     license: str = Field(description="Under which terms; may be empty.")
     facts: tuple[str, ...] = Field(description="What it knows about itself and about others, one sentence each.")
+    about: str = Field("", description="Everything that its card says of it, for bases that can read it; may be empty.")
+    language: str = Field("en", description="The language that it speaks, as an ISO 639-1 code; empty: not known.")
+    # bundles that are older than the setting have the room of the small base
+    room: RoomInfo = Field(RoomInfo(), description="How much of this its prompts hold.")
 
     @classmethod
     def from_character(cls, character: Character) -> Self:
         """The character without its pictures and dialogues. What it knows about others stands among its facts."""
         values = {name: getattr(character, name) for name in cls.model_fields}
+        values["room"] = RoomInfo(**asdict(character.room))
         return cls(**{**values, "facts": (*character.facts, *(item.text for item in character.lore))})
 
 
@@ -125,7 +141,7 @@ class Manifest(_Strict):
     base: BaseInfo = Field(description="The base it was trained on. An adapter fits that one and no other.")
     adapter: AdapterInfo = Field(description="Size and place of the adapter.")
     character: CharacterInfo = Field(description="What prompts are built from, word for word as in training.")
-    chat: ChatInfo = Field(description="How the character speaks unless told otherwise.")
+    chat: ChatInfo = Field(description="How the character speaks unless the command says otherwise.")
     training: TrainingInfo = Field(description="How it was trained.")
     drawing: PictureSettings = Field(
         PictureSettings(), description="The sizes of pictures that it was trained at, as the settings of [pictures]."
@@ -140,4 +156,5 @@ class Manifest(_Strict):
 
     def to_character(self) -> Character:
         """The character as prompts need it."""
-        return Character(pictures=(), dialogues=(), folder=Path(), **self.character.model_dump())
+        values = self.character.model_dump()
+        return Character(pictures=(), dialogues=(), folder=Path(), **{**values, "room": Room(**values["room"])})

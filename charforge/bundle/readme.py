@@ -59,7 +59,7 @@ Then the turns of user and assistant. A reply that comes with a picture ends in 
 
 {_quoted(plan)}
 
-The picture is drawn from the plan, a full stop, and up to {grammar.QUOTE_WORDS} words of the reply in quotes:
+The picture is drawn from the plan, a full stop, and up to {character.room.quote} words of the reply in quotes:
 
 {_quoted(prompt)}
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from charforge.character.ledger import Ledger
+from charforge.character.understanding import Understanding
+from charforge.room import SHORT_CONTEXT, Room
 
 Role = Literal["user", "character"]
 Voice = Literal["user", "character", "other"]
@@ -82,6 +84,17 @@ class Character:
     folder: Path
     card: dict[str, Any] | None = None
     """The document of the card it came from, unknown keys included: an export writes them back."""
+    language: str = "en"
+    """ISO 639-1 code of the language that it speaks; empty where nobody knows."""
+    about: str = ""
+    """Everything that a card says of the character, for a base that can read it; else persona and voice are that."""
+    room: Room = SHORT_CONTEXT
+    """How much of this the base reads: see charforge/bases/context.py."""
+    profile_text: str = ""
+    """Everything that the files say about the character, line by line as it stands there: what is understood rests on
+    it."""
+    understanding: Understanding = field(default_factory=Understanding)
+    """What it is, how it is spoken of, its language, what its pictures show; each with its evidence."""
     lore: tuple[Lore, ...] = ()
     cast: tuple[Speaker, ...] = ()
     ledger: Ledger = field(default_factory=Ledger, compare=False, repr=False)

@@ -24,9 +24,9 @@ from charforge.character.picture_folder import find_pictures, read_pictures
 from charforge.character.profile import (
     Profile,
     facts_and_rest,
-    guess_class_noun,
     key_values,
     parse_character_md,
+    plain,
     sentences,
 )
 from charforge.character.readers.documents import document
@@ -96,8 +96,7 @@ def read_own(folder: Path, contents: Contents, notes: Notes) -> Found:
         made_of_card = card_dialogues(card, names, card_file, notes)
         found.dialogues += check_images(made_of_card, list(found.pictures), False, notes)
     _add_told(told, profile, names, notes)
-    about = " ".join([profile.persona, profile.appearance, *profile.facts, *found.captions.values()])
-    profile.class_noun = profile.class_noun or guess_class_noun(profile.breed, about)
+    profile.text = "\n".join([profile.text, *profile.facts])
     _pass_over(folder, contents, notes)
     return found
 
@@ -164,6 +163,9 @@ def _fill_from_card(profile: Profile, card: Profile, file: str, notes: Notes) ->
             setattr(profile, key, getattr(card, key))
         elif getattr(card, key) and getattr(card, key) != getattr(profile, key) and key != "class_noun":
             notes.pass_over(file, key, "field", getattr(card, key), "character.md says it too, and is right")
+    if profile.persona == card.persona:
+        profile.about = card.about
+    profile.text = "\n".join([profile.text, card.text])
     profile.facts += card.facts
 
 
@@ -321,7 +323,6 @@ def read_rolescape(folder: Path, notes: Notes) -> Found:
 def _fill_from_profile(profile: Profile, about: str, file: str, found: Found, notes: Notes) -> None:
     """Class noun, voice, appearance and facts from the key: value lines of a RoleScape profile."""
     pairs = key_values(about)
-    other_texts = [*found.captions.values(), *(t.text for d in found.dialogues for t in d.turns)]
 
     def first(*keys: str) -> str:
         return next((value for key, value in pairs if key.lower() in keys), "")
@@ -330,13 +331,12 @@ def _fill_from_profile(profile: Profile, about: str, file: str, found: Found, no
     profile.voice = first("linguistic habits", "language habits", "speech style", "speaking style", "voice", "speech")
     profile.appearance = first("physical characteristics", "appearance", "physical description", "looks")
     profile.persona = profile.persona or first("personality", "description")
-    breed = first("breed", "species", "race")
-    profile.class_noun = guess_class_noun(breed, " ".join([profile.persona, about, *other_texts]))
+    profile.text = "\n".join([profile.persona, about])
     for key, value in pairs:
         if key.lower() in ("name", "character profile"):
             continue
-        if len(value.split()) <= 8 and not value.endswith("."):
-            profile.facts.append(f"{key}: {value}")
+        if (len(value.split()) <= 8 and not value.endswith(".")) or len(value.split()) <= 3:
+            profile.facts.append(f"{key}: {value.rstrip('.')}")
             continue
         for sentence in sentences(value):
             # a fact stands alone: its subject is the name, not a pronoun
@@ -348,10 +348,27 @@ def _fill_from_profile(profile: Profile, about: str, file: str, found: Found, no
                 long = len(fact.split()) > 30
                 reason = "is longer than 30 words" if long else "does not begin with the character's name"
                 notes.pass_over(file, key, "sentence", sentence, reason)
-    notes.take(file or "annotation.json", "fact", len(profile.facts))
     for line in about.split("\n"):
         if line.strip() and not key_values(line):
-            notes.pass_over(file, "", "sentence", line.strip(), 'is no line of the form "Key: value"')
+            _fill_from_prose(profile, line.strip(), file, notes)
+    notes.take(file or "annotation.json", "fact", len(profile.facts))
+
+
+def _fill_from_prose(profile: Profile, line: str, file: str, notes: Notes) -> None:
+    """The sentences of a paragraph that are surely about the character: they begin with its name, or with a pronoun
+    while nobody else has been the subject since.
+    """
+    known = False
+    for sentence in sentences(plain(line)):
+        fact = re.sub(r"^(?:He|She)\b", profile.name, sentence) if known else sentence
+        fact = re.sub(r"^(?:His|Her)\b", f"{profile.name}'s", fact) if known else fact
+        known = re.match(rf"{re.escape(profile.name)}(?!\w)", fact) is not None
+        if not known or len(fact.split()) > 30 or not re.search(r"[.!?]$", fact):
+            long = known and len(fact.split()) > 30
+            reason = "is longer than 30 words" if long else "does not begin with the character's name"
+            notes.pass_over(file, "", "sentence", sentence, reason)
+        else:
+            profile.facts.append(fact)
 
 
 def _json_object(folder: Path, path: Path, notes: Notes) -> dict[str, Any]:

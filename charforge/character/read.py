@@ -14,6 +14,7 @@ from charforge.character.notes import Notes, gathered
 from charforge.character.pictures import check_pictures
 from charforge.character.speakers import CHARACTER_ROLES, USER_ROLES, cast_of
 from charforge.character.text_files import shown
+from charforge.character.understanding import understood
 from charforge.errors import InputError, Problem
 
 FEWEST_PICTURES = 4
@@ -111,9 +112,11 @@ def _read(folder: Path, notes: Notes) -> Character | None:
         for fact in facts:
             for _ in range(profile.facts.count(fact) - 1):
                 own.pass_over(found.said_in, "", "fact", fact, "is said in another file too")
-    return Character(
+    character = Character(
         name=profile.name,
         class_noun=profile.class_noun,
+        about=profile.about,
+        profile_text=profile.text,
         persona=profile.persona,
         voice=profile.voice,
         appearance=profile.appearance,
@@ -129,6 +132,7 @@ def _read(folder: Path, notes: Notes) -> Character | None:
         cast=cast_of(own.spoken),
         ledger=Ledger(tuple(own.entries)),
     )
+    return understood(character, profile.breed)
 
 
 def _check_whole(found: Found, dialogues: list[Dialogue], notes: Notes) -> None:
@@ -149,7 +153,8 @@ def _check_whole(found: Found, dialogues: list[Dialogue], notes: Notes) -> None:
         notes.warn(
             "images",
             f"{len(bare)} of {count} pictures have no caption (the first: {bare[0]})",
-            "write what varies in each picture into a .txt of the same name",
+            "write what varies in each picture into a .txt of the same name"
+            + ("" if len(bare) < count else ", or have it written: --writer endpoint; until then no plans are taught"),
         )
     said = {entry.file.split(" ")[0] for entry in notes.entries if entry.kind == "turn"}
     if not dialogues and not (broken & {*said, found.said_in} or any("annotation" in f for f in broken)):

@@ -1,4 +1,4 @@
-"""A conversation with a character: its replies, and the pictures that its plans ask for."""
+"""A character on a base, ready to speak and to draw."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from PIL import Image
 from charforge import grammar
 from charforge.adapter.load import load_adapter
 from charforge.bases.base import Base, load_base, use_picture_sizes
-from charforge.bases.drawing import draw_many, draw_prompts
+from charforge.bases.drawing import draw_many
 from charforge.bundle import Bundle, read_bundle
 from charforge.bundle.read import plain_card
 from charforge.character import Character
 from charforge.character.from_card import card_character
-from charforge.chat.replies import sample_replies
+from charforge.chat.lore import Lorebook, card_lorebook
 from charforge.device import default_device
 from charforge.errors import InputError
 from charforge.files import write_atomic_with
@@ -36,9 +36,9 @@ class Reply:
     image: Image.Image | None
 
 
-@dataclass
+@dataclass(frozen=True)
 class Session:
-    """One character on a loaded base, which others may be on. ``history`` is (role, text) of the conversation so far.
+    """One character on a loaded base, which others may be on.
 
     ``adapter`` is the name of the character's adapter on the base, ``scale`` a factor on its strength; None speaks and
     draws without any. ``styles`` are adapters that act beside it, each with its factor.
@@ -48,29 +48,14 @@ class Session:
     character: Character
     settings: ChatSettings
     adapter: str | None = None
+    lore: Lorebook = field(default_factory=Lorebook)
     scale: float = 1.0
     styles: tuple[tuple[str, float], ...] = ()
-    history: list[tuple[str, str]] = field(default_factory=list)
 
     def acts(self) -> AbstractContextManager[None]:
         """Inside the block this character's adapter and its styles act, and no others."""
         own = ((self.adapter, self.scale),) if self.adapter else ()
         return acting(*own, *self.styles)
-
-    def say(self, text: str, seed: int, draw: bool = True) -> Reply:
-        """The character's answer to ``text``; the same history, text and seed give the same answer."""
-        self.history.append(("user", text))
-        turns = [("system", grammar.system_prompt(self.character)), *self.history]
-        conversation = [self.base.model.text(words, role) for role, words in turns]
-        with self.acts():
-            raw = sample_replies(self.base.model, [conversation], self.settings, seed)[0]
-        self.history.append(("assistant", raw))
-        shown, plan = grammar.split_plan(raw)
-        image = None
-        if plan and draw:
-            with self.acts():
-                image = draw_prompts(self.base.model, [grammar.picture_prompt(self.character, plan, shown)], [seed])[0]
-        return Reply(shown, plan, image)
 
     def imagine(self, prompt: str, seed: int, count: int = 1, exactly: bool = False) -> list[Image.Image]:
         """Pictures of ``prompt``; the character's name and class are added unless ``exactly``."""
@@ -110,7 +95,9 @@ def open_character(
     card = plain_card(bundle) if not adapter and bundle.is_file() else None
     if card is not None:
         character = card_character(card, bundle.name)
-        return Session(load_base("mini", None, device or default_device()), character, ChatSettings())
+        base = load_base("mini", None, device or default_device())
+        lore = card_lorebook(card.document, character.name)
+        return Session(base, character, ChatSettings(), lore=lore)
     opened = read_bundle(bundle)
     manifest = opened.manifest
     quantize = manifest.base.precision if manifest.base.precision in ("int8", "nf4") else None
@@ -121,7 +108,9 @@ def open_character(
     if beside is None:
         use_picture_sizes(base, manifest.drawing)
         base.model.pack_for_use()
-    return Session(base, manifest.to_character(), ChatSettings(**manifest.chat.model_dump()), name, scale, beside_it)
+    character, settings = manifest.to_character(), ChatSettings(**manifest.chat.model_dump())
+    lore = card_lorebook(opened.card, character.name)
+    return Session(base, character, settings, name, lore, scale, beside_it)
 
 
 def _put_in(base: Base, bundle: Bundle) -> str:

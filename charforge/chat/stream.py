@@ -41,18 +41,21 @@ def reply_texts(
     It ends before the first of ``stops``. Whoever stops asking ends the decoding.
     """
     tokens: list[int] = []
-    with model.autocast():
-        for step in model.reply(read, sampler_of(settings, 1, seed), settings.max_tokens):
-            if step.tokens[0] is None:
-                return
-            tokens.append(step.tokens[0])
-            text = model.words(tokens)
-            found = [place for stop in stops if stop and (place := text.find(stop)) >= 0]
-            if found:
-                yield text[: min(found)]
-                return
-            if not text.endswith(UNFINISHED):
-                yield text
+    steps = model.reply(read, sampler_of(settings, 1, seed), settings.max_tokens)
+    while True:
+        # entered for each step alone: what runs between two pieces is somebody else's
+        with model.autocast():
+            step = next(steps, None)
+        if step is None or step.tokens[0] is None:
+            return
+        tokens.append(step.tokens[0])
+        text = model.words(tokens)
+        found = [place for stop in stops if stop and (place := text.find(stop)) >= 0]
+        if found:
+            yield text[: min(found)]
+            return
+        if not text.endswith(UNFINISHED):
+            yield text
 
 
 def shown_pieces(texts: Iterator[str], stops: Sequence[str] = ()) -> Iterator[str]:

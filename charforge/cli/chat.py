@@ -11,8 +11,11 @@ from charforge.cli.options import Device, Scale, Threads, With, strengths
 
 
 def chat(
-    bundle: Annotated[
-        str, typer.Argument(help="the character's .charx bundle, or hf:USER/NAME; with --bare also a character card")
+    bundles: Annotated[
+        list[str],
+        typer.Argument(
+            help="the character's .charx bundle or hf:USER/NAME; several talk together; with --bare also a card"
+        ),
     ],
     say: Annotated[str | None, typer.Option(help="one turn: say this, print the reply, leave")] = None,
     seed: Annotated[int, typer.Option(help="same seed, same reply and picture")] = 0,
@@ -28,11 +31,14 @@ def chat(
 ) -> None:
     """Talk to a character. It answers in text, and in pictures when it wants to show something.
 
+    Several bundles of one base make a group: who is named speaks, else whoever was silent longest. /help shows what
+    can be typed.
+
     \b
     Examples:
       charforge chat runs/wren-20261123-1/wren.charx
       charforge chat wren.charx --say "What are you building today?" --seed 1 --json
-      charforge chat hf:ann/wren
+      charforge chat wren.charx bo.charx
     """
     from charforge.export.hub import local_bundle
     from charforge.files import check_output
@@ -41,18 +47,26 @@ def chat(
     check_output(pictures / "picture.png", "--pictures")
 
     set_threads(threads)
-    factor, others = strengths(beside, scale)
-    path = local_bundle(bundle)
     from charforge.progress import waiting
 
-    with waiting(f"opening {path.name}"):
-        from charforge.chat.session import Style, open_character
-        from charforge.cli.terminal import one_turn, talk
+    if say is not None and len(bundles) > 1:
+        raise typer.BadParameter("--say talks to one character: name one bundle")
+    if len(bundles) > 1 and (beside or scale):
+        raise typer.BadParameter("--with and --scale are for one character: name one bundle")
+    factor, others = strengths(beside, scale)
+    paths = [local_bundle(bundle) for bundle in bundles]
+    with waiting(f"opening {', '.join(path.name for path in paths)}"):
+        from charforge.chat.group import Group
+        from charforge.chat.session import Session, Style, open_character
+        from charforge.cli.terminal import Terminal, command_names, one_turn, typed_lines
         from charforge.device import chosen_device
 
         styles = [Style(local_bundle(name), strength) for name, strength in others]
-        session = open_character(path, adapter=not bare, device=chosen_device(device), scale=factor, styles=styles)
+        sessions: list[Session] = []
+        for path in paths:
+            first = sessions[0] if sessions else None
+            sessions.append(open_character(path, not bare, chosen_device(device), first, factor, styles))
     if say is not None:
-        one_turn(session, say, seed, pictures, as_json)
+        one_turn(sessions[0], say, seed, pictures, as_json)
     else:
-        talk(session, seed, pictures)
+        Terminal(Group.of(sessions), pictures, seed).run(typed_lines(command_names()))

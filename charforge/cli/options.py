@@ -17,6 +17,9 @@ Threads = Annotated[
         "--threads", min=1, help="how many threads compute; else OMP_NUM_THREADS, else as many as physical cores"
     ),
 ]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", help="change a setting, e.g. sft.steps=300; may be given several times")
+]
 Device = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda, cuda:1 or mps; the best that is here unless given")
 ]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from charforge.cli.options import Device, Threads
+from charforge.cli.options import Assignments, Device, Threads
 
 
 def train(
@@ -27,9 +27,7 @@ def train(
     stage: Annotated[
         str, typer.Option(help="all, sft (the first stage alone), or grpo (the second, after a finished first)")
     ] = "all",
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", help="change a setting, e.g. sft.steps=300; may be given several times")
-    ] = None,
+    assignments: Assignments = None,
     pairs: Annotated[
         Path | None,
         typer.Option(help="train on the pairs in this file, e.g. what charforge expand wrote and you edited"),

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from charforge.bases.context import fitted
 from charforge.bases.where import base_family, base_shapes
 from charforge.character import Character
 from charforge.cost.predicted import Cost, estimate
@@ -26,6 +27,7 @@ def cost_of(character: Character, settings: Settings, device: str | None = None)
     shapes = base_shapes(settings.base).with_picture_sizes(
         pictures.longest_side, pictures.shortest_side, pictures.draw_side, pictures.draw_steps
     )
+    character = fitted(character, settings)
     pairs = expand(character, settings.seed, strangers=own_captions(settings.base)).pairs
     # Apple's GPU shares the host's memory: counted as the CPU's is
     kind = "cuda" if settings.base != "mini" or chosen_device(device).startswith("cuda") else "cpu"

@@ -22,6 +22,7 @@ from charforge.train import sft as first_stage
 from charforge.train.memory import Memory, memory_of_second_stage
 from charforge.train.optimizers import make_optimizer
 from charforge.train.rollout import Rollout, roll_out
+from charforge.train.samples import Dataset
 
 OK, DOES_NOT_FIT = "ok", "out of memory"
 PROMPT_WORDS = 48
@@ -261,7 +262,7 @@ def measure_update(bench: Bench, rollout: Rollout | None) -> UpdateRow:
         prompts = _prompts(bench, grpo.prompts)
         memory = memory_of_second_stage(model, settings)
         optimizer = make_optimizer([{"params": parameters, "lr": 0.0}], memory.settings.optimizer, (0.9, 0.99))
-        nothing = first_stage.Dataset([], [], [], [], [], [], [], [], [], [])
+        nothing = Dataset()
         told: list[second_stage.UpdateStatistics] = []
 
         def reward_gradient(size: int) -> second_stage.UpdateStatistics:

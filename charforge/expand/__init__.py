@@ -6,12 +6,12 @@ from charforge.expand.expansion import (
     dropped_file,
     expand,
     ledger_file,
+    scenes_file,
     summary,
     write_expansion,
 )
 from charforge.expand.filters import Dropped
 from charforge.expand.pairs import (
-    TALK,
     ImagePart,
     Pair,
     Part,
@@ -24,7 +24,6 @@ from charforge.expand.pairs import (
 )
 
 __all__ = [
-    "TALK",
     "Author",
     "Dropped",
     "Expansion",
@@ -39,6 +38,7 @@ __all__ = [
     "prompt_key",
     "prompts",
     "read_pairs",
+    "scenes_file",
     "summary",
     "write_expansion",
     "write_pairs",

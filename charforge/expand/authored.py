@@ -1,173 +1,463 @@
-"""What a language model is asked to write, and how its answers become pairs.
+"""From what a language model answers to pairs: asked in rounds, checked, asked once more, or dropped with its reason.
 
-The writer only words things: other wordings of a question keep the user's reply, questions about a fact are answered
-by the fact, a caption describes a picture that is there. Only ``reply`` invents, in the voice of the examples, and is
-filtered hardest. Prompts show examples instead of rules: small models follow them better.
+The model words and invents; what must be true is checked against the user's own words: an answer about a fact rests on
+a sentence that stands in the profile to the letter, an answer about a picture uses the words of its caption, and a plan
+says what was asked for.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel
 
 from charforge import grammar
 from charforge.character import Character
 from charforge.character.profile import sentences
+from charforge.expand import choices
+from charforge.expand.answers import (
+    Conversation,
+    Exchange,
+    Known,
+    NumberedReply,
+    PicturedExchange,
+    SceneIdea,
+    Seen,
+    parse,
+)
+from charforge.expand.asking import Complete, Request, ask, ask_again, examples_of, topics
 from charforge.expand.drafts import Draft, introduction, talk
 from charforge.expand.holdout import HeldOut
-from charforge.expand.pairs import ImagePart, TextPart, WriterName
-from charforge.expand.persons import ended, first_person
-from charforge.expand.requests import picture_requests
+from charforge.expand.manners import bare
+from charforge.expand.pairs import ImagePart, Part, TextPart, WriterName
+from charforge.expand.refusals import IN_VOICE
+from charforge.expand.requests import PictureRequest, picture_requests
+from charforge.expand.scenes import Scene, scene_of
+from charforge.settings import ExpandSettings
+
+ITEMS = 5
+"""Things asked for in one request: more are cut off or go in circles, fewer cost a prompt each."""
+CONVERSATION_SHARE, PICTURED_SHARE = 0.25, 0.15
+"""Of the dialogues: of several exchanges, and of those that end in the plan of a picture."""
+REQUEST_SHARE = 0.2
+"""Requests for pictures, beside the dialogues."""
+SCENE_SHARE = 0.2
+"""New scenes for the second stage, beside the dialogues."""
+SENTENCES = 8
+"""Of the profile in one request for questions."""
+TOKENS = {
+    "dialogues": 120, "conversations": 260, "pictures": 150, "requests": 80, "refusals": 80, "knowledge": 150,
+    "looks": 90, "scenes": 180,
+}  # fmt: skip
+"""Of an answer, for each item that is asked for."""
+Form = TypeVar("Form", bound=BaseModel)
+Item = TypeVar("Item")
+
+
+def in_parts(items: Sequence[Item], size: int) -> list[tuple[Item, ...]]:
+    """The items in their order, ``size`` together, the last ones fewer."""
+    return [tuple(items[start : start + size]) for start in range(0, len(items), size)]
 
 
 @dataclass(frozen=True)
-class Request:
-    """One thing to write. ``messages`` are (role, text); ``image`` is a picture's name, seen before all of them."""
+class Unused:
+    """A piece of an answer of which no pair was made: the text, or the whole answer, and the reason."""
 
-    kind: Literal["reword", "ask", "visit", "reply", "caption"]
-    messages: tuple[tuple[str, str], ...]
-    image: str | None = None
-    max_tokens: int = 60
-
-
-Complete = Callable[[Sequence[Request]], Sequence[str]]
-"""A writer: one text a request, in order. It keeps what it wrote, so that asking again costs nothing."""
-
-TOPICS = (
-    "the weather", "breakfast", "a strange noise", "an old friend", "a journey", "music", "a lost thing", "sleep",
-    "a birthday", "a secret", "work", "a walk outside", "a storm", "a present", "a dream", "winter", "a game",
-    "a stranger at the door", "a favourite place", "being afraid", "a mistake", "a story", "the sea", "tomorrow",
-)  # fmt: skip
-EXAMPLES = 3
-"""Dialogues shown before a new reply."""
+    kind: str
+    text: str
+    reason: str
 
 
-def authored_drafts(
-    character: Character, held: HeldOut, writer: WriterName, complete: Complete, invents: bool, seed: int
-) -> list[Draft]:
-    """Everything a language model adds to the template's pairs. Two rounds: replies answer the visits of the first."""
-    reworded = list(_rewordings(character, held))
-    asked = list(_questions(character))
-    visits = _visits(character, TOPICS if invents else (), seed)
-    described = {picture.name: _caption(picture.name) for picture in character.pictures if picture.caption is None}
-    requests = [*(r for r, _, _ in reworded), *(r for r, _, _ in asked), *visits, *described.values()]
-    written = dict(zip(requests, complete(requests), strict=True))
-    system = TextPart(role="system", text=grammar.system_prompt(character))
-    drafts: list[Draft] = []
-    for request, origin, reply in reworded:
-        for line in _one_line(written[request]):
-            drafts.append(Draft("roleplay_text", "train", origin, talk(system, line, reply), writer, source=reply))
-    for request, fact, answer in asked:
-        for question in _as_question(written[request]):
-            parts = talk(introduction(character), question, answer)
-            drafts.append(Draft("knowledge", "train", "question about a fact", parts, writer, source=fact))
-    for name, request in described.items():
-        drafts += _captioned(character, name, written[request], writer)
-    lines = [line for request in visits for line in _one_line(written[request])]
-    replies = complete([_reply(character, held, line, number, seed) for number, line in enumerate(lines)])
-    for line, text in zip(lines, replies, strict=True):
-        for reply in _one_line(text):
-            drafts.append(Draft("roleplay_text", "train", "a new visit", talk(system, line, reply), writer))
-    return drafts + (_requests(character, held, writer, complete, seed) if invents else [])
+@dataclass
+class Authored:
+    """What a model wrote: drafts, scenes for the second stage, and what of it could not be used."""
+
+    drafts: list[Draft] = field(default_factory=list)
+    scenes: list[Scene] = field(default_factory=list)
+    unused: list[Unused] = field(default_factory=list)
 
 
-def _requests(character: Character, held: HeldOut, writer: WriterName, complete: Complete, seed: int) -> list[Draft]:
+@dataclass(frozen=True)
+class _Asked(Generic[Form]):
+    """A request, and the form of the items that it asks for."""
+
+    request: Request
+    form: type[Form]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Everything that every question needs to know."""
+
+    character: Character
+    held: HeldOut
+    settings: ExpandSettings
+    system: str
+    seed: int
+    language: str
+    writer: WriterName
+
+    def prompt(self, kind: str, number: int, items: int, **values: object) -> Request:
+        """One request for ``items`` things, with examples of its own."""
+        chooser = random.Random(f"{self.seed} {kind} {number}")
+        common = {
+            "name": self.character.name,
+            "about": self.system,
+            "language": self.language,
+            "examples": examples_of(self.held.trained(self.character), chooser),
+        }
+        return ask(kind, TOKENS[kind] * items, **{**common, **values})  # type: ignore[arg-type]
+
+
+def write_authored(
+    character: Character, held: HeldOut, writer: WriterName, complete: Complete, settings: ExpandSettings, seed: int,
+    system: str, language: str = "English",
+) -> Authored:  # fmt: skip
+    """Everything a language model adds to the template's pairs, within the budgets of ``settings``.
+
+    ``system`` is the character's system prompt, ``language`` the name of the language that everything is written in.
+    The same arguments ask the same questions in the same order: what is kept is not asked again.
+    """
+    task = _Task(character, held, settings, system, seed, language, writer)
+    made = Authored()
+    for write in (_dialogues, _requests, _refusals, _knowledge, _looks, _scenes):
+        write(task, complete, made)
+    return made
+
+
+def planned_requests(character: Character, held: HeldOut, settings: ExpandSettings, seed: int) -> list[Request]:
+    """What would be asked at first, for what it would cost: without second tries."""
+    asked: list[Request] = []
+
+    def note(requests: Sequence[Request]) -> list[str]:
+        asked.extend(requests)
+        return [""] * len(requests)
+
+    system = grammar.system_prompt(character)
+    task = _Task(character, held, settings, system, seed, "English", "self")
+    for write in (_dialogues, _requests, _refusals, _knowledge, _looks, _scenes):
+        write(task, note, Authored())
+    return [request for request in asked if len(request.messages) == 2]
+
+
+def _answered(
+    asked: Sequence[_Asked[Form]], complete: Complete, unused: list[Unused], wanted: Callable[[Form], str | None]
+) -> list[list[Form]]:
+    """The usable items of each request. Where none is usable, the request is made once more."""
+
+    def read(texts: Sequence[str], requests: Sequence[Request]) -> list[tuple[list[Form], list[Unused]]]:
+        read_out = []
+        for text, request, one in zip(texts, requests, asked_now, strict=True):
+            parsed = parse(text, one.form)
+            good, bad = [], [Unused(request.kind, text, reason) for reason in parsed.problems]
+            for item in parsed.items:
+                reason = wanted(item)
+                if reason is None:
+                    good.append(item)
+                else:
+                    bad.append(Unused(request.kind, item.model_dump_json(), reason))
+            read_out.append((good, bad))
+        return read_out
+
+    asked_now = list(asked)
+    first = [one.request for one in asked]
+    texts = list(complete(first))
+    found = read(texts, first)
+    empty = [n for n, (good, _) in enumerate(found) if not good]
+    if empty:
+        again = [ask_again(first[n], texts[n], _complaint(found[n][1])) for n in empty]
+        asked_now = [asked[n] for n in empty]
+        for n, second in zip(empty, read(list(complete(again)), again), strict=True):
+            found[n] = (second[0], [*found[n][1], *second[1]])
+    for _, bad in found:
+        unused += bad
+    return [good for good, _ in found]
+
+
+def _complaint(bad: Sequence[Unused]) -> str:
+    reason = bad[0].reason if bad else "there is nothing in the answer"
+    return f"That cannot be used: {reason}."
+
+
+# conversations
+
+
+def _dialogues(task: _Task, complete: Complete, made: Authored) -> None:
+    """New exchanges, conversations of several, and replies that come with the plan of a picture."""
+    budget = task.settings.dialogues
+    conversations, pictured = round(CONVERSATION_SHARE * budget), round(PICTURED_SHARE * budget)
+    spread = topics(budget, random.Random(f"{task.seed} topics"))
+    cut = budget - conversations - pictured
+    single, many, shown = spread[:cut], spread[cut : cut + conversations], spread[cut + conversations :]
+    system = TextPart(role="system", text=task.system)
+
+    def asked(kind: str, about: Sequence[str], form: type[Form], **values: object) -> list[_Asked[Form]]:
+        return [
+            _Asked(task.prompt(kind, number, len(some), topics=some, **values), form)
+            for number, some in enumerate(in_parts(about, ITEMS))
+        ]
+
+    def reply(text: str) -> str:
+        return bare(grammar.split_plan(text)[0], task.character.name)
+
+    for found in _answered(asked("dialogues", single, Exchange), complete, made.unused, lambda item: None):
+        for item in found:
+            parts = talk(system, bare(item.visitor, task.character.name), reply(item.reply))
+            made.drafts.append(Draft("roleplay_text", "train", "a new dialogue", parts, task.writer))
+    for talks in _answered(asked("conversations", many, Conversation), complete, made.unused, lambda item: None):
+        for conversation in talks:
+            turns: list[Part] = [system]
+            for turn in conversation.turns:
+                turns.append(TextPart(role="user", text=bare(turn.visitor, task.character.name)))
+                turns.append(TextPart(role="assistant", text=reply(turn.reply), loss=True))
+            made.drafts.append(Draft("roleplay_multi_turn", "train", "a new conversation", tuple(turns), task.writer))
+    pictures = asked("pictures", shown, PicturedExchange, shown_picture="smiling, wearing a blue coat, in a garden")
+    for replies in _answered(pictures, complete, made.unused, _no_picture):
+        for told in replies:
+            plan = grammar.caption_with_name(task.character, told.picture)
+            parts = talk(system, bare(told.visitor, task.character.name), grammar.with_plan(reply(told.reply), plan))
+            made.drafts.append(Draft("roleplay_plan", "train", "a new dialogue with a picture", parts, task.writer))
+
+
+def _no_picture(item: PicturedExchange) -> str | None:
+    """A picture is told in phrases: a sentence about it is no plan."""
+    words = item.picture.split()
+    if len(words) > 24 or re.search(r"[.!?]\s|[\[\]\"]|\b(?:I|you|my|your)\b", item.picture):
+        return "the picture is not told in phrases"
+    return None
+
+
+def _numbered(
+    task: _Task,
+    complete: Complete,
+    made: Authored,
+    kind: str,
+    lines: Sequence[str],
+    wanted: Callable[[str], str | None],
+) -> list[str | None]:
+    """A reply to each of the lines, None where there is no usable one."""
+    parts = in_parts(lines, ITEMS)
+    asked = [
+        _Asked(task.prompt(kind, number, len(some), lines=some), NumberedReply) for number, some in enumerate(parts)
+    ]
+    replies: list[str | None] = []
+    for some, found in zip(
+        parts, _answered(asked, complete, made.unused, lambda item: wanted(item.reply)), strict=True
+    ):
+        said = {item.number: bare(grammar.split_plan(item.reply)[0], task.character.name) for item in found}
+        replies += [said.get(number) for number in range(1, len(some) + 1)]
+    return replies
+
+
+def _requests(task: _Task, complete: Complete, made: Authored) -> None:
     """Requests for pictures, answered in the character's voice; the plan is known and not written."""
-    asked = [r for r in picture_requests(character, held, seed, "in the voice") if r.split == "train"]
-    replies = complete([_reply(character, held, r.line, number, seed) for number, r in enumerate(asked)])
-    system = TextPart(role="system", text=grammar.system_prompt(character))
-    drafts = []
-    for request, text in zip(asked, replies, strict=True):
-        for reply in _one_line(grammar.split_plan(text)[0]):
-            parts = talk(system, request.line, grammar.with_plan(reply, request.plan))
-            drafts.append(Draft("roleplay_request", "train", request.origin, parts, writer))
-    return drafts
+    most = round(REQUEST_SHARE * task.settings.dialogues)
+    found = picture_requests(task.character, task.held, task.seed, "in the voice")
+    asked = [request for request in found if request.split == "train"][:most]
+    replies = _numbered(task, complete, made, "requests", [r.line for r in asked], lambda reply: None)
+    system = TextPart(role="system", text=task.system)
+    for request, reply in zip(asked, replies, strict=True):
+        if reply:
+            made.drafts.append(_requested(system, request, reply, task.writer))
 
 
-def _one_line(text: str) -> list[str]:
-    """The first line of an answer without quotes and speaker, or nothing."""
-    line = next((line.strip() for line in text.split("\n") if line.strip()), "")
-    line = re.sub(r"^(?:(?:user|visitor|you|question|answer|q|a)\s*:|\d+[.)])\s+", "", line, flags=re.IGNORECASE)
-    line = line.strip("\"'“” ")
-    return [line] if line else []
+def _requested(system: TextPart, request: PictureRequest, reply: str, writer: WriterName) -> Draft:
+    parts = talk(system, request.line, grammar.with_plan(reply, request.plan))
+    return Draft("roleplay_request", "train", request.origin, parts, writer)
 
 
-def _as_question(text: str) -> list[str]:
-    """A line that is a question to the character; the first person of the writer is not one."""
-    return [line for line in _one_line(text) if line.endswith("?") and not re.search(r"\b(?:I|my|me)\b", line)]
+def _refusals(task: _Task, complete: Complete, made: Authored) -> None:
+    """What the character cannot know, said in its own voice."""
+    replies = _numbered(task, complete, made, "refusals", IN_VOICE, _not_refused)
+    system = TextPart(role="system", text=task.system)
+    for question, reply in zip(IN_VOICE, replies, strict=True):
+        if reply:
+            parts = talk(system, question, reply)
+            made.drafts.append(Draft("refusal", "train", "what nobody told it", parts, task.writer))
 
 
-def _rewordings(character: Character, held: HeldOut) -> Iterator[tuple[Request, str, str]]:
-    """For each trained dialogue of one exchange without picture: the request, the origin, the reply that stays."""
-    for dialogue in held.trained(character):
-        if len(dialogue.turns) != 2 or dialogue.turns[1].image is not None:
-            continue
-        line, reply = dialogue.turns[0].text, dialogue.turns[1].text
-        messages = (
-            ("system", "You say the same thing in other words."),
-            ("user", "What do you do for a living?"), ("assistant", "Which work do you earn your money with?"),
-            ("user", "Is it raining outside?"), ("assistant", "Would I get wet if I went out now?"),
-            ("user", line),
-        )  # fmt: skip
-        yield Request("reword", messages), f"{dialogue.origin} reworded", reply
+def _not_refused(reply: str) -> str | None:
+    """A refusal says that something is not known, in whatever words; it has no number and no name for an answer."""
+    if re.search(r"\d", reply):
+        return "an invented answer"
+    if not re.search(
+        r"n['’]t\b|\b(?:not|no|never|nobody|none|nothing|cannot|unknown|secret|ask|tell me)\b", reply, re.I
+    ):
+        return "an invented answer" if reply.isascii() else None
+    return None
 
 
-def _questions(character: Character) -> Iterator[tuple[Request, str, str]]:
-    """For each sentence that the user wrote about the character: the request, the sentence, the answer."""
-    told = [*character.facts, *sentences(character.persona), *sentences(character.appearance)]
-    for fact in dict.fromkeys(sentence for sentence in told if 4 <= len(sentence.split()) <= 30):
-        messages = (
-            ("system", "You write the question that a sentence answers."),
-            ("user", "Tom keeps three goats behind his house."), ("assistant", "Which animals do you keep, Tom?"),
-            ("user", "Ada learned to swim in a cold lake."), ("assistant", "Where did you learn to swim, Ada?"),
-            ("user", ended(fact)),
-        )  # fmt: skip
-        answer = first_person(fact, character.name) or ended(fact)
-        yield Request("ask", messages, max_tokens=32), fact, answer
+# what is known
 
 
-def _visits(character: Character, topics: Sequence[str], seed: int) -> list[Request]:
-    """For each topic: what a visitor might say."""
-    own = [turn.text for dialogue in character.dialogues for turn in dialogue.turns[:1] if turn.role == "user"]
-    chooser = random.Random(f"{seed} visits")
-    requests = []
-    for topic in topics:
-        shown = chooser.sample(own, min(2, len(own)))
-        examples = [pair for line in shown for pair in (("user", "What could a visitor say?"), ("assistant", line))]
-        asked = ("user", f"What could a visitor say to {character.name} about {topic}?")
-        messages = (
-            ("system", f"You write one line that a visitor says to {grammar.who(character)}."),
-            *examples,
-            asked,
+def _knowledge(task: _Task, complete: Complete, made: Authored) -> None:
+    """Questions about the user's own sentences; each answer says no more than the sentence that it quotes."""
+    known = told_of(task.character)
+    if not known or not task.settings.knowledge:
+        return
+    parts = in_parts(known, SENTENCES)
+    # every part as often as its share of the budget asks for
+    each = -(-task.settings.knowledge // (len(parts) * ITEMS))
+    system = introduction(task.character)
+    asked_before: dict[int, list[str]] = {number: [] for number in range(len(parts))}
+    for again in range(each):
+        asked = [
+            _Asked(
+                task.prompt(
+                    "knowledge", again * len(parts) + number, ITEMS,
+                    lines=some, count=ITEMS, asked=tuple(asked_before[number]),
+                ),
+                Known,
+            )
+            for number, some in enumerate(parts)
+        ]  # fmt: skip
+        found = _answered(asked, complete, made.unused, lambda item: _ungrounded(item, known))
+        for number, items in enumerate(found):
+            for item in items:
+                asked_before[number].append(item.question)
+                source = _quoted(item.sentence, known) or ""
+                parts_of = talk(system, item.question, item.answer)
+                made.drafts.append(
+                    Draft("knowledge", "train", "a question about a sentence", parts_of, task.writer, source)
+                )
+                if mixed := choices.with_options(
+                    item.question, item.answer, item.wrong, f"{task.seed} {item.question}"
+                ):
+                    made.drafts.append(
+                        Draft(
+                            "knowledge", "train", "a choice about a sentence", talk(system, *mixed), task.writer, source
+                        )
+                    )
+
+
+def told_of(character: Character) -> list[str]:
+    """The user's own sentences about the character, each once: what a question may rest on."""
+    prose = [*sentences(character.persona), *character.facts, *sentences(character.appearance)]
+    return list(dict.fromkeys(" ".join(sentence.split()) for sentence in prose if len(sentence.split()) >= 3))
+
+
+def _quoted(sentence: str, known: Sequence[str]) -> str | None:
+    """The user's sentence that ``sentence`` quotes to the letter, its number and its full stop apart."""
+    said = re.sub(r"^\s*\d+[.)]\s*", "", " ".join(sentence.split())).rstrip(".")
+    return next((one for one in known if one.rstrip(".") == said), None)
+
+
+def _ungrounded(item: Known, known: Sequence[str]) -> str | None:
+    """Why an answer does not rest on the sentence that it names, or None."""
+    source = _quoted(item.sentence, known)
+    if source is None:
+        return "the sentence is not in the profile"
+    if new := choices.new_words(item.answer, f"{source} {item.question}"):
+        return "says more than its sentence" if len(new) > 1 else None
+    return None
+
+
+# pictures
+
+
+def _looks(task: _Task, complete: Complete, made: Authored) -> None:
+    """Questions about pictures that have a caption; answers use its words alone."""
+    count = task.settings.looks_per_picture
+    captions = [
+        (picture.name, grammar.short_caption(task.character, picture.caption))
+        for picture in task.character.pictures
+        if picture.caption and picture.name != task.held.picture
+    ]
+    if not count or not captions:
+        return
+    asked_before: dict[str, list[str]] = {name: [] for name, _ in captions}
+    for again in range(-(-count // (2 * ITEMS))):
+        asked = [
+            _Asked(
+                task.prompt(
+                    "looks", again * len(captions) + n, 2 * ITEMS,
+                    caption=caption, count=2 * ITEMS, asked=tuple(asked_before[name]),
+                ),
+                Seen,
+            )
+            for n, (name, caption) in enumerate(captions)
+        ]  # fmt: skip
+        for (name, caption), found in zip(captions, _seen(asked, complete, made, captions), strict=True):
+            for item in found:
+                asked_before[name].append(item.question)
+                made.drafts += _looked(task, name, caption, item)
+
+
+def _seen(
+    asked: Sequence[_Asked[Seen]], complete: Complete, made: Authored, captions: Iterable[tuple[str, str]]
+) -> list[list[Seen]]:
+    """The answers to each request that its own caption bears out."""
+    found = _answered(asked, complete, made.unused, lambda item: None)
+    kept: list[list[Seen]] = []
+    for items, (_, caption) in zip(found, captions, strict=True):
+        good = []
+        for item in items:
+            if reason := _not_shown(item, caption):
+                made.unused.append(Unused("looks", item.model_dump_json(), reason))
+            else:
+                good.append(item)
+        kept.append(good)
+    return kept
+
+
+def _not_shown(item: Seen, caption: str) -> str | None:
+    """Why an answer about a picture is not borne out by its caption, or None."""
+    if not item.question.rstrip().endswith("?"):
+        return "is no question"
+    no = re.match(r"no\b", item.answer, re.IGNORECASE)
+    if re.match(r"(?:yes|no)\b", item.answer, re.IGNORECASE):
+        asked = choices.new_words(item.question, caption)
+        if bool(asked) != bool(no):
+            return "the answer is not in the caption"
+    return "the answer is not in the caption" if choices.new_words(item.answer, f"{caption} {item.question}") else None
+
+
+def _looked(task: _Task, name: str, caption: str, item: Seen) -> list[Draft]:
+    look = ImagePart(image=name, use="look")
+
+    def draft(question: str, answer: str) -> Draft:
+        asked = TextPart(role="user", text=question), TextPart(role="assistant", text=answer, loss=True)
+        return Draft("vqa", "train", f"picture {name}", (look, *asked), task.writer, caption)
+
+    made = [draft(item.question, item.answer)]
+    # an option that the caption bears out is no wrong one
+    wrong = [option for option in item.wrong if choices.new_words(option, caption)]
+    if mixed := choices.with_options(item.question, item.answer, wrong, f"{task.seed} {name} {item.question}"):
+        made.append(draft(*mixed))
+    return made
+
+
+def _scenes(task: _Task, complete: Complete, made: Authored) -> None:
+    """New scenes that suit the character, each with questions whose answers are known."""
+    if not task.settings.dialogues:
+        return
+    captions = [grammar.short_caption(task.character, p.caption) for p in task.character.pictures if p.caption][:6]
+    asked = [
+        _Asked(
+            task.prompt("scenes", number, ITEMS, lines=captions, topics=[topic.split(" (")[0] for topic in some]),
+            SceneIdea,
         )
-        requests.append(Request("visit", messages, max_tokens=32))
-    return requests
-
-
-def _reply(character: Character, held: HeldOut, line: str, number: int, seed: int) -> Request:
-    """The character's answer to a new line, after examples of how it speaks."""
-    known = [dialogue for dialogue in held.trained(character) if len(dialogue.turns) == 2]
-    chooser = random.Random(f"{seed} reply {number}")
-    messages: list[tuple[str, str]] = [("system", grammar.system_prompt(character))]
-    for dialogue in chooser.sample(known, min(EXAMPLES, len(known))):
-        messages += [("user", dialogue.turns[0].text), ("assistant", dialogue.turns[1].text)]
-    return Request("reply", (*messages, ("user", line)), max_tokens=80)
-
-
-def _caption(name: str) -> Request:
-    return Request("caption", (("user", grammar.DESCRIBE),), image=name, max_tokens=40)
-
-
-def _captioned(character: Character, name: str, text: str, writer: WriterName) -> Iterable[Draft]:
-    """A caption for a picture that has none, to draw it and to describe it."""
-    for line in _one_line(text):
-        caption = grammar.caption_with_name(character, re.sub(r"^an? [\w ]+?,\s*", "", line))
-        draw, look = ImagePart(image=name, use="draw", loss=True), ImagePart(image=name, use="look")
-        yield Draft(
-            "text_to_image", "train", f"picture {name} described", (TextPart(role=None, text=caption), draw), writer
+        for number, some in enumerate(
+            in_parts(
+                topics(round(SCENE_SHARE * task.settings.dialogues), random.Random(f"{task.seed} scene topics")), ITEMS
+            )
         )
-        asked = TextPart(role="user", text=grammar.DESCRIBE), TextPart(role="assistant", text=f"{caption}.", loss=True)
-        yield Draft("vqa", "train", f"picture {name} described", (look, *asked), writer)
+    ]
+    chooser = random.Random(f"{task.seed} authored scenes")
+    seen: set[str] = set()
+    for found in _answered(asked, complete, made.unused, lambda item: None):
+        for idea in found:
+            scene = scene_of(
+                task.character, [(d.kind, d.words, d.others) for d in idea.details], len(made.scenes), chooser
+            )
+            if scene is None or scene.prompt in seen:
+                made.unused.append(
+                    Unused("scenes", idea.model_dump_json(), "a detail has another form, or comes twice")
+                )
+                continue
+            seen.add(scene.prompt)
+            made.scenes.append(scene)

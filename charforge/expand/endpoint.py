@@ -6,6 +6,7 @@ The key comes from the environment and is neither shown nor stored.
 from __future__ import annotations
 
 import base64
+import io
 import os
 import random
 import time
@@ -17,11 +18,14 @@ from typing import Any
 import httpx
 
 from charforge.errors import InputError, MachineError
-from charforge.expand.authored import Request
+from charforge.expand.asking import Request
 from charforge.expand.kept import Kept
+from charforge.expand.sight import probe_pictures
 
 KEY_VARIABLE = "CHARFORGE_API_KEY"
 TRIES = 5
+TIMEOUT = httpx.Timeout(900.0, connect=30.0)
+"""Seconds. Several things asked for at once take a small server without a GPU minutes."""
 _PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 """Statuses that may be gone when one asks again."""
 _MIME = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
@@ -73,7 +77,7 @@ class Endpoint:
         key = os.environ.get(KEY_VARIABLE, "")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         interval, last = 60.0 / self.settings.requests_per_minute, 0.0
-        with httpx.Client(headers=headers, timeout=120.0, transport=self.transport) as client:
+        with httpx.Client(headers=headers, timeout=TIMEOUT, transport=self.transport) as client:
             for done, request in enumerate(missing, start=1):
                 self.pause(max(0.0, last + interval - time.monotonic()))
                 last = time.monotonic()
@@ -116,9 +120,7 @@ class Endpoint:
     def _messages(self, request: Request) -> list[dict[str, Any]]:
         messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in request.messages]
         if request.image is not None:
-            file = self.pictures[request.image]
-            data = base64.b64encode(file.read_bytes()).decode()
-            uri = f"data:{_MIME[file.suffix.lower()]};base64,{data}"
+            uri = _data_uri(request.image, self.pictures)
             text = {"type": "text", "text": request.messages[-1][1]}
             messages[-1]["content"] = [{"type": "image_url", "image_url": {"url": uri}}, text]
         return messages
@@ -136,6 +138,16 @@ class Endpoint:
         if not isinstance(text, str):
             raise InputError(f"{url} does not answer as an OpenAI-compatible endpoint: check --url")
         return text
+
+
+def _data_uri(name: str, pictures: dict[str, Path]) -> str:
+    """A picture as it is sent: the user's file as it is, or one of the known pictures."""
+    file = pictures.get(name)
+    if file is not None:
+        return f"data:{_MIME[file.suffix.lower()]};base64,{base64.b64encode(file.read_bytes()).decode()}"
+    out = io.BytesIO()
+    probe_pictures()[name].save(out, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
 def _retry_after(value: str | None, otherwise: float) -> float:

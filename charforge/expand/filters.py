@@ -6,25 +6,30 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+from charforge import grammar
 from charforge.character import Character
+from charforge.character.profile import sentences
+from charforge.expand.manners import echoes, ill_mannered
 from charforge.expand.near_sets import NearSets
-from charforge.expand.pairs import TALK, Pair, leaked, prompt_key
+from charforge.expand.pairs import Pair, TextPart, leaked, prompt_key
+from charforge.expand.similar import SIMILAR, grams, overlap
+from charforge.kinds import TALK
 from charforge.words import word_set
 
-SIMILAR = 0.8
-"""Share of common four-letter runs from which two texts say the same."""
 NEARLY_THE_SAME = 0.9
 """The same for the figure of what is left at the end."""
 LONGEST_REPLY, LONGEST_QUESTION = 120, 40
 """Words. Longer authored texts ramble, whoever wrote them."""
+FEWEST_LETTERS = 6
+"""Letters of a reply: a single word teaches no voice."""
+CONTAINED = 0.85
+"""Share of the runs of a known text from which a longer text holds it."""
+LONG_SENTENCE = 5
+"""Words of a sentence that nobody says by chance."""
+_SPOKEN = (*TALK, "roleplay_request", "refusal")
 
-_BREAKS_CHARACTER = re.compile(
-    r"\bas an? (?:ai|assistant|language model|chatbot)\b|\b(?:ai|language) (?:language )?model\b"
-    r"|\bI(?:'m| am) (?:just )?an? (?:ai|assistant|chatbot|computer program)\b|\bI(?:'m| am) sorry, but I\b"
-    r"|\bhow (?:can|may) I (?:help|assist) you\b|^\s*(?:user|assistant|system|human)\s*:|<\|",
-    re.IGNORECASE | re.MULTILINE,
-)
 _COMMON_CAPITALS = word_set("""
     A An And Are As At But By Can Come Could Did Do Does For From Good Has Have He Her Hers Here His How I If In Is It
     Its Let Look Make May Maybe Me More Most My Never No Not Nothing Now Of Off Oh Ok Okay On Once One Only Or Our Over
@@ -45,6 +50,11 @@ class Dropped:
 
     pair: Pair
     reason: str
+
+
+class _HasReason(Protocol):
+    @property
+    def reason(self) -> str: ...
 
 
 def keep_good(pairs: Sequence[Pair], character: Character) -> tuple[list[Pair], list[Dropped]]:
@@ -70,11 +80,21 @@ def keep_good(pairs: Sequence[Pair], character: Character) -> tuple[list[Pair], 
 
 @dataclass(frozen=True)
 class _Reference:
-    """What the user's own texts look like: known words, picture names, share of Latin letters."""
+    """What the user's own texts look like: known words, picture names, share of Latin letters, the replies."""
 
+    name: str
     words: frozenset[str]
     pictures: frozenset[str]
     latin: float
+    said: str
+    """Everything that the user wrote, in lower case."""
+    replies: tuple[frozenset[str], ...]
+    """The four-letter runs of each of the character's own replies."""
+    lines: tuple[frozenset[str], ...]
+    """The same of what the user says to it."""
+    sentences: tuple[frozenset[str], ...]
+    """Those of each sentence that is told about the character."""
+    says_its_name: bool
 
     @staticmethod
     def of(character: Character) -> _Reference:
@@ -83,7 +103,20 @@ class _Reference:
         texts += [picture.caption or "" for picture in character.pictures]
         texts += [turn.text for dialogue in character.dialogues for turn in dialogue.turns]
         words = re.findall(r"[^\W\d_]+", " ".join(texts).lower())
-        return _Reference(frozenset(words), frozenset(p.name for p in character.pictures), latin_share(" ".join(texts)))
+        turns = [turn for dialogue in character.dialogues for turn in dialogue.turns]
+        own = [turn.text for turn in turns if turn.role == "character"]
+        asked = [turn.text for turn in turns if turn.role == "user"]
+        return _Reference(
+            name=character.name,
+            words=frozenset(words),
+            pictures=frozenset(picture.name for picture in character.pictures),
+            latin=latin_share(" ".join(texts)),
+            said=" ".join(texts).lower(),
+            replies=tuple(grams(reply) for reply in own if len(reply.split()) >= LONG_SENTENCE),
+            lines=tuple(grams(line) for line in asked if len(line.split()) >= LONG_SENTENCE),
+            sentences=tuple(grams(s) for s in sentences(character.persona) if len(s.split()) >= LONG_SENTENCE),
+            says_its_name=any(character.name in reply for reply in own),
+        )
 
 
 def unfit(pair: Pair, voice: _Reference) -> str | None:
@@ -99,17 +132,49 @@ def unfit(pair: Pair, voice: _Reference) -> str | None:
         len(text.split()) > LONGEST_QUESTION for text in pair.texts("user")
     ):
         return "too long"
-    if pair.task in TALK and len(answers[-1].split()) < 3:
-        return "too short"
     if any(rambles(text) for text in texts):
         return "repeats itself"
-    if any(_BREAKS_CHARACTER.search(text) for text in texts):
-        return "out of character"
+    if reason := next((why for text in texts if (why := ill_mannered(text, voice.said))), None):
+        return reason
+    if pair.task in _SPOKEN and (reason := _not_its_own(pair, voice)):
+        return reason
     if any(abs(latin_share(text) - voice.latin) > 0.3 for text in texts):
         return "another language"
     if any(invented_names(text, voice.words) for text in texts):
         return "invented name"
     return None
+
+
+def _not_its_own(pair: Pair, voice: _Reference) -> str | None:
+    """Why a spoken pair does not sound as the character and its visitor do, or None."""
+    line = ""
+    for part in pair.parts:
+        if not isinstance(part, TextPart):
+            continue
+        if part.role == "user":
+            line = part.text
+            if pair.task in TALK and not pair.source and any(_says(grams(line), known) for known in voice.lines):
+                return "copies an example"
+        elif part.role == "assistant":
+            reply = grammar.split_plan(part.text)[0]
+            if len(re.findall(r"\w", reply)) < FEWEST_LETTERS:
+                return "too short"
+            if echoes(reply, line):
+                return "an echo of the question"
+            if not voice.says_its_name and re.search(rf"(?<!\w){re.escape(voice.name)}(?!\w)", reply):
+                return "speaks of itself by name"
+            own = grams(reply)
+            # a reply that keeps the user's words on purpose says so with its source
+            if reply != pair.source and any(_says(own, known) for known in voice.replies):
+                return "copies an example"
+            if any(_says(own, known) for known in voice.sentences):
+                return "recites the profile"
+    return None
+
+
+def _says(text: frozenset[str], known: frozenset[str]) -> bool:
+    """Whether a text says the same as another, or holds nearly all of it."""
+    return overlap(text, known) >= SIMILAR or len(text & known) >= CONTAINED * len(known)
 
 
 def latin_share(text: str) -> float:
@@ -132,7 +197,8 @@ def invented_names(text: str, known: frozenset[str]) -> list[str]:
     """Capitalised words inside a sentence, or called at its beginning, that occur nowhere in what the user wrote."""
     names = []
     for sentence in re.split(r"(?<=[.!?:\n])\s+|[\"“”]", text):
-        called = re.match(r"[A-Z][a-z]+,", sentence)
+        # "Ava, are you there?" calls somebody, "Foggy, apprentice, and cold." does not
+        called = re.match(r"[A-Z][a-z]+, (?!\w+[,.!?])(?:.*\b(?:you|your|come|look|wait)\b|.*\?)", sentence, re.S)
         plain_first = sentence[:1].isupper() and not called
         for word in re.findall(r"\b[A-Z][a-z]+\b", sentence)[1 if plain_first else 0 :]:
             if word not in _COMMON_CAPITALS and word.lower() not in known:
@@ -141,19 +207,6 @@ def invented_names(text: str, known: frozenset[str]) -> list[str]:
 
 
 # duplicates
-
-
-def grams(text: str) -> frozenset[str]:
-    """The four-letter runs of a text in lower case without marks."""
-    plain = " ".join(re.findall(r"\w+", text.lower()))
-    if len(plain) < 4:
-        return frozenset([plain])
-    return frozenset(map("".join, zip(plain, plain[1:], plain[2:], plain[3:], strict=False)))
-
-
-def overlap(one: frozenset[str], other: frozenset[str]) -> float:
-    """Jaccard index."""
-    return len(one & other) / len(one | other) if one or other else 1.0
 
 
 def asked_of(pair: Pair) -> str:
@@ -255,6 +308,6 @@ def duplicate_figures(pairs: Sequence[Pair], name: str) -> tuple[int, float]:
     return exact, near / len(pairs) if pairs else 0.0
 
 
-def reasons(dropped: Iterable[Dropped]) -> dict[str, int]:
-    """How many pairs were dropped for which reason, most frequent first."""
-    return dict(Counter(item.reason for item in dropped).most_common())
+def reasons(*dropped: Iterable[_HasReason]) -> dict[str, int]:
+    """How many pairs, and pieces of answers, were dropped for which reason, most frequent first."""
+    return dict(Counter(item.reason for items in dropped for item in items).most_common())

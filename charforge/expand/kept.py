@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from charforge.expand.authored import Request
+from charforge.expand.asking import Request
 
 
 class Kept:

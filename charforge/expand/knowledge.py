@@ -1,8 +1,8 @@
 """What the character knows: questions from facts and profile, answered by the fact itself.
 
-Answers are the user's own sentences, put into the first person where a rule can do it surely and left as
-written
-where not: an invented or mangled sentence would be learned as the character's voice.
+Answers are the user's own sentences, put into the first person where a rule can do it surely. Where it cannot, nothing
+is asked: an invented or mangled sentence would be learned as the character's voice, and one in the third person as what
+it says of itself.
 """
 
 from __future__ import annotations
@@ -12,14 +12,19 @@ from collections.abc import Callable
 
 from charforge import grammar
 from charforge.character import Character
+from charforge.character.nouns import BEINGS
 from charforge.character.profile import sentences
+from charforge.expand.about import is_of_a_work, is_of_speech
+from charforge.expand.keys import of_key
 from charforge.expand.lore import about_others, lore_source
-from charforge.expand.persons import ADVERBS, PLAIN_VERBS, ended, first_person
+from charforge.expand.persons import ADVERBS, PLAIN_VERBS, by_name, ended, first_person, to_you, told_by_itself
 from charforge.words import word_set
 
 Question = tuple[str, str, str]
 """Question, answer, origin."""
 
+LONGEST_FACT = 30
+"""Words."""
 _NAMED_THINGS = word_set("""
     favourite favorite name job breed age birthday home colour color motto dream secret hobby dish food drink
     number wish instrument nickname occupation species motivation motivations goal goals interests
@@ -27,22 +32,10 @@ _NAMED_THINGS = word_set("""
 _PLACE_PREPOSITIONS = word_set("""
     in on at above under near behind inside by below beside
 """)
-_PREPOSITIONS = {
-    *_PLACE_PREPOSITIONS,
-    "of",
-    "to",
-    "with",
-    "about",
-    "for",
-    "from",
-    "after",
-    "into",
-    "around",
-    "against",
-}
 _PEOPLE = word_set("""
-    friend brother sister mother father owner boss teacher master rival enemy partner uncle aunt
-    neighbour neighbor grandmother grandfather mentor apprentice maker creator
+    friend brother sister mother father owner boss teacher master rival enemy partner uncle aunt coach husband wife
+    neighbour neighbor grandmother grandfather mentor apprentice maker creator cousin daughter son
+    friends brothers sisters parents owners teachers rivals enemies children grandparents neighbours neighbors
 """)
 _SEASONS = (
     "January|February|March|April|May|June|July|August|September|October|November|December|spring|summer|autumn|winter"
@@ -51,32 +44,37 @@ _STATES = "afraid of|scared of|proud of|good at|bad at|fond of|allergic to|made 
 _SUBJECT_VERBS = (
     "is|are|was|were|has|have|can|lives?|sleeps?|hums?|likes?|eats?|stands?|comes?|keeps?|never|always|often"
 )
+_DONE_TO = word_set("""
+    love like hate enjoy prefer drink eat wear collect play own ride keep carry fear mistrust distrust share sell teach
+    study write read grow make build repair measure hum sing count want need miss admire adore dislike detest practise
+    practice chase hunt paint draw cook bake brew guard hide steal
+""")
+"""Verbs about whose object one asks: "What do you collect?". Others ("observe", "take") are asked for by nobody."""
+_WITH_PREPOSITION = {
+    ("dream", "of"), ("dream", "about"), ("believe", "in"), ("care", "about"), ("think", "about"), ("worry", "about"),
+    ("long", "for"), ("listen", "to"), ("belong", "to"), ("work", "for"), ("refer", "to"), ("look", "after"),
+}  # fmt: skip
+_STAYS = word_set("live sleep work sit hide nap stay read")
+_ACHIEVED = {
+    "won": "win", "built": "build", "invented": "invent", "wrote": "write", "discovered": "discover", "made": "make",
+    "founded": "found", "composed": "compose", "lost": "lose",
+}  # fmt: skip
 _ABOUT_ME = (
     "Tell me something about yourself.",
     "What should I know about you?",
     "Tell me a fact about you.",
     "What else should I know about you?",
     "Tell me one more thing about you.",
-    "What is special about you?",
     "Share something about yourself.",
     "Tell me a little about your life.",
     "Tell me something I do not know about you.",
     "What else can you tell me about yourself?",
 )
-_KEYS = {
-    "age": "How old are you?",
-    "home": "Where do you live?",
-    "job": "What is your job?",
-    "occupation": "What is your job?",
-    "born": "When were you born?",
-    "birthplace": "Where were you born?",
-    "species": "What species are you?",
-    "breed": "What breed are you?",
-    "likes": "What do you like?",
-    "dislikes": "What do you dislike?",
-    "hobbies": "What are your hobbies?",
-    "fears": "What are you afraid of?",
-}
+_BODY = word_set("""
+    coat fur body face eyes hair skin tail ears whiskers beard horns wings scales freckles legs arms hands nose teeth
+    build frame figure feathers beak mane paws belly smile voice
+""")
+_KEYED = re.compile(r"^([^\W\d_][\w '/&-]{0,30}?):\s+(\S.*)$")
 
 
 def questions(character: Character) -> list[Question]:
@@ -91,22 +89,32 @@ def questions(character: Character) -> list[Question]:
 
     _about_self(character, ask)
     general = iter(_ABOUT_ME)
-    facts = [(fact, f"facts:{number}") for number, fact in enumerate(character.facts, start=1)]
-    # the first sentence says what kind it is, see _about_self
-    begins = sentences(character.persona)[:1]
-    facts += [(s, "persona") for s in told_by_name(character.persona, character.name) if s not in begins]
-    facts += [(s, "voice") for s in told_by_name(character.voice, character.name) if s not in character.facts]
-    for fact, origin in facts:
-        made = False
+    for fact, origin in _facts(character):
+        keyed = _KEYED.match(fact)
+        if keyed and len(keyed[1].split()) <= 3:
+            for question, answer in of_key(character.name, keyed[1], keyed[2]):
+                ask(question, answer, origin)
+            continue
         for question, answer in _of_fact(character, fact):
-            made = ask(question, answer, origin) or made
+            ask(question, answer, origin)
         about_me = first_person(fact, character.name)
         if about_me and (form := next(general, None)):
             ask(form, about_me, origin)
-        elif not made and origin.startswith("facts"):
-            ask(f"Tell me something about {character.name}.", ended(fact), origin)
     about_others(character, ask)
     return list(asked.values())
+
+
+def _facts(character: Character) -> list[tuple[str, str]]:
+    """(sentence, origin) of everything that one may ask the character about."""
+    facts = [(by_name(fact, character.name), f"facts:{n}") for n, fact in enumerate(character.facts, start=1)]
+    # the first sentence says what kind it is, see _about_self
+    begins = sentences(character.persona)[:1]
+    facts += [(s, "persona") for s in told_by_name(character.persona, character.name) if s not in begins]
+    return [
+        (fact, origin)
+        for fact, origin in facts
+        if not is_of_a_work(fact) and not is_of_speech(fact, character.name) and len(fact.split()) <= LONGEST_FACT
+    ]
 
 
 def told_by_name(prose: str, name: str) -> list[str]:
@@ -117,14 +125,12 @@ def told_by_name(prose: str, name: str) -> list[str]:
     told: list[str] = []
     known = True
     for sentence in sentences(prose):
-        # not it and they: "It rains" is about nobody, and "They nap" would become "Bo nap"
-        resolved = re.sub(r"^(?:He|She)\b", name, sentence)
-        resolved = re.sub(r"^(?:His|Her)\b", f"{name}'s", resolved)
+        resolved = by_name(sentence, name)
         if sentence.startswith(name):
             known = True
         elif resolved == sentence:
             known = False
-        if known and len(sentence.split()) <= 30:
+        if known and len(sentence.split()) <= LONGEST_FACT:
             told.append(resolved)
     return told
 
@@ -140,76 +146,86 @@ def source_of(character: Character, origin: str) -> str:
 
 
 def _about_self(character: Character, ask: Callable[[str, str, str], bool]) -> None:
-    name, noun = character.name, grammar.with_article(character.class_noun)
-    ask("Who are you?", f"I am {name}, {noun}.", "name")
+    name, who = character.name, grammar.who(character)
+    ask("Who are you?", f"I am {who}.", "name")
     ask("What is your name?", f"My name is {name}.", "name")
-    ask("What are you?", f"I am {noun}.", "class")
-    ask(f"Who is {name}?", f"{name} is {noun}.", "class")
-    persona = [s for s in sentences(character.persona) if len(s.split()) <= 30]
-    own = [first for s in persona if (first := first_person(s, name))]
+    ask(f"Who is {name}?", f"That is me: {who}." if character.class_noun else "That is me.", "class")
+    if not name.lower().startswith("the "):
+        # "The Archivist" is rather what it is called than a name
+        ask(f"Is your name {name}?", f"Yes, my name is {name}.", "name")
+        stranger = next(other for other in ("Milo", "Tessa") if other.lower() not in name.lower())
+        ask(f"Is your name {stranger}?", f"No, my name is {name}.", "name")
+    if character.class_noun:
+        noun = grammar.with_article(character.class_noun)
+        ask("What are you?", f"I am {noun}.", "class")
+        ask(f"Are you {noun}?", f"Yes, I am {noun}.", "class")
+        thing = next(other for other in ("teapot", "lamp") if other not in noun.lower())
+        ask(f"Are you a {thing}?", f"No, I am {noun}.", "class")
+    begins = [by_name(s, name) for s in sentences(character.persona)[:1] if len(s.split()) <= LONGEST_FACT]
+    own = [first for s in begins if not is_of_a_work(s) and (first := first_person(s, name))]
     if own:
         ask("Tell me about yourself.", own[0], "persona")
-        ask(f"What kind of {character.class_noun.split()[-1]} are you?", own[0], "persona")
-    look = " ".join(sentences(character.appearance)[:2])
-    if look:
-        told = [first_person(sentence, name) or _looks(sentence) for sentence in sentences(look)]
-        ask("What do you look like?", " ".join(told), "appearance")
-        ask(f"What does {name} look like?", look, "appearance")
+        if character.class_noun and own[0].startswith("I am a"):
+            ask(f"What kind of {character.class_noun.split()[-1]} are you?", own[0], "persona")
+    if look := _look(character):
+        ask("What do you look like?", look, "appearance")
 
 
-def _looks(look: str) -> str:
-    """A bare noun phrase becomes a sentence: "A plush silver coat." -> "I have a plush silver coat."."""
-    if re.match(r"^(?:An?|Some|Two)\s", look) and not re.search(r"\b(?:is|are|has|have|wears)\b", look.split(".")[0]):
-        return f"I have {look[0].lower()}{look[1:]}"
-    return look
+def _look(character: Character) -> str:
+    """The first sentences of the appearance in the first person, as far as the rules are sure."""
+    told = []
+    for sentence in sentences(character.appearance)[:2]:
+        said = first_person(by_name(sentence, character.name), character.name) or _of_look(character, sentence)
+        if said is None:
+            break
+        told.append(said)
+    return " ".join(told)
+
+
+def _of_look(character: Character, look: str) -> str | None:
+    """A bare noun phrase as a sentence: "A plush silver coat." -> "I have a plush silver coat.", "A fluffy Husky with
+    blue eyes." -> "I am a fluffy Husky with blue eyes."; a list of features stays as it is.
+    """
+    if re.search(r"\b(?:is|are|was|has|have|wears|he|she|they|it)\b", look, re.IGNORECASE):
+        return None
+    if not re.match(r"^(?:An?|Some|Two)\s", look):
+        return ended(look)
+    head = re.split(r"\s(?:with|of|in)\s", look.rstrip("."))[0].split()
+    kind = {word.lower() for word in character.class_noun.split()} | set(BEINGS)
+    bare = f"{look[0].lower()}{ended(look)[1:]}"
+    if {re.sub(r"\W", "", word.lower()) for word in head} & kind:
+        return f"I am {bare}"
+    return f"I have {bare}" if re.sub(r"\W", "", head[-1].lower()) in _BODY else None
 
 
 def _of_fact(character: Character, fact: str) -> list[tuple[str, str]]:
     name = character.name
-    keyed = re.match(r"^([A-Za-z][\w '-]{0,30}?):\s+(\S.*)$", fact)
-    if keyed and len(keyed[1].split()) <= 3:
-        return _of_key(name, keyed[1].strip(), keyed[2].strip().rstrip("."))
-    mine = re.match(rf"^(?:My|{re.escape(name)}'s)\s+((?:[\w-]+\s+){{0,3}}?[\w-]+)\s+(is|are|was|were)\s+(.+)$", fact)
+    mine = re.match(rf"^(?:My|{re.escape(name)}'s?)\s+((?:[\w-]+\s+){{0,3}}?[\w-]+)\s+(is|are|was|were)\s+(.+)$", fact)
     if mine:
         return _of_possession(name, fact, mine[1], mine[2], mine[3])
-    return [*_of_deed(name, fact), *_about_topic(name, fact)]
+    return [*_of_deed(name, fact), *_of_others(name, fact)]
 
 
 def _of_possession(name: str, fact: str, thing: str, be: str, rest: str) -> list[tuple[str, str]]:
     """ "Bo's tail is curly" -> "What is your tail like?"; "Bo's owner is Ann" -> "Who is your owner?"."""
-    asking = "Who" if thing.split()[-1].lower() in _PEOPLE else "What"
+    answer = first_person(fact, name)
+    if answer is None:
+        return []
+    person = thing.split()[-1].lower() in _PEOPLE
+    if person and not re.match(r"^(?:an?|the|called|named|my|her|his|[A-Z])", rest):
+        return [(f"Tell me about your {thing}.", answer)]
+    asking = "Who" if person else "What"
     named = re.match(r"^(?:an?|the|my|his|her|its|their|called|named|to|that|\d|[A-Z\"'“])", rest)
-    plain = named or asking == "Who" or set(thing.lower().split()) & _NAMED_THINGS
-    like = "" if plain else " like"
-    answer = first_person(fact, name) or ended(fact)
-    third = re.sub(r"^My\b", f"{name}'s", ended(fact))
-    return [(f"{asking} {be} your {thing}{like}?", answer), (f"{asking} {be} {name}'s {thing}{like}?", third)]
-
-
-def _of_key(name: str, key: str, value: str) -> list[tuple[str, str]]:
-    """ "Breed: Shiba Inu" -> "What breed are you?", "What is your breed?", "What breed is Bo?"."""
-    lowered = key.lower() if not key.isupper() else key
-    be = "are" if lowered.endswith("s") and not lowered.endswith("ss") and lowered != "species" else "is"
-    asked = [(f"What {be} your {lowered}?", f"My {lowered} {be} {value}.")]
-    if lowered in _KEYS:
-        value_sentence = {
-            "breed": f"I am {grammar.with_article(value)}.",
-            "species": f"I am {grammar.with_article(value)}.",
-            "age": f"I am {value}{' old' if value.endswith(('year', 'years')) else ''}.",
-            "likes": f"I like {value}.",
-            "dislikes": f"I dislike {value}.",
-            "fears": f"I am afraid of {value}.",
-        }
-        asked.insert(0, (_KEYS[lowered], value_sentence.get(lowered, f"My {lowered} {be} {value}.")))
-    if lowered in ("breed", "species"):
-        asked.append((f"What {lowered} is {name}?", f"{name} is {grammar.with_article(value)}."))
-    else:
-        asked.append((f"What {be} {name}'s {lowered}?", f"{name}'s {lowered} {be} {value}."))
-    return asked
+    like = (
+        ""
+        if person or (named and thing.split()[-1].lower() not in _BODY) or set(thing.lower().split()) & _NAMED_THINGS
+        else " like"
+    )
+    return [(f"{asking} {be} your {thing}{like}?", answer), (f"{asking} {be} {name}'s {thing}{like}?", answer)]
 
 
 def _of_deed(name: str, fact: str) -> list[tuple[str, str]]:
-    """Questions about "NAME verb rest", or "I verb rest"."""
+    """Questions about "NAME verb rest", or "I verb rest"; those about NAME have the same answer."""
     first = first_person(fact, name)
     if first is None or not first.startswith("I "):
         return []
@@ -218,23 +234,18 @@ def _of_deed(name: str, fact: str) -> list[tuple[str, str]]:
     if len(words) < 2:
         return []
     verb, rest = words[0], words[1:]
-    third = ended(fact)
-    third_is = third.startswith(name)
     asked: list[tuple[str, str]] = []
 
-    def both(second: str, other: str) -> None:
+    def both(second: str, other: str = "") -> None:
         asked.append((second, first))
-        if third_is:
-            asked.append((other, third))
+        if other and fact.startswith(name):
+            asked.append((other, first))
 
     text = " ".join(rest)
     if verb == "am":
         if re.match(r"^[\w -]{1,20}\byears? old\b", text):
             both("How old are you?", f"How old is {name}?")
-        elif match := re.match(
-            rf"^(?:\w+ )?({_STATES})\b",
-            text,
-        ):
+        elif match := re.match(rf"^(?:\w+ )?({_STATES})\b", text):
             both(f"What are you {match[1]}?", f"What is {name} {match[1]}?")
     elif verb == "was":
         if match := re.match(r"^born (in|on|at)\b", text):
@@ -243,71 +254,76 @@ def _of_deed(name: str, fact: str) -> list[tuple[str, str]]:
             both(f"{asking} were you born?", f"{asking} was {name} born?")
         elif match := re.match(r"^(built|made|raised|found|created|taught|rescued) by\b", text):
             both(f"Who {match[1]} you?", f"Who {match[1]} {name}?")
-    elif verb == "grew" and rest[0] == "up":
+        elif match := re.match(r"^rescued from\b", text):
+            both("Where were you rescued from?", f"Where was {name} rescued from?")
+    elif verb == "grew" and rest[0] == "up" and rest[1:2] and rest[1] in _PLACE_PREPOSITIONS:
         both("Where did you grow up?", f"Where did {name} grow up?")
-    elif verb == "came" or (verb == "come" and rest[0] == "from"):
+    elif (verb == "came" or verb == "come") and rest[0] == "from":
         both("Where do you come from?", f"Where does {name} come from?")
-    elif verb == "can" and not adverb and rest[0] not in {*ADVERBS, "be"}:
-        both(f"Can you {_clause(text)}?", f"Can {name} {_clause(text)}?")
-        asked[0] = (asked[0][0], f"Yes, {first[0]}{first[1:]}")
-    elif verb == "have" and re.match(r"^(?:an?|the|two|three|no)\s", text) and not re.match(r"^\w+ \w+, \w+ \w+", text):
-        # the last test: "a stocky, cobby body" must not become "Do you have a stocky?"
-        both(
-            f"Do you have {_clause(re.sub(r'^no ', 'any ', text))}?",
-            f"Does {name} have {_clause(re.sub(r'^no ', 'any ', text))}?",
-        )
-        asked[0] = (asked[0][0], f"{'No' if text.startswith('no ') else 'Yes'}, {first}")
+    elif verb == "have" and rest[0] == "never":
+        both("What have you never done?")
+    elif verb == "can" and not adverb and rest[0] not in {*ADVERBS, "be"} and len(_clause(text).split()) <= 6:
+        asked.append((f"Can you {to_you(_clause(text))}?", f"Yes, {first}"))
+    elif (
+        verb == "have"
+        and re.match(r"^(?:an?|the|two|three|no)\s", text)
+        and not re.match(r"^\w+ \w+, \w+ \w+", text)
+        and len(_clause(text).split()) <= 8
+    ):
+        # the comma: "a stocky, cobby body" must not become "Do you have a stocky?"
+        thing = to_you(_clause(re.sub(r"^no ", "any ", text)))
+        asked.append((f"Do you have {thing}?", f"{'No' if text.startswith('no ') else 'Yes'}, {first}"))
+    elif verb in _ACHIEVED and re.match(r"^(?:an?|the|my|two|three)\b", text):
+        both(f"What did you {_ACHIEVED[verb]}?", f"What did {name} {_ACHIEVED[verb]}?")
     elif verb in PLAIN_VERBS or verb in ("have", "do", "don't", "am") or verb.endswith("ed"):
         return []
     else:
-        before = f"{adverb} " if adverb in ("never", "always", "often", "usually", "sometimes") else ""
-        if verb == "live" and rest[0] == "with":
-            both("Who do you live with?", f"Who does {name} live with?")
-        elif rest[0] in _PLACE_PREPOSITIONS and verb in (
-            "live",
-            "sleep",
-            "work",
-            "sit",
-            "hide",
-            "nap",
-            "stay",
-            "read",
-        ):
-            both(f"Where do you {verb}?", f"Where does {name} {verb}?")
-        elif rest[0] in _PREPOSITIONS:
-            if verb not in ("carry", "observe"):
-                both(f"What do you {before}{verb} {rest[0]}?", f"What does {name} {before}{verb} {rest[0]}?")
-        elif re.match(r"^(?:to|not|that|when|if|because|himself|herself|itself|myself)$", rest[0]):
-            both(f"What do you {before}{verb}?", f"What does {name} {before}{verb}?") if rest[0] in (
-                "to",
-                "that",
-            ) else None
-        else:
-            both(f"What do you {before}{verb}?", f"What does {name} {before}{verb}?")
+        asked += _of_habit(name, first, adverb, verb, rest, fact.startswith(name))
     return asked
+
+
+def _of_habit(
+    name: str, first: str, adverb: str, verb: str, rest: list[str], by_its_name: bool
+) -> list[tuple[str, str]]:
+    """Questions about what the character does again and again: where it lives, what it loves."""
+    before = f"{adverb} " if adverb in ("never", "always", "often", "usually", "sometimes") else ""
+    alone = rest[0] == "alone" and rest[1:2] and rest[1] in _PLACE_PREPOSITIONS
+    if verb == "live" and rest[0] == "with":
+        forms = ("Who do you live with?", f"Who does {name} live with?")
+    elif verb in _STAYS and (rest[0] in _PLACE_PREPOSITIONS or alone):
+        forms = (f"Where do you {verb}?", f"Where does {name} {verb}?")
+    elif (verb, rest[0]) in _WITH_PREPOSITION:
+        forms = (f"What do you {before}{verb} {rest[0]}?", f"What does {name} {before}{verb} {rest[0]}?")
+    elif verb in _DONE_TO and not re.match(r"^(?:to|not|that|when|if|because|how|\w+ly|it|me|you|myself)$", rest[0]):
+        forms = (f"What do you {before}{verb}?", f"What does {name} {before}{verb}?")
+    else:
+        return []
+    return [(form, first) for form in forms[: 2 if by_its_name else 1]]
 
 
 def _clause(text: str) -> str:
     return re.split(r"[,;:—]|\s(?:but|because|which|who|so|although|that)\s", text)[0].strip()
 
 
-def _about_topic(name: str, fact: str) -> list[tuple[str, str]]:
-    """ "Tell me about X" for names in the fact, or for its subject when that is not the character."""
-    answer = first_person(fact, name) or ended(fact)
-    own = set(name.split())
-    topics: list[str] = []
-    for match in re.finditer(r"(?<![.!?]\s)(?<!^)(?<![\"“‘(])\b([A-Z][a-z]+(?:\s+[A-Z][a-z]+)*)\b", fact):
-        if not own & set(match[1].split()) and match[1] not in ("I", "My"):
-            topics.append(match[1])
-    subject = re.match(rf"^(The|An?|Her|His|Their)\s+((?:[\w'-]+\s+){{0,2}}?[\w'-]+)\s+(?:{_SUBJECT_VERBS})\b", fact)
+def _of_others(name: str, fact: str) -> list[tuple[str, str]]:
+    """Questions about somebody or something else that a fact tells of."""
+    own = first_person(fact, name)
+    if own is not None:
+        # "I learned to solder from my grandmother Oda."
+        kin = re.search(rf"\bmy ({'|'.join(sorted(_PEOPLE))}) ([A-Z][a-z]+)\b", own)
+        whose = re.match(rf"^My ((?:[a-z-]+ )?(?:{'|'.join(sorted(_PEOPLE))})) [a-z]", own)
+        asked = [(f"Who is {kin[2]}?", own)] if kin and kin[2] not in name.split() else []
+        return asked + ([(f"Tell me about your {whose[1]}.", own)] if whose else [])
+    answer = told_by_itself(fact, name)
+    subject = re.match(rf"^(The|An?)\s+((?:[\w'-]+\s+){{0,2}}?[\w'-]+)\s+(?:{_SUBJECT_VERBS})\b", fact)
+    bare = re.match(r"^([A-Z][\w'-]+(?: [A-Z][\w'-]+)?)\s+(?:is|are|was|were|has|have|can|lives?)\b", fact)
+    none = ("He", "She", "It", "They", "I", "My", "There", "This", "That", "These", "Those", "What", "Everything")
+    if answer is None or fact.startswith(name):
+        return []
     if subject:
-        article = {"An": "the", "A": "the", "The": "the"}.get(subject[1], "your")
-        topics.insert(0, f"{article} {subject[2]}")
-    bare = re.match(r"^([A-Z][\w'-]+)\s+(?:is|are|was|were|has|have|can|lives?|never|always|often)\b", fact)
-    if bare and bare[1] not in own and bare[1] not in ("He", "She", "It", "They", "I", "My", "There", "This"):
-        topics.insert(0, bare[1])
-    asked: list[tuple[str, str]] = []
-    for topic in topics[:1]:
-        asked.append((f"Tell me about {topic}.", answer))
-        asked.append((f"What do you know about {topic}?", answer))
-    return asked
+        topic = f"the {subject[2]}"
+    elif bare and bare[1].split()[0] not in none:
+        topic = bare[1]
+    else:
+        return []
+    return [(f"Tell me about {topic}.", answer), (f"What do you know about {topic}?", answer)]

@@ -20,7 +20,6 @@ _FORMS = (
     "Tell me about {}.",
     "What do you know about {}?",
     "What else do you know about {}?",
-    "Is there more to know about {}?",
     "What more can you tell me about {}?",
 )
 

@@ -19,11 +19,12 @@ _BE = {
 PLAIN_VERBS = word_set("""
     can cannot can't will would could must should may might won't had did didn't was wasn't grew came
     built found made won lost learned learnt met left became began went gave got took wrote fell kept
-    spent used once
+    spent used once hid sold bought taught read ran drew sang broke rode
 """)
 ADVERBS = word_set("""
     often always never sometimes usually still also secretly once rarely only really
 """)
+_SPOKEN_OF = re.compile(r"\b(?:he|she|him|they|them|hers|theirs|himself and|herself and|it's)\b", re.IGNORECASE)
 
 
 def ended(text: str) -> str:
@@ -31,49 +32,112 @@ def ended(text: str) -> str:
     return text if re.search(r"[.!?。！？][\"'”’)」』）]*$", text) else f"{text}."
 
 
+def by_name(sentence: str, name: str) -> str:
+    """A sentence about the character that begins with a pronoun, with its name: "She naps." -> "Bo naps."."""
+    # not it and they: "It rains" is about nobody, and "They nap" would become "Bo nap"
+    named = re.sub(r"^(?:He|She)\b", name, sentence)
+    return re.sub(r"^(?:His|Her)\b", f"{name}'s", named)
+
+
 def first_person(text: str, name: str) -> str | None:
-    """ "Bo often refers to his owner" -> "I often refer to my owner"; None where the rules are not sure."""
+    """ "Bo often refers to his owner" -> "I often refer to my owner"; None where the rules are not sure.
+
+    A surname or a nickname in quotes after ``name`` is part of it: "Bo Derek sings" -> "I sing".
+    """
     text = ended(text)
     if re.match(r"^(?:I|My|I'm|I've)\b", text):
-        return text
-    possessive = re.match(rf"^{re.escape(name)}'s\s+(.+)$", text)
+        return None if _names(text, name) or _is_third(text) else text
+    possessive = re.match(rf"^{re.escape(name)}'s?\s+(.+)$", text)
     if possessive:
         rest = _pronouns(possessive[1])
-        return f"My {rest}" if rest else None
-    match = re.match(rf"^{re.escape(name)}\s+(.+)$", text)
+        return f"My {rest}" if rest and not _names(rest, name) else None
+    match = re.match(rf"^{re.escape(name)}(?:\s+[\"“]?[A-Z][\w'’-]*[\"”]?){{0,3}}\s+([a-z].+)$", text)
     if not match:
         return None
-    rest = _pronouns(match[1])
-    # a second verb ("and approaches life") would stay in the third person
-    if rest is None or re.search(
-        r"\b(?:and|but|or|who|then)\s+(?:\w+ly\s+|\w+times\s+|often\s+|never\s+)?\w+s\s+\w", rest
-    ):
-        return None
-    if re.search(r"(?:and|but|yet|,)\s+(?:is|has|does)\b", rest):
-        return None
-    words = rest.split()
     lead: list[str] = []
-    while words and words[0].lower() in ADVERBS and len(words) > 1:
+    words = match[1].split()
+    while len(words) > 1 and (words[0] in ADVERBS or re.fullmatch(r"[a-z]+ly", words[0])):
         lead.append(words.pop(0))
-    verb = _base(words[0]) if words else None
-    if verb is None:
+    verb = _base(words[0])
+    rest = _rest(" ".join(words[1:]), described=verb in ("am", "was"))
+    if verb is None or rest is None or _names(rest, name):
         return None
-    return " ".join(["I", *lead, verb, *words[1:]])
+    return " ".join(["I", *lead, verb, rest]) if rest else None
+
+
+def _rest(text: str, described: bool) -> str | None:
+    """What follows the verb, in the first person; None where another verb of the character may stand in it."""
+    # "a robot who keeps himself busy": after "I am" the clause is about the robot, and stays as it is
+    said, clause = text, ""
+    if described and (relative := re.search(r",?\s(?:who|which|that)\s", text)):
+        said, clause = text[: relative.start()], text[relative.start() :]
+        if _SPOKEN_OF.search(clause) or re.search(r"[,;]\s", clause[1:]):
+            return None
+    rest = _pronouns(said)
+    if rest is None:
+        return None
+    # "loves tea and is afraid": these verbs are surely verbs, and surely the character's where no clause began
+    if not re.search(r"\b(?:who|which|that|when|while|where|because|if)\b", rest):
+        rest = re.sub(
+            r"\b(and|but|or|yet)\s+(is|has|does|isn't|doesn't|hasn't)\b", lambda m: f"{m[1]} {_BE[m[2]]}", rest
+        )
+    # any other second verb ("and approaches life") would stay in the third person
+    if re.search(r"\b(?:and|but|or|who|then)\s+(?:\w+ly\s+|\w+times\s+|often\s+|never\s+)?(?!was\b)\w+s\s+\w", rest):
+        return None
+    if re.search(r"(?:\b(?:and|but|yet)|,)\s+(?:is|has|does)\b", rest):
+        return None
+    return rest + clause
+
+
+def _names(text: str, name: str) -> bool:
+    """Whether the character is called by its name, outside quotes."""
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", re.sub(r"[\"“][^\"”]*[\"”]", "", text)) is not None
+
+
+def _is_third(text: str) -> bool:
+    """Whether a later sentence of the text goes on in the third person: "I howl. He is loud."."""
+    return re.search(r"[.!?]\s+(?:He|She|His|Her)\b", text) is not None
 
 
 def _pronouns(text: str) -> str | None:
     """Possessives of the character become "my"; None when he, she or they act in the sentence."""
-    if re.search(r"\b(?:he|she|him|they|them|hers|theirs|himself and|it's)\b", text, re.I):
+    if _SPOKEN_OF.search(text):
         return None
     text = re.sub(r"\b(?:his|her)\b(?=\s+[\w\"'])", "my", text)
     return re.sub(r"\b(?:himself|herself)\b", "myself", text)
+
+
+def told_by_itself(text: str, name: str) -> str | None:
+    """A sentence about somebody else as the character tells it: "a robot that Wren built" -> "a robot that I built".
+
+    None where the character is in it in a way that the rules do not know.
+    """
+    text = ended(text)
+    text = re.sub(rf"(?<!\w){re.escape(name)}'s(?!\w)", "my", text)
+    past = "|".join(sorted(PLAIN_VERBS - {"can", "will", "may"}))
+    text = re.sub(rf"(?<=\s){re.escape(name)}\s+(?=(?:{past}|[a-z]+ed)\b)", "I ", text)
+    # "her" may be the character or the other one
+    return None if _names(text, name) or re.search(r"\b(?:he|she|his|her|him|hers)\b", text, re.IGNORECASE) else text
+
+
+_SECOND = (
+    (r"\bI am\b", "you are"), (r"\bI was\b", "you were"), (r"\bI'm\b", "you're"), (r"\bI've\b", "you've"),
+    (r"\bI\b", "you"), (r"\b[Mm]y\b", "your"), (r"\b[Mm]yself\b", "yourself"), (r"\bme\b", "you"),
+)  # fmt: skip
+
+
+def to_you(sentence: str) -> str:
+    """ "My rival is Ann." -> "your rival is Ann"."""
+    for pattern, word in _SECOND:
+        sentence = re.sub(pattern, word, sentence)
+    return sentence.rstrip(".!")
 
 
 def _base(verb: str) -> str | None:
     """The first-person form of a third-person verb; None for what does not look like one."""
     if verb in _BE:
         return _BE[verb]
-    if verb in PLAIN_VERBS or verb.endswith("ed"):
+    if verb in PLAIN_VERBS or re.fullmatch(r"[a-z]+ed", verb):
         return verb
     if not re.match(r"^[a-z]+s$", verb) or verb.endswith("ss"):
         return None

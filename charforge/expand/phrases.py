@@ -49,6 +49,7 @@ _MASS = word_set("""
     grass snow sand water space rain mist fog bed air light front mud ice town school work home leaves
     darkness sunset sunrise night dawn dusk noon moonlight outdoors indoors sunshine
 """)
+_PARTS = {"ears", "tongue", "tail", "paws", "belly", "arms", "hands", "mouth"}
 _DETERMINER = re.compile(r"^(?:an?|the|my|your|his|her|its|their|some|two|three|four|many|several|front|top)\b", re.I)
 _FACE = {"expression", "smile", "face", "gaze", "frown", "grin", "look", "eyes", "mouth", "wink", "teeth"}
 
@@ -89,6 +90,7 @@ _SURFACES = word_set("""
     floor carpet rug mat bed couch sofa chair armchair cushion counter countertop blanket bedspread table
     bench desk stool shelf pillow windowsill
 """)
+_TIME = re.compile(r"at (?:sunset|sunrise|dawn|dusk|noon|night|midnight)|in the (?:morning|evening|afternoon)", re.I)
 _WIDE_INSIDE = {"indoors", "indoor", "inside", "room", "home", "house"}
 _WIDE_OUTSIDE = {"outdoors", "outdoor", "outside"}
 _EMPTY = word_set("""
@@ -242,15 +244,24 @@ def surely_absent(phrase: Phrase, caption: str, own: list[Phrase]) -> bool:
         # only the side is told: a place on the other side is the only one that is surely not it
         return bool(words & (_OUTSIDE if places == {"indoors"} else _INSIDE))
     if phrase.kind == "place":
-        return _excludes(phrase.text, places)
+        # at sunset one may be anywhere
+        where = {place for place in places if not is_a_time(place)}
+        return bool(where) and not is_a_time(phrase.text) and _excludes(phrase.text, where)
     if phrase.kind == "pose" and phrase.text not in _FACES_OF_POSE:
         # two poses exclude each other only where both are of the body
         return any(mine.kind == "pose" and mine.text not in _FACES_OF_POSE for mine in own)
     if phrase.kind == "pose":
         return any(mine.text in _FACES_OF_POSE for mine in own) or any("expression" in mine.text for mine in own)
     if phrase.kind == "thing":
-        return any(slot(mine) == slot(phrase) for mine in own)
+        others = [mine for mine in own if slot(mine) == slot(phrase)]
+        return slot(phrase) != "thing" and any(_other_eyes(phrase.text, mine.text) for mine in others)
     return True
+
+
+def _other_eyes(one: str, other: str) -> bool:
+    """Whether two looks of the eyes exclude each other: wide, happy and starry eyes are all open."""
+    open_eyes = [words for words in (one, other) if words.split() == ["open", "eyes"]]
+    return not open_eyes or "closed" in f"{one} {other}".split()
 
 
 _FACES_OF_POSE = {"smiling", "laughing", "crying", "frowning", "winking", "grinning", "smirking", *_MOODS}
@@ -269,9 +280,18 @@ def _excludes(place: str, told: set[str]) -> bool:
     return any(bool(set(text.lower().split()) & _SURFACES) == on_something for text in narrow)
 
 
+def is_a_time(place: str) -> bool:
+    """Whether a "place" says when rather than where: "at sunset"."""
+    return _TIME.fullmatch(place) is not None
+
+
 def slot(phrase: Phrase) -> str:
     """What a phrase answers: two phrases of one slot exclude each other ("wide eyes", "closed eyes")."""
     if phrase.kind != "thing":
         return phrase.kind
-    last = phrase.text.split()[-1].lower()
-    return last if last == "eyes" else "face" if last in _FACE else "thing"
+    words = phrase.text.lower().split()
+    last = words[-1]
+    if last == "eyes" or last in _FACE:
+        return "eyes" if last == "eyes" else "face"
+    # "ears perked up" excludes other ears, and no tongue
+    return next((word for word in words if word in _PARTS), "thing")

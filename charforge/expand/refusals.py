@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 # about the person who asks, about tomorrow, about what is hidden: nothing that a profile could hold
-_QUESTIONS = (
+QUESTIONS = (
     "What did I dream last night?",
     "What is my middle name?",
     "How much money is in my pocket?",
@@ -19,6 +19,24 @@ _QUESTIONS = (
     "What did I eat for lunch yesterday?",
     "What is the password of my computer?",
 )
+IN_VOICE = (
+    "What was the name of my first teacher?",
+    "How many stairs are in my house?",
+    "What colour are my socks?",
+    "What will I be doing in ten years?",
+    "Which page of my book did I stop at?",
+    "What is my brother thinking about right now?",
+    "Who will knock at my door tomorrow?",
+    "What did I whisper to my cat?",
+    "How much does my suitcase weigh?",
+    "What is the third word of my favourite song?",
+    "When is my neighbour's birthday?",
+    "Which card am I holding?",
+    "What is hidden in my left shoe?",
+    "How many letters did I write last year?",
+    "What did my boss promise me?",
+)
+"""Others, for a language model that answers in the character's voice."""
 _ANSWERS = (
     "I cannot know that. You would have to tell me.",
     "Nobody has told me that, so I will not make it up.",
@@ -30,4 +48,4 @@ _ANSWERS = (
 def refusals(chooser: random.Random) -> list[tuple[str, str]]:
     """Question and answer pairs: every question once, the answers in turn."""
     answers = chooser.sample(_ANSWERS, len(_ANSWERS))
-    return [(question, answers[number % len(answers)]) for number, question in enumerate(_QUESTIONS)]
+    return [(question, answers[number % len(answers)]) for number, question in enumerate(QUESTIONS)]

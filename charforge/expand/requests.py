@@ -18,6 +18,8 @@ from charforge.expand.pairs import Split
 from charforge.expand.phrases import Phrase, phrases
 from charforge.expand.scenes import ordered, scene_details
 
+HELD_OUT_OF = 3
+"""One of so many requests is held out."""
 MOST_DETAILS = 3
 """In one request: people seldom ask for more at once."""
 
@@ -38,7 +40,7 @@ _ANYHOW = (
 )
 _LINES = (
     "here I am", "here you are", "one picture, as you asked", "look", "there you go", "I held still for this one",
-    "as you wish", "take this one",
+    "take this one",
 )  # fmt: skip
 """What the template says to it; a language model that writes answers in the character's voice."""
 
@@ -54,11 +56,13 @@ class PictureRequest:
     origin: str
 
 
-def picture_requests(character: Character, held: HeldOut, seed: int, salt: str = "") -> list[PictureRequest]:
-    """Requests for what the pictures show, for new scenes, and for just any picture.
+def picture_requests(
+    character: Character, held: HeldOut, seed: int, salt: str = "", most: int | None = None
+) -> list[PictureRequest]:
+    """Requests for what the pictures show, for new scenes, and for just any picture, ``most`` at most.
 
-    Held-out ones ask for held-out scenes in words of their own. The same arguments give the same list; another
-    ``salt`` asks for other details of the same scenes.
+    Held-out ones ask for held-out scenes in words of their own, and are a third of all. The same arguments give the
+    same list; another ``salt`` asks for other details of the same scenes.
     """
     rng = random.Random(f"{seed} picture requests {salt}")
     own = habits([turn.text for d in held.trained(character) for turn in d.turns if turn.role == "character"])
@@ -86,7 +90,15 @@ def picture_requests(character: Character, held: HeldOut, seed: int, salt: str =
     for line, picture in zip(_ANYHOW, rng.sample(shown, min(len(shown), len(_ANYHOW))), strict=False):
         plan = grammar.short_caption(character, picture.caption or "")
         requests.append(PictureRequest("train", line, plan, reply(), f"picture {picture.name} asked for"))
-    return requests
+    return requests if most is None else _fewer(requests, most, rng)
+
+
+def _fewer(requests: Sequence[PictureRequest], most: int, rng: random.Random) -> list[PictureRequest]:
+    """``most`` of the requests in their order: a third of them held out, the others of all kinds alike."""
+    of = {split: [r for r in requests if r.split == split] for split in ("train", "held_out")}
+    held_out = min(len(of["held_out"]), most // HELD_OUT_OF)
+    kept = [*rng.sample(of["train"], min(len(of["train"]), most - held_out)), *of["held_out"][:held_out]]
+    return [request for request in requests if request in kept]
 
 
 def _plan(character: Character, details: Iterable[str]) -> str:

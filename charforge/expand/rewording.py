@@ -9,33 +9,28 @@ from __future__ import annotations
 import random
 import re
 
+# only wordings that a person would use, and that the same reply answers: no yes/no question for an open one
 _FRAMES: list[tuple[str, tuple[str, ...]]] = [
-    (r"what(?:'s| is) your favou?rite (.+)", ("Which {0} do you like best?", "Is there a {0} you like above all?")),
-    (r"do you like (.+)", ("Are you fond of {0}?", "How do you feel about {0}?")),
-    (r"do you want (.+)", ("Would you care for {0}?", "Shall we get you {0}?")),
-    (r"do you need (.+)", ("Is there any need for {0}?", "Shall I get you {0}?")),
+    (r"what(?:'s| is) your favou?rite (\w+)", ("Which {0} do you like best?",)),
+    (r"do you like (?!to )(.+)", ("Are you fond of {0}?",)),
+    (r"do you want (?!to |me |us )(.+)", ("Would you care for {0}?",)),
     (r"can you (\w.+)", ("Would you be able to {0}?", "Is it possible for you to {0}?")),
-    (r"how are you(?: doing)?( today| tonight| now|)", ("How do you feel{0}?", "Is everything all right with you{0}?")),
-    (r"what do you think (?:of|about) (.+)", ("What is your opinion of {0}?", "How do you find {0}?")),
-    (r"where do you live", ("Where is your home?", "In what place do you live?")),
-    (
-        r"(?:please )?tell me (?:something )?about (.+)",
-        ("What should one know about {0}?", "Do you have a word on {0}?"),
-    ),
-    (r"why do you (?!not\b)(.+)", ("For what reason do you {0}?", "What makes you {0}?")),
-    (r"why are you (?!not\b)(.+)", ("What is the reason that you are {0}?", "How come you are {0}?")),
-    (r"what are you (\w+ing)( .+|)", ("Would you show me what you are {0}{1}?", "I wonder what you might be {0}{1}.")),
-    (r"are you (.+)", ("Would you call yourself {0}?", "Is it true that you are {0}?")),
-    (r"do you ever (.+)", ("Does it happen that you {0}?", "Are there days when you {0}?")),
-    (r"how do you (.+)", ("In what way do you {0}?", "What is your way to {0}?")),
-    (r"when do you (.+)", ("At what time do you {0}?", "On which occasion do you {0}?")),
-    (r"will you (.+)", ("Are you going to {0}?", "Do you plan to {0}?")),
+    (r"how are you(?: doing)?( today| tonight| now|)", ("How do you feel{0}?",)),
+    (r"what do you think (?:of|about) (.+)", ("What is your opinion of {0}?",)),
+    (r"where do you live", ("Where is your home?",)),
+    (r"(?:please )?tell me (?:something )?about (.+)", ("What can you tell me about {0}?",)),
+    (r"why do you (?!not\b)(.+)", ("What makes you {0}?",)),
+    (r"why are you (?!not\b)(.+)", ("How come you are {0}?",)),
+    (r"what are you (\w+ing)(| there| now| today)", ("I wonder what you might be {0}{1}.",)),
+    (r"do you ever (.+)", ("Are there days when you {0}?",)),
+    (r"when do you (.+)", ("At what time do you {0}?",)),
+    (r"will you (.+)", ("Are you going to {0}?",)),
     (r"may I have (.+)", ("Could I get {0}?", "Would you give me {0}?")),
-    (r"where did you find (.+)", ("How did you come by {0}?", "In which place did {0} turn up?")),
+    (r"where did you find (.+)", ("How did you come by {0}?",)),
     (r"what(?:'s| is) that", ("What might that be?", "What do we have there?")),
-    (r"what(?:'s| is) wrong", ("Is something the matter?", "What happened to you?")),
-    (r"good morning", ("A fine morning to you!", "Up early, are we?")),
-    (r"good night", ("Sleep well!", "Until tomorrow!")),
+    (r"what(?:'s| is) wrong", ("Is something the matter?",)),
+    (r"good morning", ("A fine morning to you!",)),
+    (r"good night", ("Sleep well!",)),
 ]
 _COMPILED = [(re.compile(rf"^{pattern}$", re.IGNORECASE), forms) for pattern, forms in _FRAMES]
 

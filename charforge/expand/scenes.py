@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from charforge import grammar
 from charforge.character import Character
+from charforge.character.nouns import animal_of
 from charforge.errors import InputError, Problem
 from charforge.expand.holdout import hold_out
 from charforge.expand.pairs import Split
@@ -62,6 +64,14 @@ _OPEN: dict[Kind, str] = {
     "eyes": "What are the eyes like?",
     "clothes": "What is the character wearing?",
 }
+_FORMS: dict[Kind, str] = {
+    "place": r"(?:in|on|at|under|inside|near|by|behind|among|between|in front of|beside|above|aboard|outside)\s\w",
+    "mouth": r"\w+ing\b|with an?\s\w",
+    "eyes": r"with [\w -]*\beyes$",
+    "clothes": r"wearing\s\w",
+    "thing": r"(?:holding|next to|carrying)\s\w",
+}
+_NOT_OF_ANIMALS = {"holding", "smirking", "frowning", "laughing", "grinning"}
 _TELLS: dict[Kind, tuple[str, ...]] = {
     "mouth": ("mouth", "smiling", "laughing", "frowning", "grinning", "smirking", "expression", "tongue", "face"),
     "eyes": ("eyes",),
@@ -145,16 +155,60 @@ def write_new_scenes(character: Character, seed: int) -> list[Scene]:
     return made
 
 
+def scene_of(
+    character: Character, details: Sequence[tuple[Kind, str, Sequence[str]]], number: int, rng: random.Random
+) -> Scene | None:
+    """A training scene from (kind, words, other words of that kind); None where a detail has not the form of its kind.
+
+    Each detail is asked for, and one of the others is asked for in its place. The others are also what one may choose
+    from.
+    """
+    kinds = [kind for kind, _, _ in details]
+    if len(set(kinds)) < len(kinds) or not all(_has_form(kind, words) for kind, words, _ in details):
+        return None
+    checks, keyed = [], []
+    for kind, words, others in details:
+        false = [other for other in dict.fromkeys(others) if _has_form(kind, other) and not _alike(other, words)]
+        if not false:
+            return None
+        checks.append(Check(kind=kind, question=grammar.has_detail("the character", words), answer=True))
+        checks.append(Check(kind=kind, question=grammar.has_detail("the character", false[0]), answer=False))
+        same = [other for other in false if kind != "thing" or other.split()[0] == words.split()[0]]
+        if len(same) >= OPTIONS - 1:
+            options = rng.sample(same, OPTIONS - 1)
+            options.insert(rng.randrange(OPTIONS), words)
+            keyed.append(_keyed_check(kind, words, options))
+    told = {kind: words for kind, words, _ in details}
+    prompt = grammar.caption_with_name(character, ", ".join(told[kind] for kind in ordered(told)))
+    return Scene(id=f"train-a{number:02d}", split="train", prompt=prompt, checks=tuple(checks), keyed=tuple(keyed))
+
+
+def _has_form(kind: Kind, words: str) -> bool:
+    """Whether words fit after "is" or "with", as those of their kind do: "in a forest", "wearing a coat"."""
+    return len(words.split()) <= 8 and re.match(_FORMS[kind], words) is not None and not re.search(r"[,.;:!?]", words)
+
+
 def scene_details(character: Character, seed: int) -> dict[Split, list[dict[Kind, str]]]:
     """What each scene of :func:`write_new_scenes` shows, by kind of detail."""
     return _new_details(character, random.Random(f"{seed} scenes"))
 
 
 def _new_details(character: Character, rng: random.Random) -> dict[Split, list[dict[Kind, str]]]:
-    kinds = kinds_of(character)
+    words = {kind: _suitable(character, kind) for kind in kinds_of(character)}
     captions = [picture.caption or "" for picture in character.pictures]
-    held_out = _details(kinds, captions, [], HELD_OUT_SCENES, rng)
-    return {"train": _details(kinds, captions, held_out, TRAIN_SCENES, rng), "held_out": held_out}
+    held_out = _details(words, captions, [], HELD_OUT_SCENES, rng)
+    return {"train": _details(words, captions, held_out, TRAIN_SCENES, rng), "held_out": held_out}
+
+
+def _suitable(character: Character, kind: Kind) -> tuple[str, ...]:
+    """The details of one kind that suit the character: an animal holds nothing and smirks at nobody, unless one of its
+    captions says so.
+    """
+    animal = any(animal_of(word) for word in character.class_noun.split())
+    captions = " ".join(picture.caption or "" for picture in character.pictures).lower()
+    if not animal or "holding" in captions:
+        return _WORDS[kind]
+    return tuple(words for words in _WORDS[kind] if words.split()[0] not in _NOT_OF_ANIMALS)
 
 
 def kinds_of(character: Character) -> list[Kind]:
@@ -175,19 +229,23 @@ def ordered(details: dict[Kind, str]) -> list[Kind]:
 
 
 def _details(
-    kinds: list[Kind], captions: list[str], taken: list[dict[Kind, str]], count: int, rng: random.Random
+    words: Mapping[Kind, tuple[str, ...]],
+    captions: list[str],
+    taken: list[dict[Kind, str]],
+    count: int,
+    rng: random.Random,
 ) -> list[dict[Kind, str]]:
     """``count`` sets of details. Values come in turn, so that each is asked for about equally often."""
-    decks: dict[Kind, list[str]] = {kind: [] for kind in kinds}
+    decks: dict[Kind, list[str]] = {kind: [] for kind in words}
 
     def dealt(kind: Kind) -> str:
         if not decks[kind]:
-            decks[kind] = rng.sample(_WORDS[kind], len(_WORDS[kind]))
+            decks[kind] = rng.sample(words[kind], len(words[kind]))
         return decks[kind].pop()
 
     made: list[dict[Kind, str]] = []
     for _ in range(count):
-        chosen = [kind for kind in kinds if kind != "thing" or rng.random() < THING_SHARE or len(kinds) == 2]
+        chosen = [kind for kind in words if kind != "thing" or rng.random() < THING_SHARE or len(words) == 2]
         for _attempt in range(200):
             details = {kind: dealt(kind) for kind in chosen}
             if not _seen(details, captions) and not any(_share_scene(details, other) for other in [*taken, *made]):
@@ -230,10 +288,14 @@ def _keyed(details: dict[Kind, str], rng: random.Random) -> tuple[KeyedCheck, ..
             others = [other for other in others if other.split()[0] == words.split()[0]]
         options = rng.sample(others, OPTIONS - 1)
         options.insert(rng.randrange(OPTIONS), words)
-        question = _OPEN.get(kind) or ("What is it holding?" if words.startswith("holding") else "What is next to it?")
-        told = tuple(_answer(option) for option in options)
-        checks.append(KeyedCheck(kind=kind, question=question, options=told, right=options.index(words)))
+        checks.append(_keyed_check(kind, words, options))
     return tuple(checks)
+
+
+def _keyed_check(kind: Kind, words: str, options: Sequence[str]) -> KeyedCheck:
+    question = _OPEN.get(kind) or ("What is next to it?" if words.startswith("next to") else "What is it holding?")
+    told = tuple(_answer(option) for option in options)
+    return KeyedCheck(kind=kind, question=question, options=told, right=options.index(words))
 
 
 def _alike(one: str, other: str) -> bool:
@@ -244,6 +306,6 @@ def _alike(one: str, other: str) -> bool:
 
 def _answer(words: str) -> str:
     """A detail as the answer to an open question: "wearing a red coat" -> "A red coat."."""
-    for start in ("wearing ", "with ", "holding ", "next to "):
+    for start in ("wearing ", "with ", "holding ", "carrying ", "next to "):
         words = words.removeprefix(start)
     return f"{words[0].upper()}{words[1:]}."

@@ -9,7 +9,7 @@ from itertools import groupby
 import torch
 
 from charforge.bases.base import Base
-from charforge.expand.authored import Request
+from charforge.expand.asking import Request
 from charforge.expand.kept import Kept
 from charforge.expand.pairs import Pair, TextPart
 from charforge.families.replies import rows_of

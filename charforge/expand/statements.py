@@ -1,4 +1,4 @@
-"""More ways to be asked for the same fact: its short answer, and claims that are true or mixed up.
+"""More ways to be asked for the same fact: its short answer, and claims that are true or false.
 
 One question and one full sentence per fact are learned by heart without being understood: asked in other words, the
 fact is not found. Answers stay the user's own words.
@@ -11,36 +11,58 @@ import re
 from collections.abc import Sequence
 
 from charforge.expand.knowledge import Question
+from charforge.expand.persons import to_you
 
+LONGEST_SHORT = 14
+"""Words of a short answer."""
 _OPEN = re.compile(r"^(?:What|Who|Where|When|How)\b", re.IGNORECASE)
 _SAME = {
     "i": "you", "am": "are", "my": "your", "myself": "yourself", "me": "you",
     "has": "have", "does": "do",
 }  # fmt: skip
-_SECOND = (
-    (r"\bI am\b", "you are"), (r"\bI was\b", "you were"), (r"\bI'm\b", "you're"), (r"\bI've\b", "you've"),
-    (r"\bI\b", "you"), (r"\b[Mm]y\b", "your"), (r"\b[Mm]yself\b", "yourself"), (r"\bme\b", "you"),
-)  # fmt: skip
+_NOT_IN_SHORT = ("name", "class")
+"""Who it is, is asked for in enough ways."""
 
 
-def short_answers(questions: Sequence[Question]) -> list[Question]:
+def short_answers(questions: Sequence[Question], name: str) -> list[Question]:
     """For each open question whose answer repeats it: the question asked for brevity, and what is new in the answer.
 
-    "What are you allergic to?", "I am allergic to feathers." -> "In short, what are you allergic to?", "Feathers."
+    "What are you allergic to?", "I am allergic to feathers." -> "In a few words: what are you allergic to?",
+    "Feathers.". A question about ``name`` is answered in short only: nobody says "I" who is asked about Wren.
     """
     made = []
     for question, answer, origin in questions:
-        new = said_newly(question, answer)
-        if new:
-            made.append((f"In short, {question[0].lower()}{question[1:]}", f"{new[0].upper()}{new[1:]}", origin))
+        new = said_newly(question, answer, name)
+        if not new or origin in _NOT_IN_SHORT:
+            continue
+        told = f"{new[0].upper()}{new[1:]}"
+        if _about(question, name):
+            made.append((question, told, origin))
+        else:
+            made.append((f"In a few words: {question[0].lower()}{question[1:]}", told, origin))
     return made
 
 
-def said_newly(question: str, answer: str) -> str:
+def in_full(questions: Sequence[Question], name: str) -> list[Question]:
+    """The questions that are answered by their whole sentence: those that say "you", and those about others."""
+    return [
+        q for q in questions if q[2] in _NOT_IN_SHORT or not _about(q[0], name) or not q[1].startswith(("I ", "My "))
+    ]
+
+
+def _about(question: str, name: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", question) is not None
+
+
+def said_newly(question: str, answer: str, name: str = "") -> str:
     """What an answer says beyond the words of its question, or nothing where it does not begin by repeating them."""
     if not _OPEN.match(question) or not question.endswith("?"):
         return ""
+    # asked about Wren or about you, the character answers the same
+    question = re.sub(rf"(?<!\w){re.escape(name)}'s(?!\w)", "your", question) if name else question
+    question = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "you", question) if name else question
     asked = [_plain(word) for word in question.rstrip("?").split()[1:]]
+    asked += ["are"] if "is" in asked else []
     words = answer.split()
     repeated = 0
     for word in words:
@@ -48,9 +70,13 @@ def said_newly(question: str, answer: str) -> str:
             break
         asked.remove(_plain(word))
         repeated += 1
-    rest = " ".join(words[repeated:])
+    rest = re.sub(r"^(?:called|named)\s+", "", " ".join(words[repeated:]))
     # a subject and a verb at least: fewer means that the sentence is built otherwise than its question
-    return rest if repeated >= 2 and rest and len(rest.split()) <= 14 else ""
+    # "I love macaroni and am afraid of silence": the second verb has lost its subject
+    if re.search(r"\b(?:and|but|or|yet) (?:am|have|do|was)\b", rest):
+        return ""
+    # "What have you never done?": without its "never" the answer would say the opposite
+    return rest if "never" not in answer and repeated >= 2 and rest and len(rest.split()) <= LONGEST_SHORT else ""
 
 
 def _plain(word: str) -> str:
@@ -60,32 +86,41 @@ def _plain(word: str) -> str:
 
 
 def claims(questions: Sequence[Question], chooser: random.Random) -> list[Question]:
-    """For each fact about "you" that has a short answer a claim that is true, and one that mixes it with another fact.
+    """For some facts about "you" a claim that is true, and one that mixes it with another fact of the same kind.
 
     A wrong claim is mended by the right sentence: yes and no are equally many, and only knowing the fact tells them
-    apart.
+    apart. Facts are of one kind where their subjects end in the same word ("my greatest invention", "my worst
+    invention") or both tell a state ("I am afraid of", "I am allergic to"): a wrong claim that is absurd teaches
+    nothing.
     """
     told: dict[str, tuple[str, str, str]] = {}
     for question, answer, origin in questions:
-        new = said_newly(question, answer)
+        new, kind = said_newly(question, answer), _kind(answer)
         # only where a second answer is surely wrong: it may keep several things, and is both "Bo" and "a dog"
-        if new and re.match(r"^(?:I am (?!an?\b)|My\b)", answer) and origin not in ("name", "class"):
-            told.setdefault(answer, (_OPEN.match(question)[0].lower(), new, origin))  # type: ignore[index]
+        if new and kind and origin not in _NOT_IN_SHORT:
+            told.setdefault(answer, (kind, new, origin))
     made = []
-    for answer, (asking, new, origin) in told.items():
-        # of facts that are built alike, so that not every mixed-up claim is absurd
+    for answer, (kind, new, origin) in told.items():
         others = [
             rest
-            for said, (kind, rest, _) in told.items()
-            if said != answer and kind == asking and _shape(rest) == _shape(new) and _shares_no_word(rest, new)
+            for said, (other, rest, _) in told.items()
+            if said != answer and other == kind and _shape(rest) == _shape(new) and _shares_no_word(rest, new)
         ]
         if not others:
             continue
         wrong = answer.removesuffix(new) + chooser.choice(others)
         sentence = answer if answer.startswith("I ") else f"{answer[0].lower()}{answer[1:]}"
-        made.append((f"Is it true that {_to_you(answer)}?", f"Yes, {sentence}", origin))
-        made.append((f"Is it true that {_to_you(wrong)}?", f"No, {sentence}", origin))
+        made.append((f"Is it true that {to_you(answer)}?", f"Yes, {sentence}", origin))
+        made.append((f"Is it true that {to_you(wrong)}?", f"No, {sentence}", origin))
     return made
+
+
+def _kind(answer: str) -> str:
+    """What an answer is about, so that two answers of one kind can be mixed up; empty where it is of no kind."""
+    if re.match(r"^I am (?:\w+ )?\w+ (?:of|to|at|for)\b", answer):
+        return "state"
+    subject = re.match(r"^My (?:[\w-]+ )+?([\w-]+) (?:is|are)\b", answer)
+    return subject[1] if subject else ""
 
 
 def _shape(new: str) -> str:
@@ -103,10 +138,3 @@ def _shares_no_word(one: str, other: str) -> bool:
     """Whether two short answers are surely not the same or part of each other."""
     long = [{word for word in re.findall(r"\w+", text.lower()) if len(word) > 3} for text in (one, other)]
     return not long[0] & long[1]
-
-
-def _to_you(sentence: str) -> str:
-    """ "My rival is Ann." -> "your rival is Ann"."""
-    for pattern, word in _SECOND:
-        sentence = re.sub(pattern, word, sentence)
-    return sentence.rstrip(".!")

@@ -27,7 +27,7 @@ def stranger_questions(
     for number, (name, what) in enumerate(chooser.sample(known, min(len(known) // 4 * 4, MOST_STRANGERS))):
         if number % 2:
             question = grammar.WHO_IS_IN_THE_PICTURE if number % 4 == 1 else grammar.WHO_IS_THIS
-            asked.append((name, question, f"I do not know its name: {what}."))
+            asked.append((name, question, f"I do not know who this is. It looks like {what}."))
         elif number % 4 == 0:
             asked.append((name, grammar.is_this(character.name), grammar.no(f"this is {what}")))
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from charforge import grammar
@@ -14,14 +15,16 @@ from charforge.expand.pairs import ImagePart, Part, Split, Task, TextPart
 from charforge.expand.refusals import refusals
 from charforge.expand.requests import picture_requests
 from charforge.expand.rewording import rewordings
-from charforge.expand.statements import claims, short_answers
+from charforge.expand.statements import claims, in_full, short_answers
 from charforge.expand.strangers import stranger_questions
 
 REWORDINGS = 2
 MOST_JOINED = 12
 """Conversations made of two dialogues, so that a history before the question is nothing new."""
 
-_GREETINGS = ("Hello!", "Hi there.", "Good to meet you.")
+_GREETINGS = ("Hello!", "Hi there.")
+_OPENS = re.compile(r"^(?:hello|hi|hey|good (?:morning|evening|afternoon))\b", re.IGNORECASE)
+_CLOSES = re.compile(r"^(?:good ?night|goodbye|bye|see you|farewell|sleep well)\b", re.IGNORECASE)
 
 
 def template_drafts(character: Character, held: HeldOut, seed: int, strangers: Mapping[str, str]) -> list[Draft]:
@@ -29,13 +32,19 @@ def template_drafts(character: Character, held: HeldOut, seed: int, strangers: M
 
     ``strangers`` are the base's own pictures of others, for the question whether this is the character.
     """
-    return [
+    own_words = [
         *_roleplay(character, held, seed),
+        *_drawings(character, held),
+        *_roleplay_pictures(character, held),
+    ]
+    if not grammar.is_english(character):
+        # every other rule words sentences of its own, and they are English
+        return own_words
+    return [
+        *own_words,
         *_requests(character, held, seed),
         *_knowledge(character, seed),
         *_refusals(character, seed),
-        *_drawings(character, held),
-        *_roleplay_pictures(character, held),
         *_looks(character, held, seed),
         *_strangers(character, strangers, seed),
     ]
@@ -57,17 +66,16 @@ def _conversation(character: Character, dialogue: Dialogue, learn: bool, plans: 
             parts.append(TextPart(role="user", text=turn.text))
             continue
         text = turn.text
-        if turn.image is not None and plans:
-            text = grammar.with_plan(text, _plan(character, turn.image))
+        if turn.image is not None and plans and (plan := _plan(character, turn.image)):
+            text = grammar.with_plan(text, plan)
         parts.append(TextPart(role="assistant", text=text, loss=learn and position > 0))
     return parts
 
 
-def _plan(character: Character, image: str) -> str:
-    picture = character.picture(image)
-    if picture.caption is None:
-        return grammar.picture_caption(character, picture)
-    return grammar.short_caption(character, picture.caption)
+def _plan(character: Character, image: str) -> str | None:
+    """What a plan says of a picture, or None where nobody said what it shows: a plan that claims nothing is none."""
+    caption = character.picture(image).caption
+    return grammar.short_caption(character, caption) if caption else None
 
 
 def _talk_task(parts: Sequence[Part]) -> Task:
@@ -86,17 +94,21 @@ def _roleplay(character: Character, held: HeldOut, seed: int) -> Iterable[Draft]
         # held-out replies are the character's words alone: a plan's fixed form would flatter the score
         turns = _conversation(character, dialogue, learn=True, plans=split == "train")
         yield Draft(_talk_task(turns), split, dialogue.origin, (system, *turns))
-    for dialogue in trained:
+    for dialogue in trained if grammar.is_english(character) else ():
         yield from _reworded(character, dialogue, seed)
-    if character.opening:
+    if character.opening and grammar.is_english(character):
         for greeting in _GREETINGS:
             yield Draft("roleplay_text", "train", "opening", talk(system, greeting, character.opening))
     chooser = random.Random(f"{seed} joined")
     short = [d for d in trained if len(d.turns) == 2]
-    for after in chooser.sample(short, min(len(short), MOST_JOINED, max(1, len(short) // 2))):
-        before = chooser.choice([d for d in short if d is not after] or [after])
-        if before is after:
+    # nobody says good morning in the middle of a conversation, or goes on after good night
+    first = [d for d in short if not _CLOSES.match(d.turns[0].text)]
+    last = [d for d in short if not _OPENS.match(d.turns[0].text)]
+    for after in chooser.sample(last, min(len(last), MOST_JOINED, max(1, len(short) // 2))):
+        others = [d for d in first if d is not after]
+        if not others:
             continue
+        before = chooser.choice(others)
         history = _conversation(character, before, learn=False, plans=True)
         reply_parts = _conversation(character, after, learn=True, plans=True)
         parts = (system, *history, *reply_parts)
@@ -120,15 +132,21 @@ def _reworded(character: Character, dialogue: Dialogue, seed: int) -> Iterable[D
 
 def _requests(character: Character, held: HeldOut, seed: int) -> Iterable[Draft]:
     system = _system(character)
-    for request in picture_requests(character, held, seed):
+    # they are the least like the character of all that the rules write: not more of them than it has words of its own
+    for request in picture_requests(character, held, seed, most=len(character.dialogues)):
         answer = grammar.with_plan(request.reply, request.plan)
         yield Draft("roleplay_request", request.split, request.origin, talk(system, request.line, answer))
 
 
 def _knowledge(character: Character, seed: int) -> Iterable[Draft]:
     asked = knowledge.questions(character)
-    asked += [*short_answers(asked), *claims(asked, random.Random(f"{seed} claims"))]
-    for question, answer, origin in asked:
+    name = character.name
+    full = in_full(asked, name)
+    for question, answer, origin in [
+        *full,
+        *short_answers(asked, name),
+        *claims(full, random.Random(f"{seed} claims")),
+    ]:
         source = knowledge.source_of(character, origin)
         yield Draft("knowledge", "train", origin, talk(introduction(character), question, answer), source=source)
 
@@ -159,9 +177,12 @@ def _drawings(character: Character, held: HeldOut) -> Iterable[Draft]:
 
 def _rephrased(character: Character, caption: str) -> list[str]:
     """The caption by name alone and by class, each telling a part of it: prompts are seldom complete."""
-    named = f"{grammar.with_article(character.class_noun)} named {character.name}"
+    if not grammar.is_english(character):
+        return [character.name]
+    noun = character.class_noun
+    named = f"{grammar.with_article(noun)} named {character.name}" if noun else character.name
     if not caption:
-        return [character.name, named]
+        return list(dict.fromkeys([character.name, named]))
     details = grammar.caption_details(character, grammar.short_caption(character, caption))
     half = (len(details) + 1) // 2
     return [", ".join([character.name, *details[:half]]), ", ".join([named, *details[half:]])]
@@ -176,7 +197,8 @@ def _roleplay_pictures(character: Character, held: HeldOut) -> Iterable[Draft]:
             if split == "train" and index in held.dialogues:
                 # its picture is trained on and its words are held out: it belongs on neither side
                 continue
-            prompt = grammar.picture_prompt(character, _plan(character, turn.image), turn.text)
+            plan = _plan(character, turn.image) or grammar.picture_caption(character, character.picture(turn.image))
+            prompt = grammar.picture_prompt(character, plan, turn.text)
             draw = ImagePart(image=turn.image, use="draw", loss=True)
             yield Draft("roleplay_picture", split, dialogue.origin, (TextPart(role=None, text=prompt), draw))
 

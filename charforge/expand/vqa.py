@@ -8,8 +8,9 @@ from collections import Counter
 
 from charforge import grammar
 from charforge.character import Character, Picture
-from charforge.expand.filters import SIMILAR, grams, overlap
-from charforge.expand.phrases import Phrase, phrases, slot, surely_absent, words_after
+from charforge.expand.choices import with_options
+from charforge.expand.phrases import Phrase, is_a_time, meanings, phrases, slot, surely_absent, words_after
+from charforge.expand.similar import SIMILAR, grams, overlap
 
 YES_NO = 4
 """True questions a picture at most, and as many false ones."""
@@ -41,8 +42,44 @@ def questions(character: Character, chooser: random.Random) -> dict[str, list[Qu
             *_open(character, picture, own),
             *true[:count],
             *false[:count],
+            *_choices(character, picture, own, others),
         ]
     return asked
+
+
+def _choices(character: Character, picture: Picture, own: list[Phrase], others: list[Phrase]) -> list[Question]:
+    """Open questions with answers to choose from: the picture's own, and such of other pictures as are surely wrong."""
+    name = character.name
+    wrong = [phrase for phrase in dict.fromkeys(others) if surely_absent(phrase, picture.caption or "", own)]
+    made = []
+    for kind, question, told in (
+        ("place", grammar.where_is(name), lambda text: text),
+        ("clothes", grammar.what_is_doing(name, "wearing"), words_after),
+        ("held", grammar.what_is_doing(name, "holding"), words_after),
+        ("pose", grammar.what_is_doing(name, "doing"), lambda text: text),
+    ):
+        right = _told(own, kind)
+        # indoors and outdoors are no places beside a rug and a lawn
+        options = [
+            phrase.text for phrase in wrong if phrase.kind == kind and phrase.text not in ("indoors", "outdoors")
+        ]
+        if kind == "pose":
+            options = [text for text in options if text.endswith("ing") or text == "lying down"]
+        if right in (None, "indoors", "outdoors") or (kind == "pose" and not right.split()[0].endswith("ing")):
+            continue
+        texts = [told(text) for text in _unlike(options)]
+        if mixed := with_options(question, told(right), texts, f"{picture.name} {question}"):
+            made.append(mixed)
+    return made
+
+
+def _unlike(texts: list[str]) -> list[str]:
+    """Those that share no meaning with an earlier one: a counter and a countertop are no choice."""
+    kept: list[str] = []
+    for text in texts:
+        if not any(meanings(text) & meanings(other) for other in kept):
+            kept.append(text)
+    return kept
 
 
 def _identity(character: Character, number: int) -> list[Question]:
@@ -51,8 +88,9 @@ def _identity(character: Character, number: int) -> list[Question]:
     strangers = [stranger for stranger in _STRANGERS if stranger.lower() not in name.lower()]
     things = [thing for thing in _OTHER_THINGS if thing not in character.class_noun.lower().split()]
     asked = [(grammar.WHO_IS_THIS if number % 2 == 0 else grammar.WHO_IS_IN_THE_PICTURE, f"{who}.")]
-    if number % 2 == 0:
-        stranger = strangers[number // 2 % len(strangers)]
+    # without a class there is nothing that "Is this a robot?" could be told apart from
+    if number % 2 == 0 or not character.class_noun:
+        stranger = strangers[(number // 2 if character.class_noun else number) % len(strangers)]
         return [
             *asked,
             (grammar.is_this(name), grammar.yes(f"this is {who}")),
@@ -73,7 +111,7 @@ def _open(character: Character, picture: Picture, own: list[Phrase]) -> list[Que
     kinds: dict[str, str] = {}
     for phrase in own:
         kinds.setdefault(phrase.kind, _told(own, phrase.kind) or phrase.text)
-    if "place" in kinds:
+    if "place" in kinds and not is_a_time(kinds["place"]):
         asked.append((grammar.where_is(name), _sentence(kinds["place"])))
     for kind, doing in (("clothes", "wearing"), ("held", "holding")):
         if kind in kinds:
@@ -139,7 +177,7 @@ def _distinct(asked: list[Question]) -> list[Question]:
 
 def _told(own: list[Phrase], kind: str) -> str | None:
     """What a caption says of one kind; of places the narrowest: "on a bed" rather than "indoors"."""
-    told = [phrase.text for phrase in own if phrase.kind == kind]
+    told = [phrase.text for phrase in own if phrase.kind == kind and not is_a_time(phrase.text)]
     return next((text for text in told if text not in ("indoors", "outdoors")), told[0] if told else None)
 
 

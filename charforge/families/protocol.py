@@ -71,6 +71,10 @@ class Shapes(Protocol):
         """Decoder layers."""
 
     @property
+    def context_tokens(self) -> int:
+        """How many tokens it can read at once."""
+
+    @property
     def drawing_size(self) -> tuple[int, int]:
         """Width and height in pixels of what is drawn unless asked otherwise."""
 
@@ -190,7 +194,8 @@ OwnShapes = Any
 
 @dataclass(frozen=True)
 class Looked:
-    """Pictures that were looked at once: as parts of samples, and as (n, width) features of length 1 for judging."""
+    """Pictures that were looked at once: as parts of samples, with all that is frozen computed, and as (n, width)
+    features of length 1 for judging."""
 
     parts: tuple[Part, ...]
     features: Tensor
@@ -254,7 +259,7 @@ class UnifiedModel(Protocol):
         """Settings of this base that decide what :meth:`draw` makes of a prompt and a seed."""
 
     def look_at(self, pixels: Tensor) -> Looked:
-        """Pictures as this model sees them, computed once."""
+        """Pixels (n, 3, H, W) as this model sees them: rounded to bytes as in a file, and looked at once."""
 
     def without_prompt(self, sample: Sample) -> Sample:
         """What guidance learns from: the picture to draw with its prompt dropped."""

@@ -14,13 +14,14 @@ from charforge.files import sha256_file
 from charforge.settings import Settings, deciding
 
 OF_THE_SECOND_STAGE = ("grpo.", "reward.")
+NOT_THE_PROFILE = ("folder", "pictures", "dialogues", "room", "profile_text", "understanding")
 TOLD = 6
 """Differences that a message names; of more it tells the number."""
 
 
 def inputs_of(character: Character, pairs_file: Path | None = None) -> dict[str, str]:
     """A hash of each thing that was given beside the settings, by a name that a person understands."""
-    profile = {key: value for key, value in asdict(character).items() if key not in ("folder", "pictures", "dialogues")}
+    profile = {key: value for key, value in asdict(character).items() if key not in NOT_THE_PROFILE}
     dialogues = [[asdict(turn) for turn in dialogue.turns] for dialogue in character.dialogues]
     given = {"the character's profile": _hash(profile), "the dialogues": _hash(dialogues)}
     given |= {f"picture {p.name}": _hash([sha256_file(p.path), p.caption]) for p in character.pictures}

@@ -9,19 +9,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from charforge import grammar
 from charforge.adapter.lora import add_adapter, lora_config
 from charforge.bases.base import load_base, use_picture_sizes
+from charforge.bases.context import fitted
 from charforge.bases.where import find_base
 from charforge.character import Character, read_character
 from charforge.character.outputs import check_run_folder
 from charforge.device import chosen_device
 from charforge.errors import InputError, MachineError
 from charforge.expand import Pair, expand, read_pairs, write_expansion, write_pairs
+from charforge.expand.authors import author_of, planned
+from charforge.expand.endpoint import Endpoint
+from charforge.expand.looking import look, read_looked, with_looks, write_looked
 from charforge.expand.page import write_page
+from charforge.expand.scenes import write_new_scenes, write_scenes
 from charforge.files import write_atomic
+from charforge.judges.judges import check_references, check_rewards
 from charforge.machine import bound_kernel_caches
 from charforge.replay.shipped_pictures import own_captions
 from charforge.resources import preset_path
@@ -30,7 +36,7 @@ from charforge.run.folder import TRAINING, check_run, find_run, is_complete, ope
 from charforge.run.given import check_pictures_of, given_pairs
 from charforge.run.identity import inputs_of
 from charforge.run.progress import Progress, peak_memory_gib
-from charforge.run.second_stage import run_scenes, second_stage, trained_pictures
+from charforge.run.second_stage import run_scenes, second_stage, trained_names
 from charforge.run.sittings import Sittings
 from charforge.settings import Settings, read_settings
 from charforge.train.checkpoints import load_best
@@ -40,6 +46,8 @@ from charforge.train.memory import Memory
 from charforge.train.sft import train_sft
 from charforge.train.trunk import texts_read_once
 
+LOOKED = "looked.json"
+"""Beside the pairs: what the writer saw in pictures without captions."""
 Stage = Literal["all", "sft", "grpo"]
 
 
@@ -72,6 +80,7 @@ def train_character(
     )
     # all that is read is right before anything is created
     find_base(settings.base)
+    character = fitted(character, settings)
     if pairs_file is not None:
         given_pairs(pairs_file, character, settings)
     inputs = inputs_of(character, pairs_file)
@@ -93,6 +102,8 @@ def train_character(
     both = both or (metrics is not None and metrics["stage"] == "grpo")
     if metrics is not None and is_complete(run, both, bundle):
         return TrainResult(run, bundle, metrics, finished_before=True)
+    if both:
+        check_rewards(settings.reward)
 
     with (
         full_disk_in_words(go_on),
@@ -103,8 +114,12 @@ def train_character(
         Interruption(progress.note, go_on) as stop,
     ):
         progress.begin("expanding", settings.sft.steps)
-        pairs = run_pairs(run, character, settings, pairs_file)
+        pairs = run_pairs(run, character, settings, pairs_file, progress, chosen_device(device))
+        # what the writer saw in the pictures is part of the character from here on
+        character = with_looks(character, read_looked(run / "pairs" / LOOKED))
         scenes = run_scenes(run, character, settings.seed)
+        if both:
+            check_references(len(trained_names(character, pairs)))
         progress.begin(f"loading {settings.base}", settings.sft.steps)
         loaded = load_base(settings.base, settings.quantize, chosen_device(device))
         model = use_picture_sizes(loaded, settings.pictures).model
@@ -137,7 +152,7 @@ def train_character(
         if not bundle.exists() or metrics is None or (metrics["stage"] == "sft" and "failed_parts" in metrics):
             metrics = finished(first)
         if both:
-            own = trained_pictures(character, pairs, pictures)
+            own = {name: pictures[name] for name in trained_names(character, pairs)}
             try:
                 second = second_stage(loaded, parameters, data, scenes, own, settings, run, progress, prompts, stop)
             except Exception as error:
@@ -177,18 +192,45 @@ def second_stage_failed(error: Exception, bundle: Path, go_on: str) -> InputErro
     return InputError(said) if isinstance(error, InputError) else MachineError(said)
 
 
-def run_pairs(run: Path, character: Character, settings: Settings, given: Path | None) -> list[Pair]:
+class _Tells(Protocol):
+    """What the expansion tells while it goes on: :class:`Progress`, or nobody in tests."""
+
+    def begin(self, name: str, total: int | None) -> None: ...
+
+    def note(self, line: str) -> None: ...
+
+    def count(self, done: int, total: int) -> None: ...
+
+
+def run_pairs(
+    run: Path, character: Character, settings: Settings, given: Path | None, tell: _Tells, device: str = "cpu"
+) -> list[Pair]:
     """The run's pairs; an existing file, perhaps edited by hand before continuing, is used as it is.
 
-    Otherwise the ``given`` ones, or those of the template writer. Raises InputError for a picture that nobody sent.
+    Otherwise the ``given`` ones, or those that the writer of the preset makes: what a language model wrote is kept in
+    the run, and not asked again when the run goes on. Raises InputError for a picture that nobody sent.
     """
     file = run / "pairs" / "pairs.jsonl"
     if not file.exists():
         if given is not None:
             write_pairs(file, read_pairs(given))
         else:
-            expansion = expand(character, settings.seed, strangers=own_captions(settings.base))
+            if settings.expand.writer != "template":
+                tell.note(f"the writer {settings.expand.writer}: {planned(character, settings).line()}")
+            author = author_of(character, settings, file.with_name("written.jsonl"), tell.count, device)
+            if author is not None and author.sight is not None:
+                looked = look(character, author.complete, author.sight)
+                if looked.why_not:
+                    tell.note(looked.why_not)
+                write_looked(file.with_name(LOOKED), looked)
+                character = with_looks(character, looked)
+            expansion = expand(character, settings.seed, author, own_captions(settings.base))
+            if author is not None and isinstance(author.complete, Endpoint):
+                tell.note(author.complete.spent.line(author.complete.settings))
             write_page(file.with_suffix(".html"), character, expansion)
+            if expansion.scenes:
+                every = [*write_new_scenes(character, settings.seed), *expansion.scenes]
+                write_scenes(file.with_name("scenes.jsonl"), every)
             write_expansion(file, expansion)
     pairs = read_pairs(file)
     check_pictures_of(pairs, character, settings)

@@ -49,6 +49,10 @@ class Progress:
         self._part, self._total = name, total
         self._display.begin(name, total)
 
+    def count(self, done: int, total: int) -> None:
+        """So much of what was begun last is done."""
+        self._display.update(done, total)
+
     def note(self, line: str) -> None:
         """A line that stays on the screen, and in the metrics."""
         self._write({"kind": "note", "text": line})

@@ -8,6 +8,7 @@
 - ``described``: every setting as a row with its key, type, limits, default and description.
 """
 
+from charforge.settings.expansion import ExpandSettings, PromptSettings
 from charforge.settings.first_stage import SftSettings
 from charforge.settings.reading import checked, deciding, given_settings, read_assignments, read_settings, settings_toml
 from charforge.settings.second_stage import GrpoSettings, RewardSettings
@@ -25,11 +26,13 @@ __all__ = [
     "NEUTRAL",
     "AdapterSettings",
     "ChatSettings",
+    "ExpandSettings",
     "GrpoSettings",
     "MemorySettings",
     "Neutral",
     "OptimizerKind",
     "PictureSettings",
+    "PromptSettings",
     "RewardSettings",
     "Settings",
     "SftSettings",

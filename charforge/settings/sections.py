@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from charforge.settings.expansion import ExpandSettings, PromptSettings
 from charforge.settings.first_stage import SftSettings
 from charforge.settings.second_stage import GrpoSettings, RewardSettings
 from charforge.settings.section import Neutral, Section
@@ -145,4 +146,10 @@ class Settings(Section):
         PictureSettings(), description="Sizes of the pictures that are learned and drawn."
     )
     memory: MemorySettings = Field(MemorySettings(), description="What is given up to need less memory.")
+    expand: ExpandSettings = Field(
+        ExpandSettings(), description="What training pairs are made of the character, and by whom."
+    )
+    prompt: PromptSettings = Field(
+        PromptSettings(), description="How much of the character the prompts hold, in tokens."
+    )
     chat: ChatSettings = Field(ChatSettings(), description="How the character speaks.")

@@ -51,6 +51,7 @@ class Card:
     entries: tuple[Entry, ...]
     document: dict[str, Any]
     nickname: str = ""
+    system_prompt: str = ""
     unread: tuple[tuple[str, str, str], ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -235,6 +236,7 @@ def parse_card(document: object, where: str) -> Card:
         entries=book_entries(book if isinstance(book, dict) else {"entries": book} if isinstance(book, list) else {}),
         document=document,
         nickname=_field(data, "nickname", []),
+        system_prompt=_field(data, "system_prompt", []),
         unread=_unread(data),
         remarks=(*broken, *remarks, *odd),
     )
@@ -278,9 +280,9 @@ def _unread(data: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
         (
             "scenario",
             next((data[k] for k in ("scenario", "world_scenario") if data.get(k)), ""),
-            "a scene, not the character",
+            "a scene: only a base with a long context reads it",
         ),
-        ("system_prompt", data.get("system_prompt"), instruction),
+        ("system_prompt", data.get("system_prompt"), f"{instruction}: only one with a long context reads it"),
         ("post_history_instructions", data.get("post_history_instructions"), instruction),
         ("depth_prompt", depth.get("prompt"), instruction),
         ("creator_notes", data.get("creator_notes"), note),

@@ -12,7 +12,7 @@ from charforge.character.cards.macros import resolved
 from charforge.character.character import Dialogue, Lore
 from charforge.character.cleaning import cleaned, one_line
 from charforge.character.notes import Notes
-from charforge.character.profile import Profile, guess_class_noun, key_values
+from charforge.character.profile import Profile, key_values
 from charforge.character.readers.text_logs import read_text_log
 from charforge.character.speakers import Names
 
@@ -21,7 +21,6 @@ _WPP = re.compile(r"^\s*\[?\s*([A-Za-z][\w /&'-]{0,40}?)\s*\(\s*((?:\"[^\"]*\"\s
 _PERSONA = ("personality", "description", "persona", "character", "mind", "traits")
 _VOICE = ("voice", "speech", "speaking style", "speech style", "linguistic habits")
 _LOOKS = ("appearance", "looks", "physical description", "physical characteristics", "body", "features")
-_KIND = ("species", "race", "breed")
 _NAME = ("name", "full name")
 
 
@@ -54,14 +53,16 @@ def card_profile(card: Card, names: Names, file: str, notes: Notes) -> Described
         return next((fields[key] for key in keys if key in fields), "")
 
     profile = Profile(name=one_line(card.name))
-    personality = " ".join(plain(card.personality, "personality").split())
+    told_personality, scenario = plain(card.personality, "personality"), plain(card.scenario, "scenario")
+    personality = " ".join(told_personality.split())
     described = [prose, *(value for key, value in pairs if key.lower() in _PERSONA)]
     profile.persona = " ".join(" ".join(described).split()) or personality
     profile.voice = first(_VOICE) or (personality if profile.persona != personality else "")
     profile.appearance = first(_LOOKS)
     profile.opening = " ".join(_spoken(plain(card.first_mes, "first_mes")).split())
     profile.author = card.creator.strip()
-    profile.class_noun = guess_class_noun(first(_KIND), f"{description} {plain(card.scenario, 'scenario')}")
+    profile.text = "\n".join([description, told_personality])
+    profile.about = _all_of(description, told_personality, scenario, plain(card.system_prompt, "system_prompt"))
     used = {*_PERSONA, *_NAME}
     for keys, value in ((_VOICE, profile.voice), (_LOOKS, profile.appearance)):
         used |= {key for key in keys if fields.get(key) == value}
@@ -75,6 +76,13 @@ def card_profile(card: Card, names: Names, file: str, notes: Notes) -> Described
         words = ", ".join(f"{{{{{word}}}}}" for word in sorted(unknown)[:5])
         notes.warn(file, f"has macros that are not known: {words}", "they were left out")
     return Described(profile, tuple(told.lore))
+
+
+def _all_of(*texts: str) -> str:
+    """The texts one after the other, a line that ends without a mark as a sentence of its own."""
+    lines = [_prose(line).strip() for text in texts for line in text.split("\n")]
+    ended = [line if re.search(r"[.!?:;,。！？…\"'”’)]$", line) else f"{line}." for line in lines if line]
+    return " ".join(" ".join(ended).split())
 
 
 def _account(card: Card, file: str, notes: Notes) -> None:

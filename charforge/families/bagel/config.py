@@ -122,6 +122,7 @@ class BagelConfig(_Strict):
     )
     special_tokens: SpecialTokens
     chat_roles: bool = False
+    context_tokens: int = Field(default=32768, gt=0, description="how many tokens it was made to read at once")
     sampling: SamplingConfig = SamplingConfig()
 
     @property
@@ -375,6 +376,7 @@ def official_config(
         max_latent_size=top.get("max_latent_size", 64),
         interpolate_positions=top.get("interpolate_pos", False),
         special_tokens=tokens,
+        context_tokens=llm.get("max_position_embeddings", 32768),
     )
 
 

@@ -31,8 +31,11 @@ from charforge.families.bagel.sampler import Guidance, draw, timestep_schedule
 from charforge.families.bagel.splits import LookSplit, TextSplit, splits_of
 from charforge.families.bagel.tokenizer import Tokenizer
 from charforge.families.protocol import Looked
-from charforge.pixels import middle_square, to_image, to_rgb
-from charforge.sample import Noise, Picture, Sample, Target
+from charforge.pixels import middle_square, to_rgb
+from charforge.sample import Noise, Picture, Sample, Target, portions
+
+TOWER_TOKENS = 16_384
+"""Patches of pictures that go through the vision tower together."""
 
 
 @dataclass(frozen=True)
@@ -179,15 +182,18 @@ class UnifiedBagel:
 
     @torch.no_grad()
     def look_at(self, pixels: Tensor) -> Looked:
-        # through bytes, as a file would be
-        looks = [images.look_split(to_image(picture), self.shapes) for picture in pixels]
-        ids = torch.cat([look.position_ids for look in looks]).to(self.device)
-        lengths = [look.position_ids.shape[0] for look in looks]
-        patches = torch.cat([look.patches for look in looks]).to(self.device)
-        with self._at_work():
-            features = self.network.vit_model(patches, ids, lengths).float()
-        means = torch.stack([part.mean(0) for part in features.split(lengths)])
-        return Looked(tuple(looks), F.normalize(means, dim=-1))
+        looks = [images.look_split_of_pixels(picture, self.shapes) for picture in pixels]
+        parts, means = list[LookSplit](), list[Tensor]()
+        with self._at_work(), self.autocast():
+            for some in portions([look.length for look in looks], TOWER_TOKENS):
+                mine = looks[some.start : some.stop]
+                lengths = [len(look.position_ids) for look in mine]
+                ids = torch.cat([look.position_ids for look in mine]).to(self.device)
+                seen = self.network.vit_model(torch.cat([look.patches for look in mine]).to(self.device), ids, lengths)
+                features = self.network.connect(seen, ids).cpu().split(lengths)
+                parts += [replace(look, features=own) for look, own in zip(mine, features, strict=True)]
+                means += [own.mean(0) for own in seen.float().split(lengths)]
+        return Looked(tuple(parts), F.normalize(torch.stack(means), dim=-1))
 
     def without_prompt(self, sample: Sample) -> Sample:
         """Only the pictures remain, and nothing advances (bagel.md section 4)."""

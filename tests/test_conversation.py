@@ -1,0 +1,164 @@
+"""A conversation: the same words whatever was kept, pieces that make the reply, a history that fits the base."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from tiny import CONFIG, tiny_model, tokenizer
+
+from charforge.bases.base import Base
+from charforge.character import read_character
+from charforge.chat.conversation import Conversation, Drawing, Message, Piece, Said, reply_of
+from charforge.chat.history import ROOM_AFTER_CUT, first_kept
+from charforge.chat.session import Session
+from charforge.chat.stream import PLAN, shown_pieces
+from charforge.errors import InputError
+from charforge.families.bagel.unified import UnifiedBagel
+from charforge.settings import ChatSettings
+
+WREN = read_character(Path(__file__).parent.parent / "examples" / "wren")
+WREN = replace(WREN, persona="", voice="", class_noun="character")
+
+
+class Counting(UnifiedBagel):
+    """Counts the parts that are read."""
+
+    read_parts = 0
+
+    def read(self, rows, after=None):
+        Counting.read_parts += sum(len(row) for row in rows)
+        return super().read(rows, after)
+
+
+def conversation(pictures="never", context: int = 4096, **settings: object) -> Conversation:
+    Counting.read_parts = 0
+    plain = tiny_model()
+    model = Counting(plain.network, plain.autoencoder, tokenizer())
+    model.network.config = CONFIG.model_copy(update={"context_tokens": context})
+    chat = ChatSettings(**({"max_tokens": 8, "temperature": 0.9} | settings))  # type: ignore[arg-type]
+    return Conversation(Session(Base("tiny", model, "0" * 64, "float32"), WREN, chat), pictures)
+
+
+QUESTIONS = ("Is it in a forest ?", "Where is it ?", "In A forest", "Is the character wearing red ?")
+
+
+def test_what_was_kept_changes_no_word_and_a_turn_reads_only_what_is_new() -> None:
+    kept, counts = conversation(), []
+    for number, question in enumerate(QUESTIONS):
+        before = Counting.read_parts
+        reply = reply_of(kept.say(question, seed=number))
+        counts.append(Counting.read_parts - before)
+        fresh = conversation()
+        fresh.messages = kept.messages[:-2]
+        Counting.read_parts = sum(counts)
+        assert reply_of(fresh.say(question, seed=number)) == reply
+        Counting.read_parts = sum(counts)
+    # the system prompt and a question; then a reply and a question each
+    assert counts == [2, 2, 2, 2]
+
+
+def test_a_retry_begins_where_the_answer_began() -> None:
+    talk = conversation()
+    first = reply_of(talk.say(QUESTIONS[0], seed=1))
+    before = Counting.read_parts
+    assert reply_of(talk.retry(seed=1)) == first and Counting.read_parts == before
+    assert len(talk.messages) == 2
+
+
+def test_an_edited_message_is_what_the_next_answer_rests_on() -> None:
+    talk, other = conversation(temperature=0), conversation(temperature=0)
+    list(talk.say(QUESTIONS[0], seed=1))
+    talk.edit("Yes .")
+    other.messages = [Message("user", QUESTIONS[0]), Message("assistant", "Yes .")]
+    assert reply_of(talk.say(QUESTIONS[1], seed=1)) == reply_of(other.say(QUESTIONS[1], seed=1))
+
+
+def test_pieces_together_are_the_reply() -> None:
+    for seed in range(5):
+        events = list(conversation(max_tokens=20).say(QUESTIONS[0], seed=seed))
+        assert isinstance(events[-1], Said)
+        assert "".join(event.text for event in events if isinstance(event, Piece)) == events[-1].reply.text
+
+
+def test_a_picture_comes_when_it_is_always_wanted() -> None:
+    events = list(conversation("always").say(QUESTIONS[0], seed=1))
+    assert any(isinstance(event, Drawing) for event in events)
+    assert isinstance(events[-1], Said) and events[-1].reply.image.size == (16, 16)
+
+
+def test_a_picture_that_is_sent_is_looked_at() -> None:
+    red, blue = (Image.new("RGB", (32, 32), color) for color in ("red", "blue"))
+
+    def logits(image: Image.Image) -> torch.Tensor:
+        talk = conversation()
+        talk.messages = [Message("user", "Is it ?", (image,))]
+        model = talk.session.base.model
+        return model.reply_logits([()], talk._reading.read(talk._parts()))
+
+    assert not torch.equal(logits(red), logits(blue)) and torch.equal(logits(red), logits(red))
+
+
+def test_it_can_be_stopped_and_keeps_what_was_said() -> None:
+    talk = conversation(max_tokens=50, temperature=0, repetition_penalty=1.0)
+    whole = reply_of(conversation(max_tokens=50, temperature=0, repetition_penalty=1.0).say(QUESTIONS[0], 1)).text
+    events = talk.say(QUESTIONS[0], seed=1)
+    first = next(events)
+    talk.stopped.set()
+    rest = list(events)
+    said = talk.messages[-1].text
+    assert isinstance(first, Piece) and isinstance(rest[-1], Said)
+    assert whole.startswith(said) and len(said) < len(whole)
+
+
+def test_nothing_said_and_nothing_to_retry_are_errors() -> None:
+    with pytest.raises(InputError, match="nothing in this message"):
+        conversation().say("  ", seed=1)
+    with pytest.raises(InputError, match="no answer yet"):
+        conversation().retry(seed=1)
+    with pytest.raises(InputError, match="nothing has been said"):
+        conversation().edit("no")
+
+
+def test_a_history_that_is_too_long_loses_its_oldest_exchanges_and_never_the_persona() -> None:
+    talk = conversation(context=120)
+    for number in range(30):
+        list(talk.say(QUESTIONS[number % 4], seed=number))
+    parts = talk._parts()
+    assert sum(part.length for part in parts) <= 120 - 8
+    assert parts[0] is talk._part(("system", "You are Wren, a character."))[0]
+    assert talk.messages[talk._first].who == "user" and len(talk.messages) == 60
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 200))
+def test_what_is_kept_fits_or_is_the_last_exchange(lengths: list[int], room: int) -> None:
+    starts = [index % 2 == 0 for index in range(len(lengths))]
+    first = first_kept(lengths, starts, room)
+    last = max(index for index, start in enumerate(starts) if start)
+    assert starts[first] and (sum(lengths[first:]) <= room or first == last)
+    if first not in (0, last):
+        assert sum(lengths[first:]) <= room * ROOM_AFTER_CUT
+    # said again with one word more it stays where it is, unless it has to move on
+    again = first_kept([*lengths, 1], [*starts, not starts[-1]], room, first)
+    assert again >= first
+
+
+WORDS = st.sampled_from(["Hi ", "[pict", "[picture: a cat]", "[Picture: on a beach", " sea", "\n", "[", "]", "é"])
+
+
+@given(st.lists(WORDS, max_size=8), st.lists(st.integers(1, 4), min_size=1, max_size=60))
+def test_a_plan_is_never_shown_and_everything_else_is(words: list[str], steps: list[int]) -> None:
+    whole, texts, end = "".join(words), [], 0
+    for step in steps:
+        end = min(len(whole), end + step)
+        texts.append(whole[:end])
+    texts.append(whole)
+    shown = "".join(shown_pieces(iter(texts)))
+    assert PLAN not in shown.lower()
+    before = whole[: whole.lower().find(PLAN)] if PLAN in whole.lower() else whole
+    assert shown == before.rstrip()
