@@ -354,17 +354,14 @@ def test_a_terminal_obeys_no_name_of_a_card(tmp_path: Path) -> None:
     assert str(refused.value).isprintable()
 
 
-def test_a_terminal_obeys_no_reply(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_terminal_obeys_no_reply(capsys: pytest.CaptureFixture[str]) -> None:
+    from charforge.chat.conversation import Piece, Said
     from charforge.chat.session import Reply
-    from charforge.cli.terminal import one_turn
+    from charforge.cli.terminal import show_as_said
 
-    class Obedient:
-        character = type("Character", (), {"name": f"Pip{ORDERS}"})
-
-        def say(self, text: str, seed: int) -> Reply:
-            return Reply(f"Hello{ORDERS}\nthere", None, None)
-
-    one_turn(Obedient(), "hi", 1, tmp_path, as_json=False)  # type: ignore[arg-type]
+    # an order may come in pieces
+    pieces = [Piece(f"Hello{ORDERS[:2]}"), Piece(f"{ORDERS[2:]}\nthere")]
+    show_as_said(iter([*pieces, Said(Reply("Hello", None, None))]))
     out = capsys.readouterr().out
     assert "Hello" in out and "\nthere" in out
     assert all(letter.isprintable() or letter == "\n" for letter in out)
