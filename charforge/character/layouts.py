@@ -276,8 +276,17 @@ def rolescape_folder(folder: Path) -> Path | None:
     return None
 
 
-def read_rolescape(folder: Path, notes: Notes) -> Found:
-    """annotation.json (the human-written seeds), profile, numbered pictures, identity captions."""
+def corrections_in(folder: Path, character: Path, notes: Notes) -> Profile | None:
+    """What a character.md beside annotation.json corrects: its front matter, where it has no more than that."""
+    profile = parse_character_md(read_text(folder, character, notes.problems) or "", character.name, notes.problems)
+    return None if profile.persona or profile.voice or profile.appearance or profile.facts else profile
+
+
+def read_rolescape(folder: Path, notes: Notes, corrections: Profile | None = None) -> Found:
+    """annotation.json (the human-written seeds), profile, numbered pictures, identity captions.
+
+    What ``corrections`` says of name and class is right.
+    """
     profile = Profile()
     found = Found(profile)
     profiles = sorted(path for path in folder.glob(f"*{PROFILE_SUFFIX}") if not path.name.startswith("."))
@@ -317,6 +326,9 @@ def read_rolescape(folder: Path, notes: Notes) -> Found:
         dialogues += [dialogue] if dialogue is not None else []
     found.dialogues = check_images(dialogues, list(found.pictures), False, notes)
     _fill_from_profile(profile, about, profiles[0].name if profiles else "", found, notes)
+    if corrections is not None:
+        profile.name = corrections.name or profile.name
+        profile.class_noun = corrections.class_noun or profile.class_noun
     return found
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from charforge.character.character import Character, Dialogue, Picture
 from charforge.character.contents import contents_of
-from charforge.character.layouts import Found, read_own, read_rolescape, rolescape_folder
+from charforge.character.layouts import Found, corrections_in, read_own, read_rolescape, rolescape_folder
 from charforge.character.ledger import Ledger
 from charforge.character.notes import Notes, gathered
 from charforge.character.pictures import check_pictures
@@ -80,12 +80,14 @@ def _read(folder: Path, notes: Notes) -> Character | None:
     own = Notes()
     contents = contents_of(folder, own)
     released = rolescape_folder(folder)
-    if contents.character is not None or contents.cards:
-        found = read_own(folder, contents, own)
-    elif released is not None:
+    beside = contents.character if released is not None and not contents.cards else None
+    corrections = corrections_in(folder, beside, own) if beside is not None else None
+    if released is not None and (corrections is not None or not (contents.character or contents.cards)):
         own = Notes()
         folder = released
-        found = read_rolescape(folder, own)
+        found = read_rolescape(folder, own, corrections)
+    elif contents.character is not None or contents.cards:
+        found = read_own(folder, contents, own)
     else:
         notes.refuse(
             str(folder),

@@ -303,7 +303,8 @@ class UnifiedModel(Protocol):
     def reply(
         self, conditioning: OwnConditioning, choose: Callable[[Tensor], Tensor], max_tokens: int
     ) -> Iterator[ReplyStep]:
-        """The assistant's turn token by token. ``choose`` maps logits (rows, vocabulary) to token ids (rows,)."""
+        """The assistant's turn token by token. ``choose`` maps logits (rows, vocabulary) to token ids (rows,), on any
+        device."""
 
     def words(self, tokens: Sequence[int]) -> str:
         """Token ids as text."""
@@ -415,6 +416,9 @@ class Family(Protocol):
         seed: int = 0,
     ) -> UnifiedModel:  # fmt: skip
         """A model of random weights on ``device``; ``report(done, of)`` counts parts."""
+
+    def write_random_base(self, shapes: OwnShapes, folder: Path, report: Callable[[int, int], None]) -> None:
+        """A base of random weights as files, which :meth:`load` reads; ``report(bytes done, in all)`` counts."""
 
     def random_text(
         self, shapes: OwnShapes, tokens: int, generator: torch.Generator | None, loss: bool = False

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from charforge.adapter.lora import with_values
 from charforge.bases.drawing import read_prompts
+from charforge.device import wait_for
 from charforge.errors import MachineError
 from charforge.expand.scenes import Scene
 from charforge.families.protocol import Conditioning, UnifiedModel
@@ -161,6 +162,7 @@ def iterate(
     with model.autocast(), drawing:
         rollout, generator = memory.fit(draw)
     pictures = model.decode(rollout.latents, canvas)
+    wait_for(model.device)
     drawn = time.perf_counter()
     shown = [scenes[index] for index in chosen for _ in range(grpo.group)]
     parts = reward_parts(judges, pictures, shown, grpo.group)
@@ -193,6 +195,7 @@ def iterate(
     if grpo.algorithm == "nft":
         move_old_policy(old, parameters, grpo.nft_decay)
     gaps = torch.cat([told.gaps for told in statistics]).abs()
+    wait_for(model.device)
     seconds = time.perf_counter() - began
     return {
         "reward": rewards.mean().item(),

@@ -97,8 +97,9 @@ def train_step(
         group["lr"] = group["highest"] * factor * (group["study"] if step < study_steps(data, settings) else 1.0)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    seconds = time.perf_counter() - began
-    return StepLog(step + 1, ce.item(), mse.item(), norm.item(), factor, seconds)
+    # the figures are read before the clock: a GPU is still computing until then
+    values = ce.item(), mse.item(), norm.item()
+    return StepLog(step + 1, *values, factor, time.perf_counter() - began)
 
 
 def held_out(model: UnifiedModel, data: Dataset, settings: SftSettings) -> tuple[float, float]:

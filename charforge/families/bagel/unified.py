@@ -120,16 +120,24 @@ class UnifiedBagel:
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:
-        """The encoders stand beside the decoder inside the block, and go back to where they were."""
-        homes = [(module, next(module.parameters()).device) for module in self._encoders()]
-        away = [(module, home) for module, home in homes if home != self.device]
-        for module, _ in away:
+        """The encoders stand beside the decoder inside the block. Their weights are frozen: what is kept elsewhere
+        stays there, and of the copies here nothing has to be carried back."""
+        away = [module for module in self._encoders() if next(module.parameters()).device != self.device]
+        owners = [owner for module in away for owner in module.modules()]
+        values = [(parameter, parameter.data) for module in away for parameter in module.parameters()]
+        places: list[tuple[nn.Module, str, Tensor]] = []
+        for owner in owners:
+            own = (*owner.named_parameters(recurse=False), *owner.named_buffers(recurse=False))
+            places += [(owner, name, tensor) for name, tensor in own]
+        for module in away:
             module.to(self.device)
         try:
             yield
         finally:
-            for module, home in away:
-                module.to(home)
+            for parameter, value in values:
+                parameter.data = value
+            for owner, name, tensor in places:
+                setattr(owner, name, tensor)
 
     # samples
 
