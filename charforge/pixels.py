@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 
@@ -16,6 +16,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
         white.paste(image, mask=image.split()[3])
         return white
     return image.convert("RGB")
+
+
+def initial(name: str) -> Image.Image:
+    """A picture that shows nobody: the first letter of ``name`` on grey."""
+    picture = Image.new("RGB", (128, 128), (120, 120, 120))
+    ImageDraw.Draw(picture).text((64, 64), name[:1].upper(), anchor="mm", font_size=72)
+    return picture
 
 
 def middle_square(image: Image.Image) -> Image.Image:

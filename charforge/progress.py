@@ -11,6 +11,8 @@ from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from charforge.words import printable, printable_line
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import ProgressColumn
@@ -143,7 +145,7 @@ class Bar:
         from rich.text import Text
 
         # what is noted may carry names of the user's: never markup
-        self._bar.console.print(Text(line))
+        self._bar.console.print(Text(printable(line)))
 
     def stop(self) -> None:
         # one that never began has drawn nothing
@@ -197,7 +199,7 @@ def _bytes_columns() -> tuple[ProgressColumn, ...]:
 def write_line(line: str) -> None:
     """A line on stderr that is there at once, also in a pipe; one that nobody reads any more ends no run."""
     with suppress(BrokenPipeError):
-        sys.stderr.write(line + "\n")
+        sys.stderr.write(printable(line) + "\n")
         sys.stderr.flush()
 
 
@@ -247,7 +249,8 @@ def _ticking(lines: Lines) -> Iterator[None]:
 def waiting(what: str) -> Iterator[None]:
     """A sign of life while something takes some seconds that nobody can count."""
     with display(silent_for=SECONDS_OF_SILENCE) as shown:
-        shown.begin(what)
+        # names of characters and files are anybody's
+        shown.begin(printable_line(what))
         yield
 
 
@@ -260,7 +263,7 @@ def counting(what: str, unit: Literal["things", "bytes"] = "things") -> Iterator
         def report(done: int, of: int) -> None:
             nonlocal begun
             if not begun:
-                shown.begin(what, of)
+                shown.begin(printable_line(what), of)
                 begun = True
             shown.update(done, of)
 

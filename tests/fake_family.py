@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +47,10 @@ class FakeShapes:
     @property
     def drawing_size(self) -> tuple[int, int]:
         return self.side, self.side
+
+    @property
+    def drawing_settings(self) -> dict[str, Any]:
+        return {"side": self.side, "steps": self.steps}
 
     @property
     def drawing_tokens(self) -> int:
@@ -428,6 +433,9 @@ class Fake:
         network.load_state_dict(load_file(files.weights[0]))
         report(1, 1)
         return FakeModel(network, shapes)
+
+    def merge(self, files: BaseFiles, additions, folder: Path, precision, report) -> None:
+        raise InputError(f"the base {files.name} has no published layout")
 
 
 FAKE = Fake()

@@ -1,6 +1,7 @@
 """Fuzzing of everything that reads a person's files: mutated folders, pictures, cards, bundles, settings, pairs.
 
     python tests/fuzz_readers.py --seconds 900 --seed 1
+    python tests/fuzz_readers.py --seconds 900 --only bundle --only card --only weights
 
 Every input must end in a result or a CharforgeError, within seconds, without writing anything, starting a program or
 opening a connection, and what was read must be text that can be written as UTF-8. Inputs are made from valid ones by a
@@ -23,16 +24,18 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bundle_parts import RANK
 from folders import check_character
 from fuzz_seeds import SEEDS, Seed, base_folder
 from mutations import mutated
 
 from charforge.bundle import read_bundle
+from charforge.bundle.adapter import Refusal, check_adapter
 from charforge.bundle.read import plain_card
 from charforge.character import load_picture, read_character
 from charforge.character.cards import read_card
@@ -42,6 +45,7 @@ from charforge.character.judge_pictures import judge_pictures
 from charforge.errors import CharforgeError, Problem
 from charforge.expand import expand, read_pairs
 from charforge.settings import read_settings
+from charforge.tensor_headers import read_header
 
 SECONDS_A_CASE = 8
 SECONDS_WITHOUT_A_WORD = 40
@@ -107,6 +111,15 @@ def check_sentence(problem: Problem) -> None:
     text.encode("utf-8")
 
 
+def read_weights(path: Path) -> None:
+    """The way of an adapter out of a bundle, and that of a base's file."""
+    read_header(path)
+    try:
+        check_adapter(path.read_bytes(), RANK)
+    except Refusal as refusal:
+        raise CharforgeError(str(refusal)) from refusal
+
+
 def read_any_bundle(path: Path) -> None:
     plain_card(path)
     read_bundle(path)
@@ -117,6 +130,7 @@ TARGETS: dict[str, Callable[[Path, int], object]] = {
     "picture": lambda path, number: load_picture(path),
     "card": lambda path, number: read_card(path),
     "bundle": lambda path, number: read_any_bundle(path),
+    "weights": lambda path, number: read_weights(path),
     "settings": lambda path, number: read_settings(path, None, []),
     "pairs": lambda path, number: read_pairs(path),
 }
@@ -139,10 +153,10 @@ def lay(seed: Seed, content: bytes, scratch: Path, name: str = "") -> Path:
     return folder
 
 
-def run_case(number: int, seed_value: int, keep: Path | None = None) -> tuple[Seed, Outcome]:
+def run_case(number: int, seed_value: int, keep: Path | None = None, only: Sequence[str] = ()) -> tuple[Seed, Outcome]:
     """Make case ``number`` and run it."""
     rng = random.Random(f"{seed_value}:{number}")
-    seed = rng.choice(SEEDS)
+    seed = rng.choice([one for one in SEEDS if not only or one.target in only])
     content = mutated(seed.content, rng, [other.content for other in SEEDS if other.target == seed.target])
     suffix = Path(seed.file).suffix
     name = f"{rng.choice(ODD_NAMES)}{rng.choice((suffix, suffix, suffix.upper(), ''))}" if rng.random() < 0.05 else ""
@@ -226,19 +240,19 @@ def guarded() -> Iterator[None]:
 # the worker, and who watches it
 
 
-def work(seed_value: int, first: int, seconds: float, keep: Path) -> None:
+def work(seed_value: int, first: int, seconds: float, keep: Path, only: Sequence[str]) -> None:
     """Run cases from ``first`` on and tell each on stdout: before it begins, and how it ended."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     ends = time.monotonic() + seconds
     number = first
     while time.monotonic() < ends:
         print(json.dumps({"begins": number}), flush=True)
-        seed, outcome = run_case(number, seed_value, keep)
+        seed, outcome = run_case(number, seed_value, keep, only)
         print(json.dumps({"ended": number, "target": seed.target, **asdict(outcome)}), flush=True)
         number += 1
 
 
-def watch(seed_value: int, seconds: float, keep: Path) -> Counter[tuple[str, str]]:
+def watch(seed_value: int, seconds: float, keep: Path, only: Sequence[str]) -> Counter[tuple[str, str]]:
     """Start workers until the time is over; how often each kind of end came, by target; what failed goes to stderr."""
     counts: Counter[tuple[str, str]] = Counter()
     seen: Counter[str] = Counter()
@@ -246,6 +260,7 @@ def watch(seed_value: int, seconds: float, keep: Path) -> Counter[tuple[str, str
     while time.monotonic() < ends:
         command = [sys.executable, __file__, "--seed", str(seed_value), "--first", str(first), "--keep", str(keep)]
         command += ["--seconds", str(ends - time.monotonic()), "--worker"]
+        command += [word for target in only for word in ("--only", target)]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as worker:
             last, why = first, "died"
             for line in _lines(worker):
@@ -289,17 +304,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=Path("fuzz-failures"))
     parser.add_argument("--case", type=int, help="run this one case and show what happens")
+    parser.add_argument("--only", action="append", choices=TARGETS, default=[], help="inputs of this kind alone")
     parser.add_argument("--first", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     a = parser.parse_args()
     sys.addaudithook(watched)
     if a.case is not None:
-        seed, outcome = run_case(a.case, a.seed, a.keep)
+        seed, outcome = run_case(a.case, a.seed, a.keep, a.only)
         print(seed.target, seed.file, outcome.kind, outcome.where, outcome.detail, sep="\n")
     elif a.worker:
-        work(a.seed, a.first, a.seconds, a.keep)
+        work(a.seed, a.first, a.seconds, a.keep, a.only)
     else:
-        counts = watch(a.seed, a.seconds, a.keep)
+        counts = watch(a.seed, a.seconds, a.keep, a.only)
         for (target, kind), count in sorted(counts.items()):
             print(f"{count:8d}  {target:10s} {kind}")
         bad = sum(count for (_, kind), count in counts.items() if kind not in ("read", "refused"))

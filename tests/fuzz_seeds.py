@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from bundle_parts import RANK, adapter_bytes, manifest, png
+import numpy as np
+from bundle_parts import RANK, A, B, adapter_bytes, manifest, png, safetensors
 from card_files import card_charx, card_json, card_png
 from folders import CHARACTER_MD, FACTS, REPLIES, dialogue_line, drawing
 from mutations import rehashed, zipped
@@ -117,6 +118,13 @@ def _bundle() -> bytes:
     return zipped(rehashed(members), random.Random(0))
 
 
+def _halves() -> bytes:
+    """An adapter in fp16 of two layers."""
+    names = [name.replace("layers.0", f"layers.{layer}") for layer in range(2) for name in (A, B)]
+    shapes = [(RANK, 8), (8, RANK)] * 2
+    return safetensors({name: np.full(shape, 0.5, "<f2") for name, shape in zip(names, shapes, strict=True)}, "F16")
+
+
 def _pair_lines() -> bytes:
     parts = [
         {"role": "system", "text": "You are Pip.", "loss": False}, {"role": "user", "text": "Tea?", "loss": False},
@@ -203,6 +211,7 @@ def _seeds() -> list[Seed]:
         Seed("card", "a.charx", card_charx(card, {"assets/x.png": png()})), Seed("card", "b.charx", _polyglot()),
         Seed("bundle", "a.charx", _bundle()), Seed("bundle", "b.charx", _bundle()),
         Seed("bundle", "c.charx", card_charx(card, {})),
+        Seed("weights", "a.safetensors", adapter_bytes()), Seed("weights", "b.safetensors", _halves()),
         Seed("settings", "a.toml", preset_path("mini").read_bytes()),
         Seed("pairs", "a.jsonl", _pair_lines()),
     ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import threading
@@ -25,6 +26,9 @@ class Hub:
     cut_after: dict[str, int] = field(default_factory=dict)
     lie_about: str = ""
     requests: list[tuple[str, str]] = field(default_factory=list)
+    validated: list[str] = field(default_factory=list)
+    created: list[dict] = field(default_factory=list)
+    refuse_with: int = 0
     endpoint: str = ""
     _cut: set[str] = field(default_factory=set)
 
@@ -69,6 +73,37 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self._model_info()
             else:
                 self._file(body=True)
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            path = self.path.partition("?")[0]
+            hub.requests.append((path, "POST"))
+            if hub.refuse_with:
+                return self._fail("", "You are not allowed to do this", status=hub.refuse_with)
+            if path == "/api/repos/create":
+                hub.created.append(json.loads(body))
+                return self._answer({"url": f"{hub.endpoint}/{hub.repository}"})
+            if path == "/api/validate-yaml":
+                hub.validated.append(json.loads(body)["content"])
+                return self._answer({"errors": [], "warnings": []})
+            if path == f"/api/models/{hub.repository}/preupload/main":
+                files = [
+                    {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                    for file in json.loads(body)["files"]
+                ]
+                return self._answer({"files": files})
+            if path == f"/api/models/{hub.repository}/commit/main":
+                for line in map(json.loads, body.splitlines()):
+                    if line["key"] == "file":
+                        (hub.folder / line["value"]["path"]).write_bytes(base64.b64decode(line["value"]["content"]))
+                url = f"{hub.endpoint}/{hub.repository}/commit/{hub.commit}"
+                return self._answer({"success": True, "commitOid": hub.commit, "commitUrl": url})
+            self._fail("RepoNotFound", "Repository not found")
+
+        def _answer(self, value: dict) -> None:
+            content = json.dumps(value).encode()
+            self._head(200, len(content), {"Content-Type": "application/json"})
+            self.wfile.write(content)
 
         def _model_info(self) -> None:
             name, _, revision = self.path.partition("?")[0].removeprefix("/api/models/").partition("/revision/")

@@ -47,6 +47,8 @@ def _fitting(content: bytes) -> list[Mutation]:
         ways += [changed_member] * 9
     elif head[:1] in (b"{", b"["):
         ways += [changed_json] * 9 + [with_text] * 3
+    elif content[8:9] == b"{":
+        ways += [changed_header] * 9
     elif b"\0" not in head:
         ways += [with_text] * 6 + [changed_line] * 3
     return ways
@@ -171,6 +173,16 @@ def _changed(value: Any, rng: random.Random) -> Any:
 
 
 # containers
+
+
+def changed_header(content: bytes, rng: random.Random, others: Sequence[bytes]) -> bytes:
+    """Damage inside the header of a safetensors file, its length mended more often than not."""
+    (length,) = struct.unpack("<Q", content[:8])
+    if length > len(content):
+        return flipped(content, rng, others)
+    header = changed_json(content[8 : 8 + length], rng, others)
+    told = len(header) if rng.random() < 0.8 else rng.choice((length, 0, 1 << 20, (1 << 64) - 1))
+    return struct.pack("<Q", told) + header + content[8 + length :]
 
 
 def changed_chunk(content: bytes, rng: random.Random, others: Sequence[bytes]) -> bytes:

@@ -98,15 +98,22 @@ def rebuilt(good: Path, change: Callable[[dict[str, bytes]], None], rehash: bool
     with zipfile.ZipFile(good) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     change(members)
-    if rehash and MANIFEST in members:
-        raw = json.loads(members[MANIFEST])
-        raw["members"] = {n: hashlib.sha256(d).hexdigest() for n, d in members.items() if n != MANIFEST}
-        members[MANIFEST] = json.dumps(raw).encode()
+    return zip_of(members) if rehash and MANIFEST in members else as_zip(members)
+
+
+def as_zip(members: dict[str, bytes]) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for name, data in members.items():
             archive.writestr(name, data)
     return out.getvalue()
+
+
+def zip_of(members: dict[str, bytes]) -> bytes:
+    """A bundle of ``members``; its manifest lists them as they are."""
+    raw = json.loads(members[MANIFEST])
+    raw["members"] = {n: hashlib.sha256(d).hexdigest() for n, d in members.items() if n != MANIFEST}
+    return as_zip({**members, MANIFEST: json.dumps(raw).encode()})
 
 
 def put(name: str, data: bytes) -> Callable[[dict[str, bytes]], None]:

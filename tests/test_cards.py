@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from charforge.bundle.write import character_card
+from charforge.bundle.card import character_card
 from charforge.character import Dialogue, read_character
 from charforge.character.cards import (
     Card,

@@ -12,7 +12,9 @@ from charforge.character import Character
 from charforge.room import SHORT_CONTEXT, Room
 from charforge.settings import PictureSettings
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Version 2 took the adapter out of the card's ``data.assets`` (RisuAI refuses a card with an asset above 50 MiB) and
+says where a base was published and how pictures are drawn. charforge/bundle/versions.py reads the older ones."""
 MANIFEST = "charforge.json"
 CARD = "card.json"
 README = "README.md"
@@ -44,6 +46,10 @@ class BaseInfo(_Strict):
     content_hash: str = Field(
         description="A hash over all its weight files: it tells two bases of the same name apart."
     )
+    repository: str | None = Field(
+        None, description="Where it was published, as OWNER/NAME on the model hub; null where that is not known."
+    )
+    revision: str | None = Field(None, description="The commit of that repository; null where that is not known.")
     precision: str = Field(description="What its layers were held in during training: bfloat16, float32, int8 or nf4.")
 
 
@@ -56,6 +62,10 @@ class AdapterInfo(_Strict):
     first_layer: int = Field(
         0, ge=0, le=4096,
         description="The lowest layer of the reading expert that carries it. The drawing expert has it in all layers.",
+    )  # fmt: skip
+    trained_rank: int | None = Field(
+        None, ge=1, le=4096,
+        description="The rank it was trained and measured at, where it was made smaller afterwards; else null.",
     )  # fmt: skip
 
 
@@ -96,11 +106,18 @@ class CharacterInfo(_Strict):
 class ChatInfo(_Strict):
     """How it speaks unless told otherwise."""
 
-    temperature: float = Field(description="How freely words are chosen, as the setting chat.temperature.")
-    top_p: float = Field(description="As the setting chat.top_p.")
+    # a bundle is anybody's: no numbers that end in none, and no reply that never ends
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    temperature: float = Field(
+        ge=0, le=100, description="How freely words are chosen, as the setting chat.temperature."
+    )
+    top_p: float = Field(ge=0, le=1, description="As the setting chat.top_p.")
     # bundles that are older than the setting were made without
-    repetition_penalty: float = Field(1.0, description="As the setting chat.repetition_penalty.")
-    max_tokens: int = Field(description="The longest reply in tokens, as the setting chat.max_tokens.")
+    repetition_penalty: float = Field(1.0, gt=0, le=100, description="As the setting chat.repetition_penalty.")
+    max_tokens: int = Field(
+        ge=1, le=1 << 20, description="The longest reply in tokens, as the setting chat.max_tokens."
+    )
 
 
 class TrainingInfo(_Strict):
@@ -116,7 +133,9 @@ class TrainingInfo(_Strict):
 class Manifest(_Strict):
     """The whole of ``charforge.json``."""
 
-    format_version: int = Field(FORMAT_VERSION, description="Version of this format. Another one is refused.")
+    format_version: int = Field(
+        FORMAT_VERSION, description="Version of this format. Older ones are read, newer ones refused."
+    )
     charforge_version: str = Field(description="The charforge that wrote it.")
     created: str = Field(description="The day on which it was written.")
     base: BaseInfo = Field(description="The base it was trained on. An adapter fits that one and no other.")
@@ -126,6 +145,9 @@ class Manifest(_Strict):
     training: TrainingInfo = Field(description="How it was trained.")
     drawing: PictureSettings = Field(
         PictureSettings(), description="The sizes of pictures that it was trained at, as the settings of [pictures]."
+    )
+    sampling: dict[str, Any] = Field(
+        {}, description="How its base draws unless told otherwise: steps, guidance, size; names as the base has them."
     )
     evaluation: dict[str, float | None] = Field(
         description="What was measured after training, by name; null where there was nothing to measure."

@@ -24,10 +24,12 @@ from charforge.bundle.manifest import (
     REQUIRED,
     Manifest,
 )
+from charforge.bundle.versions import as_today, card_of_today, is_readable
 from charforge.character.cards import Card, read_card
 from charforge.character.listing import is_system_path
 from charforge.errors import InputError
 from charforge.files import write_atomic
+from charforge.words import printable_line
 
 MAX_MEMBERS = 64
 MAX_ADAPTER = 2 << 30
@@ -35,6 +37,13 @@ MAX_OTHER = 16 << 20
 MAX_RATIO = 200
 MAX_SIDE = 4096
 EXTENSIONS = {".png", ".json", ".safetensors", ".md", ".txt", ".jpg", ".webp"}
+PLAIN_LORA: dict[str, object] = {
+    "bias": "none", "use_dora": False, "use_rslora": False, "rank_pattern": {}, "alpha_pattern": {},
+    "modules_to_save": [], "fan_in_fan_out": False, "lora_bias": False, "layer_replication": [],
+    "target_parameters": [], "use_qalora": False, "trainable_token_indices": [], "megatron_config": {},
+    "exclude_modules": [],
+}  # fmt: skip
+"""Settings of peft that change what the weights mean, and what they are in a plain LoRA."""
 REMEDY = "ask the sender for a fresh export"
 CARD_REMEDY = (
     "talk to it on the bare base with `charforge chat {path} --bare`, or put it into a folder with about 10 pictures "
@@ -88,13 +97,13 @@ def read_bundle(path: Path) -> Bundle:
         shapes = check_adapter(contents[ADAPTER], manifest.adapter.rank)
         check_tensor_set(shapes, manifest.base.name, manifest.adapter.rank, manifest.adapter.first_layer)
         _check_picture(contents[AVATAR])
-        card = _object(contents[CARD], CARD)
+        card = _read_card(contents[CARD])
     except PermissionError as error:
         raise BundleError(path, "cannot be read", "change its permissions") from error
     except Refusal as refusal:
         plain = plain_card(path)
         if plain is not None:
-            told = f"is an ordinary character card of {plain.name.strip() or 'somebody'}, without an adapter"
+            told = f"is an ordinary character card of {printable_line(plain.name) or 'somebody'}, without an adapter"
             raise BundleError(path, told, CARD_REMEDY.format(path=path)) from refusal
         raise BundleError(path, f"is refused: {refusal}", REMEDY) from refusal
     return Bundle(path, manifest, card, contents)
@@ -214,14 +223,21 @@ def _object(data: bytes, name: str) -> dict[str, Any]:
 def _read_manifest(contents: dict[str, bytes]) -> Manifest:
     raw = _object(contents[MANIFEST], MANIFEST)
     version = raw.get("format_version")
-    if version != FORMAT_VERSION:
-        raise Refusal(f"its format is version {version!r}, this charforge reads {FORMAT_VERSION}")
+    if not is_readable(version):
+        raise Refusal(f"its format is version {repr(version)[:20]}, this charforge reads 1 to {FORMAT_VERSION}")
     try:
-        return Manifest.model_validate(raw)
+        return Manifest.model_validate(as_today(raw))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise Refusal(f"{MANIFEST} is wrong at {place} ({first['msg'].lower()})") from error
+
+
+def _read_card(data: bytes) -> dict[str, Any]:
+    card = _object(data, CARD)
+    if not isinstance(card.get("data"), dict):
+        raise Refusal(f"{CARD} has no data")
+    return card_of_today(card)
 
 
 def _check_hashes(contents: dict[str, bytes], manifest: Manifest) -> None:
@@ -246,6 +262,10 @@ def _check_adapter_config(data: bytes, manifest: Manifest) -> None:
     # names a Python module to import: never from a stranger
     if config.get("auto_mapping") is not None:
         raise Refusal("adapter_config.json asks to import code")
+    # with any of these, peft would make something else of the same weights than what is checked and used here
+    for name, plain in PLAIN_LORA.items():
+        if config.get(name) not in (None, plain):
+            raise Refusal(f"adapter_config.json has {name}, which no adapter of charforge has")
 
 
 def _check_picture(data: bytes) -> None:

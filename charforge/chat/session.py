@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from charforge import grammar
 from charforge.adapter.load import load_adapter
 from charforge.bases.base import Base, load_base, use_picture_sizes
 from charforge.bases.drawing import draw_many
-from charforge.bundle import read_bundle
+from charforge.bundle import Bundle, read_bundle
 from charforge.bundle.read import plain_card
 from charforge.character import Character
 from charforge.character.from_card import card_character
@@ -39,7 +40,8 @@ class Reply:
 class Session:
     """One character on a loaded base, which others may be on.
 
-    ``adapter`` is the name of the character's adapter on the base; None speaks and draws without any.
+    ``adapter`` is the name of the character's adapter on the base, ``scale`` a factor on its strength; None speaks and
+    draws without any. ``styles`` are adapters that act beside it, each with its factor.
     """
 
     base: Base
@@ -47,10 +49,13 @@ class Session:
     settings: ChatSettings
     adapter: str | None = None
     lore: Lorebook = field(default_factory=Lorebook)
+    scale: float = 1.0
+    styles: tuple[tuple[str, float], ...] = ()
 
     def acts(self) -> AbstractContextManager[None]:
-        """Inside the block this character's adapter acts, and no other."""
-        return acting(self.adapter) if self.adapter else acting()
+        """Inside the block this character's adapter and its styles act, and no others."""
+        own = ((self.adapter, self.scale),) if self.adapter else ()
+        return acting(*own, *self.styles)
 
     def imagine(self, prompt: str, seed: int, count: int = 1, exactly: bool = False) -> list[Image.Image]:
         """Pictures of ``prompt``; the character's name and class are added unless ``exactly``."""
@@ -67,12 +72,22 @@ class Session:
         write_atomic_with(out, lambda path: sheet.save(path, "PNG"))
 
 
+@dataclass(frozen=True)
+class Style:
+    """Another bundle whose adapter acts beside a character's, and the factor on its strength."""
+
+    bundle: Path
+    scale: float
+
+
 def open_character(
-    bundle: Path, adapter: bool = True, device: str | None = None, beside: Session | None = None
-) -> Session:
+    bundle: Path, adapter: bool = True, device: str | None = None, beside: Session | None = None,
+    scale: float = 1.0, styles: Sequence[Style] = (),
+) -> Session:  # fmt: skip
     """Verify a bundle, load its base and put its adapter in (or leave it out, for comparison).
 
-    ``beside`` another character its base is used: one set of weights, an adapter each.
+    ``beside`` another character its base is used: one set of weights, an adapter each. ``scale`` is a factor on the
+    strength of the character's adapter; the adapters of ``styles`` act beside it, as they are trained on the same base.
 
     Without ``adapter`` an ordinary character card will do too: it speaks through the base ``mini`` as it is. Raises
     InputError when the bundle is damaged or was trained on another base than the one at hand.
@@ -87,20 +102,32 @@ def open_character(
     manifest = opened.manifest
     quantize = manifest.base.precision if manifest.base.precision in ("int8", "nf4") else None
     base = beside.base if beside is not None else load_base(manifest.base.name, quantize, device or default_device())
-    if base.content_hash != manifest.base.content_hash:
-        raise InputError(
-            f"{bundle} was trained on {manifest.base.name} {manifest.base.content_hash[:12]}, here is "
-            f"{base.content_hash[:12]}: install the charforge version it was made with, or train it again"
-        )
-    name = None
-    if adapter:
-        # not the character's own name: two may have the same
-        name = f"adapter {len(adapter_names(base.model.network)) + 1}"
-        with tempfile.TemporaryDirectory() as scratch:
-            opened.extract_adapter(Path(scratch))
-            load_adapter(base.model, Path(scratch), base.model.dtype, name)
+    _check_base(base, opened)
+    name = _put_in(base, opened) if adapter else None
+    beside_it = tuple((_put_in(base, read_bundle(style.bundle)), style.scale) for style in styles)
     if beside is None:
         use_picture_sizes(base, manifest.drawing)
         base.model.pack_for_use()
     character, settings = manifest.to_character(), ChatSettings(**manifest.chat.model_dump())
-    return Session(base, character, settings, name, card_lorebook(opened.card, character.name))
+    lore = card_lorebook(opened.card, character.name)
+    return Session(base, character, settings, name, lore, scale, beside_it)
+
+
+def _put_in(base: Base, bundle: Bundle) -> str:
+    """Put the adapter of ``bundle`` beside those that are on ``base``; the name it has there."""
+    _check_base(base, bundle)
+    # not the character's own name: two may have the same
+    name = f"adapter {len(adapter_names(base.model.network)) + 1}"
+    with tempfile.TemporaryDirectory() as scratch:
+        bundle.extract_adapter(Path(scratch))
+        load_adapter(base.model, Path(scratch), base.model.dtype, name)
+    return name
+
+
+def _check_base(base: Base, bundle: Bundle) -> None:
+    trained_on = bundle.manifest.base
+    if base.content_hash != trained_on.content_hash:
+        raise InputError(
+            f"{bundle.path} was trained on {trained_on.name} {trained_on.content_hash[:12]}, here is "
+            f"{base.content_hash[:12]}: install the charforge version it was made with, or train it again"
+        )

@@ -117,6 +117,7 @@ def _print_table(found: list[Listed]) -> None:
     from rich.text import Text
 
     from charforge.cli.output import say, show
+    from charforge.words import printable
 
     table = Table(show_lines=False)
     for column in ("base", "status", "parameters", "on disk", "stored as", "runs in"):
@@ -126,7 +127,7 @@ def _print_table(found: list[Listed]) -> None:
         size = f"{one.bytes / 1e9:.2f} GB" if one.bytes else ""
         # names and paths are the user's: never markup
         cells = (parameters, size, ", ".join(one.stored), ", ".join(one.precisions))
-        table.add_row(Text(one.name), one.status, *cells)
+        table.add_row(Text(printable(one.name)), one.status, *cells)
     show(table)
     for one in found:
         say(f"{one.name}: {one.missing or one.path}")

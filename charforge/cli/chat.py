@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
-from charforge.cli.options import Device, Threads
+from charforge.cli.options import Device, Scale, Threads, With, strengths
 
 
 def chat(
     bundles: Annotated[
-        list[Path],
-        typer.Argument(help="the character's .charx bundle; several talk together; with --bare also a character card"),
+        list[str],
+        typer.Argument(
+            help="the character's .charx bundle or hf:USER/NAME; several talk together; with --bare also a card"
+        ),
     ],
     say: Annotated[str | None, typer.Option(help="one turn: say this, print the reply, leave")] = None,
     seed: Annotated[int, typer.Option(help="same seed, same reply and picture")] = 0,
@@ -21,6 +23,8 @@ def chat(
     bare: Annotated[
         bool, typer.Option("--bare", help="the base without the adapter; takes any character card too")
     ] = False,
+    beside: With = None,
+    scale: Scale = None,
     device: Device = None,
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="with --say: the reply as JSON on stdout")] = False,
@@ -36,6 +40,7 @@ def chat(
       charforge chat wren.charx --say "What are you building today?" --seed 1 --json
       charforge chat wren.charx bo.charx
     """
+    from charforge.export.hub import local_bundle
     from charforge.files import check_output
     from charforge.machine import set_threads
 
@@ -46,16 +51,21 @@ def chat(
 
     if say is not None and len(bundles) > 1:
         raise typer.BadParameter("--say talks to one character: name one bundle")
-    with waiting(f"opening {', '.join(bundle.name for bundle in bundles)}"):
+    if len(bundles) > 1 and (beside or scale):
+        raise typer.BadParameter("--with and --scale are for one character: name one bundle")
+    factor, others = strengths(beside, scale)
+    paths = [local_bundle(bundle) for bundle in bundles]
+    with waiting(f"opening {', '.join(path.name for path in paths)}"):
         from charforge.chat.group import Group
-        from charforge.chat.session import Session, open_character
+        from charforge.chat.session import Session, Style, open_character
         from charforge.cli.terminal import Terminal, command_names, one_turn, typed_lines
         from charforge.device import chosen_device
 
+        styles = [Style(local_bundle(name), strength) for name, strength in others]
         sessions: list[Session] = []
-        for bundle in bundles:
-            beside = sessions[0] if sessions else None
-            sessions.append(open_character(bundle, not bare, chosen_device(device), beside))
+        for path in paths:
+            first = sessions[0] if sessions else None
+            sessions.append(open_character(path, not bare, chosen_device(device), first, factor, styles))
     if say is not None:
         one_turn(sessions[0], say, seed, pictures, as_json)
     else:

@@ -7,16 +7,18 @@ from typing import Annotated
 
 import typer
 
-from charforge.cli.options import Device, Threads
+from charforge.cli.options import Device, Scale, Threads, With, strengths
 
 
 def imagine(
-    bundle: Annotated[Path, typer.Argument(help="the character's .charx bundle")],
+    bundle: Annotated[str, typer.Argument(help="the character's .charx bundle, or hf:USER/NAME")],
     prompt: Annotated[str, typer.Argument(help="what to draw; the name is added when it is missing")],
     seed: Annotated[int, typer.Option(help="same seed, same picture")] = 0,
     out: Annotated[Path, typer.Option(help="PNG file to write")] = Path("picture.png"),
     count: Annotated[int, typer.Option("-n", min=1, max=64, help="draw a sheet of this many")] = 1,
     bare: Annotated[bool, typer.Option("--bare", help="the base without the adapter, for comparison")] = False,
+    beside: With = None,
+    scale: Scale = None,
     device: Device = None,
     threads: Threads = None,
     exactly: Annotated[bool, typer.Option("--exactly", help="use the prompt as it is, add no name")] = False,
@@ -27,23 +29,29 @@ def imagine(
     Examples:
       charforge imagine wren.charx "smiling, in a forest" --out wren.png
       charforge imagine wren.charx "in space, holding a telescope" -n 4 --seed 7 --out sheet.png
+      charforge imagine wren.charx "in a garden" --with ink.charx --scale 0.5
     """
     from charforge.character.outputs import check_over_inputs
+    from charforge.export.hub import local_bundle
     from charforge.files import check_output
     from charforge.machine import set_threads
 
     check_output(out)
-    check_over_inputs(out, [bundle])
+    factor, others = strengths(beside, scale)
+    path, styles = local_bundle(bundle), [(local_bundle(name), strength) for name, strength in others]
+    check_over_inputs(out, [path, *(style for style, _ in styles)])
 
     set_threads(threads)
     from charforge.cli.output import say
     from charforge.progress import waiting
 
-    with waiting(f"opening {bundle.name}"):
-        from charforge.chat.session import open_character
+    with waiting(f"opening {path.name}"):
+        from charforge.chat.session import Style, open_character
         from charforge.device import chosen_device
 
-        session = open_character(bundle, adapter=not bare, device=chosen_device(device))
+        session = open_character(
+            path, adapter=not bare, device=chosen_device(device), scale=factor, styles=[Style(*one) for one in styles]
+        )
     with waiting("drawing"):
         session.imagine_file(prompt, seed, count, out, exactly)
     say(f"wrote {out}")

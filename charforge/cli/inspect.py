@@ -24,6 +24,7 @@ def inspect(
     from charforge.bundle import BundleError, read_bundle
     from charforge.bundle.adapter import known_shapes
     from charforge.cli.output import print_json, say
+    from charforge.words import printable_line
 
     try:
         manifest = read_bundle(bundle).manifest
@@ -46,12 +47,18 @@ def inspect(
         print_json({"ok": True, "problems": problems, **manifest.model_dump()})
         return
     say(
-        f"{character.name}, {character.class_noun}, by {character.author or 'unknown'}"
-        f" ({character.license or 'no licence'})"
+        printable_line(
+            f"{character.name}, {character.class_noun}, by {character.author or 'unknown'}"
+            f" ({character.license or 'no licence'})"
+        )
     )
-    say(f"base {base.name} ({base.precision}, {base.content_hash[:12]}), adapter rank {manifest.adapter.rank}")
+    say(
+        printable_line(
+            f"base {base.name} ({base.precision}, {base.content_hash[:12]}), adapter rank {manifest.adapter.rank}"
+        )
+    )
     say(f"trained {training.steps} steps, seed {training.seed}; every member's hash is right")
     for problem in problems:
         say(f"it {problem['problem']}; {problem['remedy']}")
     for name, value in manifest.evaluation.items():
-        say(f"  {name}: {value if value is not None else 'not measured'}")
+        say(f"  {printable_line(name)}: {value if value is not None else 'not measured'}")

@@ -9,7 +9,23 @@ from typing import Annotated
 import typer
 
 from charforge import __version__
-from charforge.cli import base, bench, chat, check, doctor, eval, expand, imagine, inspect, new, runs, settings, train
+from charforge.cli import (
+    base,
+    bench,
+    chat,
+    check,
+    doctor,
+    eval,
+    expand,
+    export,
+    hub,
+    imagine,
+    inspect,
+    new,
+    runs,
+    settings,
+    train,
+)
 from charforge.cli.failures import run
 from charforge.cli.options import QUIET, VERBOSE, set_verbosity, speaking
 
@@ -29,6 +45,9 @@ app.command("chat")(speaking(chat.chat))
 app.command("imagine")(speaking(imagine.imagine))
 app.command("eval")(speaking(eval.evaluate))
 app.command("inspect")(speaking(inspect.inspect))
+app.command("export")(speaking(export.export))
+app.command("push")(speaking(hub.push))
+app.command("pull")(speaking(hub.pull))
 app.command("settings")(speaking(settings.settings))
 app.command("bench")(speaking(bench.bench))
 app.command("doctor")(speaking(doctor.doctor))

@@ -23,8 +23,40 @@ Assignments = Annotated[
 Device = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda, cuda:1 or mps; the best that is here unless given")
 ]
+With = Annotated[
+    list[str] | None,
+    typer.Option("--with", help="another bundle on the same base whose adapter acts beside, a style; may be repeated"),
+]
+Scale = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--scale",
+        help="a factor on the adapter's strength, 1 as trained; with --with on that of the bundle there, one each",
+    ),
+]
 QUIET = "say nothing but errors; results on stdout stay"
 VERBOSE = "say more: progress every few seconds, what libraries report, where an error came from"
+
+
+def strengths(beside: list[str] | None, scales: list[float] | None) -> tuple[float, list[tuple[str, float]]]:
+    """The factor of the character's own adapter, and each bundle beside it with its factor.
+
+    Raises InputError for factors that are no finite numbers or not as many as there are bundles to take them.
+    """
+    import math
+
+    from charforge.errors import InputError
+
+    names, factors = beside or [], scales or []
+    if not all(math.isfinite(factor) for factor in factors):
+        raise InputError("--scale takes a number, e.g. 0.5")
+    if not names:
+        if len(factors) > 1:
+            raise InputError("--scale was given more than once: without --with there is one adapter, and one factor")
+        return (factors[0] if factors else 1.0), []
+    if factors and len(factors) != len(names):
+        raise InputError(f"there are {len(names)} --with and {len(factors)} --scale: give one for each, or none")
+    return 1.0, list(zip(names, factors or [1.0] * len(names), strict=True))
 
 
 def set_verbosity(quiet: bool, verbose: bool) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from charforge.progress import terminal, verbosity
+from charforge.words import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
     from charforge.character.character import Speaker
     from charforge.character.judge_pictures import PictureJudgement
@@ -25,16 +28,29 @@ LONGEST_EVIDENCE = 120
 """Characters of a sentence that are shown as evidence."""
 
 
+# what a terminal obeys and JSON leaves as it is
+_OBEYED = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+
+
 def print_json(value: Any) -> None:
     """One JSON document on stdout; with escapes where that cannot hold every letter (some consoles of Windows)."""
     unicode = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
-    sys.stdout.write(json.dumps(value, ensure_ascii=not unicode, indent=2) + "\n")
+    told = json.dumps(value, ensure_ascii=not unicode, indent=2)
+    # inside strings these are escapes of JSON: the same values
+    sys.stdout.write(_OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", told) + "\n")
 
 
 def say(text: str) -> None:
     """A line for a person, on stderr; nothing with --quiet."""
     if verbosity.get() != "quiet":
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(printable(text) + "\n")
+
+
+def cell(text: str) -> Text:
+    """Somebody's text in a table: no markup, nothing that a terminal obeys."""
+    from rich.text import Text
+
+    return Text(printable(text))
 
 
 def show(what: RenderableType) -> None:
@@ -58,7 +74,7 @@ def print_problems(problems: list[Problem]) -> None:
     for problem in problems:
         mark = Text("error", "red") if problem.level == "error" else Text("warning", "yellow")
         # file names and texts are the user's: never markup
-        table.add_row(mark, Text(problem.file), Text(problem.problem), Text(problem.remedy))
+        table.add_row(mark, cell(problem.file), cell(problem.problem), cell(problem.remedy))
     terminal().print(table)
 
 
@@ -92,14 +108,13 @@ def print_task_table(rows: Sequence[TaskRow]) -> None:
 def print_pictures(pictures: list[PictureJudgement]) -> None:
     """The figures of each picture on stderr."""
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(show_lines=False)
     for column in ("picture", "pixels", "sharpness", "brightness", "most like", "difference"):
         table.add_column(column)
     for one in pictures:
         size, sharp, bright = f"{one.width} x {one.height}", f"{one.sharpness:.2f}", f"{one.brightness:.2f}"
-        table.add_row(Text(one.name), size, sharp, bright, Text(one.nearest), f"{one.difference:.3f}")
+        table.add_row(cell(one.name), size, sharp, bright, cell(one.nearest), f"{one.difference:.3f}")
     show(table)
 
 
@@ -114,7 +129,6 @@ def print_cast(cast: Sequence[Speaker]) -> None:
 def print_ledger(ledger: Ledger, verbose: bool) -> None:
     """What was taken from each file, and how much was passed over, on stderr; with ``verbose`` every entry."""
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(show_lines=False)
     for column, side in (("read from", "left"), ("what", "left"), ("taken", "right"), ("passed over", "right")):
@@ -122,7 +136,7 @@ def print_ledger(ledger: Ledger, verbose: bool) -> None:
     for row in ledger.counts():
         if row.taken or row.passed_over:
             over = str(row.passed_over) if row.passed_over else ""
-            table.add_row(Text(row.file), _counted(row.kind, row.taken + row.passed_over), str(row.taken), over)
+            table.add_row(cell(row.file), _counted(row.kind, row.taken + row.passed_over), str(row.taken), over)
     if table.row_count:
         show(table)
     left = ledger.passed_over
@@ -147,7 +161,6 @@ def _counted(kind: str, count: int) -> str:
 def print_metrics(lines: list[dict[str, Any]]) -> None:
     """A table of measures with their intervals, one row a run, on stderr."""
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(show_lines=False)
     names = list(lines[0]["metrics"])
@@ -155,14 +168,13 @@ def print_metrics(lines: list[dict[str, Any]]) -> None:
         table.add_column(column)
     for line in lines:
         cells = [f"{m['value']:.3f}\n{m['low']:.3f} to {m['high']:.3f}" for m in line["metrics"].values()]
-        table.add_row(Text(line["run"]), *cells)
+        table.add_row(cell(line["run"]), *cells)
     show(table)
 
 
 def print_runs(lines: list[dict[str, Any]]) -> None:
     """One row a run, on stderr. A score is better when it is lower, what is seen of scenes when it is higher."""
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(show_lines=False)
     for column in ("run", "state", "stage", "step", "score", "scenes", "minutes", "bundle"):
@@ -171,8 +183,15 @@ def print_runs(lines: list[dict[str, Any]]) -> None:
         figures = ["" if line[name] is None else f"{line[name]:.3f}" for name in ("score", "scenes")]
         step = f"{line['step']} of {line['steps']}" if line["steps"] is not None else str(line["step"])
         # folder names are the user's: never markup
-        cells = [Text(line["run"]), line["state"], line["stage"], step, *figures, f"{line['seconds'] / 60:.1f}"]
-        table.add_row(*cells, Text(line["bundle"] or ""))
+        cells = [
+            cell(line["run"]),
+            line["state"],
+            line["stage"],
+            step,
+            *figures,
+            f"{line['seconds'] / 60:.1f}",
+        ]
+        table.add_row(*cells, cell(line["bundle"] or ""))
     show(table)
     for line in lines:
         if line["error"] is not None:
@@ -206,4 +225,4 @@ def print_error(error: CharforgeError) -> None:
         from charforge.character.notes import gathered
 
         print_problems(gathered(problems))
-    sys.stderr.write(f"charforge: {error}\n")
+    sys.stderr.write(f"charforge: {printable(str(error))}\n")

@@ -20,6 +20,7 @@ from charforge.cli.output import print_json, say
 from charforge.errors import InputError
 from charforge.files import write_atomic_with
 from charforge.progress import waiting
+from charforge.words import printable, printable_line
 
 MOST_PIXELS = 64_000_000
 HELP = """\
@@ -42,7 +43,7 @@ def one_turn(session: Session, text: str, seed: int, pictures: Path, as_json: bo
     if as_json:
         print_json({"reply": reply.text, "image": str(file) if file else None})
     else:
-        print(reply.text)
+        print(printable(reply.text))
         if file:
             say(f"[picture: {file}]")
 
@@ -63,7 +64,7 @@ class Terminal:
         say(f"Talking to {' and '.join(self.group.names)}. /help shows what you can do, /quit leaves.")
         for name, conversation in self.group.conversations.items():
             if conversation.session.character.opening:
-                print(f"{name}: {conversation.session.character.opening}")
+                print(printable(f"{name}: {conversation.session.character.opening}"))
         while True:
             try:
                 typed = read().strip()
@@ -103,7 +104,7 @@ class Terminal:
         self.turn += 1
         seed = self.seed + self.turn
         turn = begin(seed)
-        print(f"{turn.speaker}: ", end="", flush=True)
+        print(f"{printable_line(turn.speaker)}: ", end="", flush=True)
         with stopping(self.group.stop):
             reply = show_as_said(turn.events)
         if reply.image:
@@ -171,7 +172,7 @@ class Terminal:
         """A conversation from a file takes the place of this one."""
         self.group.lines = load_conversation(Path(path.strip("\"'")).expanduser(), self.group.names)
         for line in self.group.lines[-6:]:
-            print(f"{line.speaker or 'you'}: {line.shown}")
+            print(printable(f"{line.speaker or 'you'}: {line.shown}"))
 
     def show_picture(self, image: Image.Image, name: str, seed: int) -> None:
         """In the terminal where it can, and as a file whose place is told."""
@@ -205,7 +206,7 @@ def show_as_said(events: Iterator[Event]) -> Reply:
     reply: Reply | None = None
     for event in events:
         if isinstance(event, Piece):
-            print(event.text, end="", flush=True)
+            print(printable(event.text), end="", flush=True)
         elif isinstance(event, Drawing):
             say("\n(drawing)")
         else:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     from charforge.families.work import Flops, Tokens
+    from charforge.low_rank import Addition
     from charforge.sample import Noise, Part, Picture, Sample, Target
 
 Role = Literal["text", "picture"]
@@ -76,6 +77,11 @@ class Shapes(Protocol):
     @property
     def drawing_size(self) -> tuple[int, int]:
         """Width and height in pixels of what is drawn unless asked otherwise."""
+
+    @property
+    def drawing_settings(self) -> dict[str, Any]:
+        """How pictures are drawn unless asked otherwise, by the family's own names: steps, guidance, size. Plain JSON
+        values."""
 
     @property
     def precisions(self) -> tuple[str, ...]:
@@ -178,6 +184,8 @@ class ReplyStep(Protocol):
 
 Adapt = Callable[["nn.Module"], Mapping[str, "nn.Parameter"]]
 """Puts a fresh adapter into a network and returns its parameters by name."""
+MergedPrecision = Literal["bf16", "fp8"]
+"""fp8: the decoder's linears as e4m3 with one scale a matrix, everything else as bf16."""
 OwnConditioning = Any
 OwnCanvas = Any
 OwnShapes = Any
@@ -376,6 +384,16 @@ class Family(Protocol):
         report: Callable[[int, int], None],
     ) -> UnifiedModel:  # fmt: skip
         """Stream the weights to ``device``, quantised on the way; frozen, in evaluation mode."""
+
+    def merge(
+        self, files: BaseFiles, additions: Mapping[str, Addition], folder: Path, precision: MergedPrecision,
+        report: Callable[[int, int], None],
+    ) -> None:  # fmt: skip
+        """Write the base with ``additions`` (by linear) in its weights into ``folder``, in the layout in which the base
+        is published. Tensors pass one at a time: the whole is never in memory. ``report(bytes done, in all)``.
+
+        Raises InputError for a base that has no published layout, and for additions that do not fit it.
+        """
 
     # what a run costs and how fast a machine is, without weights
 

@@ -16,13 +16,14 @@ from typing import Any, TypeVar
 
 import torch
 from peft import LoraConfig
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import nn
 
 from charforge import __version__, grammar
 from charforge.adapter.lora import rounded_to_bf16, save_adapter, with_values
 from charforge.bases.base import Base
 from charforge.bases.drawing import draw_prompts
+from charforge.bases.origin import origin_of
 from charforge.bundle import write_bundle
 from charforge.bundle.manifest import (
     AdapterInfo,
@@ -38,7 +39,7 @@ from charforge.evaluate.requests import held_out_requests, request_values
 from charforge.expand import Pair
 from charforge.files import write_atomic, write_atomic_with
 from charforge.low_rank import adapter_off
-from charforge.pixels import contact_sheet
+from charforge.pixels import contact_sheet, initial
 from charforge.run.folder import FAILURE, read_json
 from charforge.run.progress import PREVIEW_SEED
 from charforge.run.report import write_report
@@ -118,9 +119,7 @@ def write_failure(run: Path, part: str, error: BaseException) -> None:
 
 def plain_avatar(character: Character) -> Image.Image:
     """The character's initial on grey: a bundle needs a picture, and drawing one failed."""
-    avatar = Image.new("RGB", (128, 128), (120, 120, 120))
-    ImageDraw.Draw(avatar).text((64, 64), character.name[:1].upper(), anchor="mm", font_size=72)
-    return avatar
+    return initial(character.name)
 
 
 def draw(trained: Trained) -> list[Image.Image]:
@@ -195,10 +194,17 @@ def _rounded(value: float) -> float | None:
 def make_bundle(trained: Trained, metrics: dict[str, Any]) -> None:
     """The .charx of a stage that has ended. The model drew the avatar: no training picture leaves the machine."""
     character, base, settings = trained.character, trained.base, trained.settings
+    origin = origin_of(settings.base)
     manifest = Manifest(
         charforge_version=__version__,
         created=date.today().isoformat(),
-        base=BaseInfo(name=settings.base, content_hash=base.content_hash, precision=base.precision),
+        base=BaseInfo(
+            name=settings.base,
+            content_hash=base.content_hash,
+            precision=base.precision,
+            repository=origin.repository,
+            revision=origin.revision,
+        ),
         adapter=AdapterInfo(
             rank=settings.adapter.rank,
             alpha=settings.adapter.alpha,
@@ -214,6 +220,7 @@ def make_bundle(trained: Trained, metrics: dict[str, Any]) -> None:
             settings=settings.model_dump(),
         ),
         drawing=settings.pictures,
+        sampling=base.model.shapes.drawing_settings,
         evaluation={key: value for key, value in metrics.items() if "held_out" in key},
     )
     avatar = io.BytesIO()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from charforge.errors import InputError, MachineError
 from charforge.files import write_atomic
 from charforge.run.identity import in_words, input_differences, setting_differences
 from charforge.settings import Settings, read_settings, settings_toml
+from charforge.words import file_stem
 
 CONFIG, IDENTITY, RESULT, FAILURE = "config.toml", "identity.json", "result.json", "failure.json"
 TRAINING = "training"
@@ -32,7 +32,21 @@ SECOND_CHECKPOINT = Path("checkpoints") / "grpo" / "last.safetensors"
 
 def slug_of(character: Character) -> str:
     """The character's name as a file name."""
-    return re.sub(r"[^a-z0-9]+", "-", character.name.lower()).strip("-") or "character"
+    return file_stem(character.name)
+
+
+def bundle_of(source: Path) -> Path:
+    """The bundle of a run, or ``source`` itself where it is a file. Raises InputError for a run that has none."""
+    if not source.is_dir():
+        return source
+    found = sorted(source.glob("*.charx"))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InputError(f"{source} holds several bundles ({', '.join(path.name for path in found)}): name one of them")
+    raise InputError(
+        f"{source} holds no bundle: name a .charx file, or a run that has finished its first stage (`charforge runs`)"
+    )
 
 
 def is_run(folder: Path) -> bool:

@@ -160,6 +160,11 @@ class BagelConfig(_Strict):
         return self.sampling.width, self.sampling.height
 
     @property
+    def drawing_settings(self) -> dict[str, Any]:
+        """The values of :class:`SamplingConfig`."""
+        return self.sampling.model_dump(mode="json")
+
+    @property
     def precisions(self) -> tuple[str, ...]:
         """nf4 packs blocks of 64 (families/bagel/quantize.py)."""
         fits = all(width % 64 == 0 for width in self.decoder_inputs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from charforge.families.bagel.splits import TextSplit
     from charforge.families.bagel.unified import UnifiedBagel
-    from charforge.families.protocol import Adapt, StandIn
+    from charforge.families.protocol import Adapt, MergedPrecision, StandIn
+    from charforge.low_rank import Addition as LowRank
     from charforge.sample import Target
 
 
@@ -75,6 +76,14 @@ class Bagel:
         assert files.autoencoder is not None
         autoencoder = load_autoencoder(files.autoencoder, config, device)
         return UnifiedBagel(network.eval(), autoencoder, Tokenizer(files.tokenizer, config.chat_roles))
+
+    def merge(
+        self, files: BaseFiles, additions: Mapping[str, LowRank], folder: Path, precision: MergedPrecision,
+        report: Callable[[int, int], None],
+    ) -> None:  # fmt: skip
+        from charforge.families.bagel.merge import write_merged
+
+        write_merged(files, additions, folder, precision, report)
 
     def for_measuring(self, name: str) -> BagelConfig | None:
         from charforge.families.bagel.small import SMALL

@@ -21,6 +21,8 @@ from charforge.tensor_headers import StoredTensor, read_header
 
 # a matrix stored in int8 is accompanied by the fp32 scale of each of its rows
 SCALE = ".row_scale"
+# a matrix stored in fp8 is accompanied by one fp32 scale: the names of vLLM, "x.weight" and "x.weight_scale"
+FP8, FP8_SCALE = "F8_E4M3", "_scale"
 # what weights are stored in; anything else is a mix-up, not a precision
 FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 # casts and copies to a GPU go through blocks of this size: the 1 GB embedding then needs no second gigabyte
@@ -32,7 +34,7 @@ Addition = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Source:
-    """Where one parameter comes from: its tensor, and the scale of each row when that is int8."""
+    """Where one parameter comes from: its tensor, and its scale: one a row when that is int8, one in all when fp8."""
 
     tensor: StoredTensor
     scale: StoredTensor | None = None
@@ -49,12 +51,12 @@ def plan(expected: Mapping[str, tuple[int, ...]], files: list[Path]) -> dict[str
     for file in files:
         header = read_header(file)
         for name, tensor in header.items():
-            if name.endswith(SCALE) and name.removesuffix(SCALE) in header:
+            if any(name.endswith(end) and name.removesuffix(end) in header for end in (SCALE, FP8_SCALE)):
                 continue
             if name not in expected:
                 problems.append(f"unexpected tensor {name} in {file.name}")
                 continue
-            source = Source(tensor, header.get(name + SCALE))
+            source = Source(tensor, header.get(name + (FP8_SCALE if tensor.dtype == FP8 else SCALE)))
             wrong = _mismatch(source, expected[name])
             if name in sources:
                 wrong = f"is in {sources[name].tensor.file.name} as well"
@@ -74,6 +76,9 @@ def _mismatch(source: Source, shape: tuple[int, ...]) -> str | None:
         return f"has shape {list(tensor.shape)}, expected {list(shape)}"
     if scale is None:
         return None if tensor.dtype in FLOATS else f"has dtype {tensor.dtype}, expected one of {', '.join(FLOATS)}"
+    if tensor.dtype == FP8:
+        fits = scale.dtype == "F32" and scale.elements == 1
+        return None if fits else f"has a scale that does not belong to it ({scale.dtype} {list(scale.shape)})"
     if tensor.dtype != "I8" or scale.dtype != "F32" or scale.shape != shape[:1]:
         return f"has a row scale that does not belong to it ({tensor.dtype}, {scale.dtype} {list(scale.shape)})"
     return None
@@ -84,10 +89,11 @@ def read_tensor(source: Source, dtype: torch.dtype, device: str | torch.device =
     with source.tensor.file.open("rb", buffering=0) as opened:
         if source.scale is None:
             return _read_floats(opened, source.tensor, dtype, device)
-        # only the small shipped files are int8: whole in memory is the simple way
-        whole = _read_whole(opened, source.tensor, torch.int8)
+        # only the small shipped files are int8, and fp8 is what a merge made: whole in memory is the simple way
+        packed = torch.float8_e4m3fn if source.tensor.dtype == FP8 else torch.int8
+        whole = _read_whole(opened, source.tensor, packed)
         scale = _read_whole(opened, source.scale, torch.float32)
-        return (whole.float() * scale[:, None]).to(device, dtype)
+        return (whole.float() * (scale if packed != torch.int8 else scale[:, None])).to(device, dtype)
 
 
 def _read_floats(opened: BinaryIO, stored: StoredTensor, dtype: torch.dtype, device: str | torch.device) -> Tensor:
