@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from typing import TYPE_CHECKING
 
 from charforge.errors import InputError, MachineError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def default_device() -> str:
@@ -39,6 +43,14 @@ def chosen_device(name: str | None) -> str:
         # what asks for "the" card, such as free memory, means this one from now on
         torch.cuda.set_device(int(number))
     return name
+
+
+def wait_for(device: str | torch.device) -> None:
+    """Return when ``device`` has done all that was asked of it: before the clock is read. A CPU always has."""
+    import torch
+
+    if torch.device(device).type != "cpu":
+        torch.accelerator.synchronize()
 
 
 def multiplies_bf16(device: str) -> bool:

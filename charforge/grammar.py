@@ -270,6 +270,11 @@ def is_this(noun: str) -> str:
     return f"Is this {noun}?"
 
 
+def what_is(name: str) -> str:
+    """ "What is Wren?"."""
+    return f"What is {name}?"
+
+
 WHO_IS_THIS = "Who is this?"
 WHO_IS_IN_THE_PICTURE = "Who is in the picture?"
 

@@ -29,14 +29,26 @@ def to_pixels(image: Image.Image, size: tuple[int, int]) -> Tensor:
     """(3, H, W) in [-1, 1] after bicubic resizing to ``size`` = (width, height)."""
     if image.size != size:
         image = image.resize(size, Image.Resampling.BICUBIC)
-    array = torch.from_numpy(np.asarray(image, dtype=np.float32).copy()) / 255
-    return ((array - 0.5) / 0.5).permute(2, 0, 1)
+    return _from_bytes(torch.from_numpy(np.asarray(image).copy())).permute(2, 0, 1)
 
 
 def to_image(pixels: Tensor) -> Image.Image:
     """(3, H, W) in [-1, 1] -> picture; values are truncated to bytes as in the published code."""
-    array = ((pixels.float() * 0.5 + 0.5).clamp(0, 1) * 255).permute(1, 2, 0)
-    return Image.fromarray(array.to(torch.uint8).cpu().numpy())
+    return Image.fromarray(_to_bytes(pixels).permute(1, 2, 0).numpy())
+
+
+def through_bytes(pixels: Tensor) -> Tensor:
+    """(..., H, W) in [-1, 1] as a picture of them has them, on the CPU: what :func:`to_pixels` makes of
+    :func:`to_image`, to the bit."""
+    return _from_bytes(_to_bytes(pixels))
+
+
+def _to_bytes(pixels: Tensor) -> Tensor:
+    return ((pixels.float() * 0.5 + 0.5).clamp(0, 1) * 255).to(torch.uint8).cpu()
+
+
+def _from_bytes(values: Tensor) -> Tensor:
+    return (values.float() / 255 - 0.5) / 0.5
 
 
 def contact_sheet(pictures: list[Image.Image], columns: int, cell: int = 128) -> Image.Image:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -73,3 +73,15 @@ def stack_targets(samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
     """All x0 tokens (sum n, values) in order and how many each sample has (samples,)."""
     targets = [target for sample in samples if (target := target_of(sample)) is not None]
     return torch.cat([t.x0 for t in targets]), torch.tensor([t.x0.shape[0] for t in targets])
+
+
+def portions(tokens: Sequence[int], most: int) -> Iterator[range]:
+    """Consecutive items that together hold at most ``most`` of ``tokens``, one item at least."""
+    start = held = 0
+    for index, count in enumerate(tokens):
+        if index > start and held + count > most:
+            yield range(start, index)
+            start, held = index, 0
+        held += count
+    if len(tokens) > start:
+        yield range(start, len(tokens))

@@ -23,13 +23,16 @@ def penalised(logits: Tensor, said: Sequence[int], penalty: float) -> Tensor:
 
 
 def nucleus(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator) -> Tensor:
-    """Sample token ids (rows,) from logits (rows, vocabulary) with temperature and top-p; greedy at temperature 0."""
+    """Sample token ids (rows,) from logits (rows, vocabulary) with temperature and top-p; greedy at temperature 0.
+
+    The ids are on the CPU, whatever the device of ``logits``: a GPU is read once a token.
+    """
     if temperature == 0:
-        return logits.argmax(-1)
-    probabilities = (logits.float() / temperature).softmax(-1)
+        return logits.argmax(-1).cpu()
+    probabilities = (logits.float() / temperature).softmax(-1).cpu()
     sorted_rows = [_nucleus_of(row, top_p) for row in probabilities]
-    weights = torch.stack([weight for weight, _ in sorted_rows]).cpu()
-    picked = torch.multinomial(weights, 1, generator=generator).to(logits.device)
+    weights = torch.stack([weight for weight, _ in sorted_rows])
+    picked = torch.multinomial(weights, 1, generator=generator)
     return torch.cat([ids[place] for (_, ids), place in zip(sorted_rows, picked, strict=True)])
 
 

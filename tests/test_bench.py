@@ -18,7 +18,7 @@ from charforge.bases.base import compute_dtype
 from charforge.cli.bench import print_result
 from charforge.cost import measured
 from charforge.cost.batches import batch_flops, batch_settings, make_dataset, plan_batch
-from charforge.cost.bench import headline, run_bench
+from charforge.cost.bench import headline, run_bench, write_base
 from charforge.cost.bench_settings import bench_settings, shapes_to_measure
 from charforge.cost.peaks import listed_peak, step_flops
 from charforge.errors import InputError, MachineError
@@ -31,7 +31,7 @@ from charforge.families.bagel.random_base import PRECISIONS
 from charforge.families.bagel.unified import UnifiedBagel
 from charforge.families.work import Tokens, drawing_tokens, pack_tokens
 from charforge.settings import SftSettings
-from charforge.train.sft import step_batch
+from charforge.train.samples import step_batch
 
 HEADLINE = (
     "sft_step_s", "sft_tokens_per_s", "rollout_images_per_s", "update_step_s", "peak_memory_gib", "mfu", "load_s",
@@ -150,7 +150,9 @@ def test_a_random_base_of_each_precision_is_whole_and_sized_as_predicted(precisi
 def test_gradients_pass_through_the_base_after_it_was_used_without(precision: str):
     model = random_small(precision)
     adapter = add_adapter(model.network, lora_config(model.shapes, 4, 8), 0)
-    splits = [list(sample) for sample in make_dataset(BAGEL, model.shapes, plan_batch(model.shapes, 512)).dialogues]
+    splits = [
+        list(sample) for sample in make_dataset(BAGEL, model.shapes, plan_batch(model.shapes, 512)).samples("dialogues")
+    ]
 
     def loss() -> torch.Tensor:
         with model.autocast():
@@ -191,6 +193,18 @@ def test_what_does_not_fit_is_a_row_and_the_rest_goes_on(monkeypatch: pytest.Mon
     assert result["rollout_images_per_s"] > 0
 
 
+def test_what_was_measured_before_somebody_ended_it_is_kept(monkeypatch: pytest.MonkeyPatch):
+    def ended(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    kept: list[dict] = []
+    monkeypatch.setattr("charforge.cost.bench.measure_rollout", ended)
+    with pytest.raises(KeyboardInterrupt):
+        run_bench("small", "bf16", "cpu", silent, quick=True, keep=kept.append)
+    assert kept[-1]["unfinished"] and kept[-1]["base"] == "small" and kept[-1]["load_s"] > 0
+    assert kept[-1]["sft"][0]["step_s"] > 0 and len(kept[-1]["rollout"]) == 4 and kept[-1]["update"] == []
+
+
 def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch):
     def broken(*_: object) -> None:
         raise MachineError("the gradient is not finite")
@@ -204,6 +218,26 @@ def test_weights_that_cannot_fit_are_refused_before_they_are_made(monkeypatch: p
     monkeypatch.setattr("charforge.cost.bench.available_host_gib", lambda: 8.0)
     with pytest.raises(MachineError, match="--precision nf4"):
         run_bench("bagel", "bf16", "cpu", silent)
+
+
+def test_a_base_is_loaded_from_files_that_were_written_for_it_and_found_again(tmp_path: Path):
+    family, shapes = shapes_to_measure("small", quick=True)
+    write_base(family, shapes, "small", tmp_path / "base", nobody)
+    before = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "base").iterdir()}
+    write_base(family, shapes, "small", tmp_path / "base", nobody)
+    assert before == {file.name: file.stat().st_mtime_ns for file in (tmp_path / "base").iterdir()}
+    result = run_bench("small", "nf4", "cpu", silent, quick=True, from_file=tmp_path / "base")
+    assert result["loaded_from"] == "files" and result["load_s"] > 0
+    assert all(math.isfinite(result[key]) and result[key] > 0 for key in HEADLINE)
+    assert result["sft"][0]["ce"] == pytest.approx(math.log(2048), rel=0.2)
+
+
+def test_a_folder_of_something_else_is_never_written_to(tmp_path: Path):
+    family, shapes = shapes_to_measure("small")
+    (tmp_path / "novel.txt").write_text("mine")
+    with pytest.raises(InputError, match="something other than small"):
+        write_base(family, shapes, "small", tmp_path, nobody)
+    assert [file.name for file in tmp_path.iterdir()] == ["novel.txt"]
 
 
 def test_unknown_names_say_what_there_is():
@@ -233,7 +267,9 @@ def test_cards_are_told_apart_by_name():
 
 
 def test_the_command_as_programs_meet_it(tmp_path: Path):
-    done = charforge("bench", "--base", "small", "--quick", "--json", "--out", str(tmp_path / "bench.json"))
+    done = charforge(
+        "bench", "--base", "small", "--quick", "--profile", "--json", "--out", str(tmp_path / "bench.json")
+    )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told == json.loads((tmp_path / "bench.json").read_text("utf-8"))
@@ -251,9 +287,24 @@ def test_the_command_as_programs_meet_it(tmp_path: Path):
     assert step["ce"] == pytest.approx(math.log(2048), rel=0.2) and 1 < step["mse"] < 10
     assert [(row["code"], row["batch"], row["guidance"]) for row in told["rollout"]] == [
         ("draw", 1, False), ("draw", 1, True), ("draw", 2, False), ("draw", 2, True), ("roll_out", 4, False),
+        ("roll_out", 4, False),
     ]  # fmt: skip
+    assert [row["picture_side"] for row in told["rollout"]] == [128, 128, 128, 128, 64, 128]
+    assert [row["picture_side"] for row in told["updates"]] == [64, 128] and told["update"] == told["updates"][-1]
+    assert [row["rows"] for row in told["replies"]] == [1, 2]
+    for row in told["replies"]:
+        assert row["tokens_per_s"] == pytest.approx(row["rows"] / row["token_s"]) and row["tokens"] == 8
+    assert [row["part"] for row in told["memory"]] == [
+        "weights", "first stage, 512 tokens", "rollout at 128²", "update at 128²", "decoding at 128²",
+    ]  # fmt: skip
+    # what a process holds is no exact measure of a base this small: that both are of one size says that they mean
+    # the same
+    assert all(0.2 < row["ratio"] < 20 for row in told["memory"]), told["memory"]
+    kernels = told["profile"]["kernels"]
+    assert 5 < len(kernels) <= 20 and sum(kernel["share"] for kernel in kernels) <= 1
+    assert [kernel["ms"] for kernel in kernels] == sorted((kernel["ms"] for kernel in kernels), reverse=True)
     assert all(row["steps"] == 14 for row in told["rollout"])
-    assert [row["steps_run"] for row in told["rollout"]] == [2, 2, 2, 2, 14]
+    assert [row["steps_run"] for row in told["rollout"]] == [2, 2, 2, 2, 14, 14]
     # both go in the same batches here; on some processors the products still depend on what is beside them
     assert 0 <= told["update"]["sampling_gap_mean"] <= told["update"]["sampling_gap_max"] < 1e-2
     assert told["update"]["images_per_s"] == pytest.approx(4 / told["update_step_s"])

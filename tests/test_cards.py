@@ -31,6 +31,7 @@ from charforge.character.cards import (
 from charforge.character.cards.containers import PNG
 from charforge.character.cards.macros import resolved
 from charforge.character.cards.write import as_v3
+from charforge.character.kinds import kind_of
 from charforge.character.notes import Notes
 from charforge.character.profile import Profile
 from charforge.character.speakers import Names
@@ -173,7 +174,9 @@ def test_a_card_becomes_a_profile_and_dialogues() -> None:
     card = parse_card(V3, "card")
     profile = card_profile(card, "card", problems)
     assert profile.persona == "Pip is a small clay robot who runs a tea cart."
-    assert (profile.class_noun, profile.voice, profile.opening) == ("clay robot", "warm, brief", "waves Hello, you!")
+    claim = kind_of("Pip", profile.text)
+    assert claim is not None and claim.noun == "clay robot"
+    assert (profile.voice, profile.opening) == ("warm, brief", "waves Hello, you!")
     assert profile.facts == [] and lore_of(card) == [("gull", "The gull is called Admiral Crumb.")]
     dialogues = card_dialogues(card, "card", problems)
     assert [[(t.role, t.text) for t in d.turns] for d in dialogues] == [

@@ -39,7 +39,8 @@ from charforge.sample import Target
 from charforge.settings import SftSettings
 from charforge.train.losses import draw_noise
 from charforge.train.memory import Memory
-from charforge.train.sft import Dataset, adamw, train_step
+from charforge.train.samples import Dataset, alone
+from charforge.train.sft import adamw, train_step
 
 KINDS = [None, "int8", "nf4"]
 LORA = lora_config(CONFIG, 4, 8)
@@ -206,7 +207,7 @@ def test_a_quantised_layer_is_never_first_built_in_full(folder: Path, monkeypatc
 def test_one_whole_matrix_is_in_memory_at_a_time_and_no_mapping_of_the_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ):
-    # figures of a large load: examples/load_memory.py
+    # figures of a large load: docs/studies/load_memory.py
     matrices: list[weakref.ref[torch.Tensor]] = []
     most, read = 0, stream.read_tensor
 
@@ -323,7 +324,12 @@ def dataset() -> Dataset:
     dialogues = [(TextSplit(ids(6)), TextSplit(ids(5), loss=True)) for _ in range(2)]
     looks = [(look, TextSplit(ids(3)), TextSplit(ids(4), loss=True))]
     pictures = [(TextSplit(ids(5)), target)] * 2
-    return Dataset(dialogues, dialogues, dialogues, looks, pictures, dialogues, [looks], pictures, dialogues, pictures)
+    kinds = {
+        **dict.fromkeys(("dialogues", "requests", "knowledge", "replay_texts", "held_out_texts"), dialogues),
+        **dict.fromkeys(("looks", "replay_looks"), looks),
+        **dict.fromkeys(("pictures", "replay_pictures", "held_out_pictures"), pictures),
+    }
+    return Dataset({name: alone(samples) for name, samples in kinds.items()})
 
 
 SETTINGS = SftSettings(
@@ -363,5 +369,5 @@ def test_an_adapter_trained_on_it_comes_back_to_the_bit_and_the_base_stays(
 
 def test_the_noise_of_a_step_fits_the_pictures_of_the_layout():
     data = dataset()
-    noise = draw_noise(data.pictures, 3.0, torch.Generator().manual_seed(0))
+    noise = draw_noise(data.samples("pictures"), 3.0, torch.Generator().manual_seed(0))
     assert noise.values.shape == (12, CONFIG.latent_token_size)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from folders import check_character
@@ -13,14 +12,15 @@ from PIL import Image, ImageChops
 from charforge.character import read_character
 from charforge.evaluate.questions import read_choices
 from charforge.expand import expand, leaked
-from charforge.expand.pairs import Task
+from charforge.kinds import TASKS
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+STUDIES = Path(__file__).parent.parent / "docs" / "studies"
 WREN = EXAMPLES / "wren"
 
 
 def lines(name: str) -> list[str]:
-    return (EXAMPLES / name).read_text("utf-8").splitlines()
+    return (STUDIES / name).read_text("utf-8").splitlines()
 
 
 def test_nothing_is_wrong_with_it():
@@ -52,14 +52,14 @@ def test_unseen_prompts_and_questions_are_unseen():
 def test_its_pairs_do_not_leak():
     wren = read_character(WREN)
     pairs = expand(wren, seed=0).pairs
-    assert {pair.task for pair in pairs} == set(get_args(Task))
+    assert {pair.task for pair in pairs} == set(TASKS)
     assert leaked(pairs, wren.name) == []
 
 
 def test_its_keyed_questions_are_in_no_training_pair():
     wren = read_character(WREN)
     trained = {text for pair in expand(wren, seed=0).pairs if pair.split == "train" for text in pair.texts("user")}
-    choices = read_choices(EXAMPLES / "wren_questions.json")
+    choices = read_choices(STUDIES / "wren_questions.json")
     assert len(choices) == 42 and not trained & {choice.question for choice in choices}
     assert all(len(set(choice.options)) == 4 for choice in choices)
 
@@ -67,7 +67,7 @@ def test_its_keyed_questions_are_in_no_training_pair():
 def test_redrawing_gives_the_same_pixels():
     pytest.importorskip("dicebear", reason="needs the extra `recipe`")
     pytest.importorskip("cairosvg", reason="needs the extra `recipe`")
-    sys.path.insert(0, str(EXAMPLES))
+    sys.path.insert(0, str(STUDIES))
     from draw_wren import draw, looks
 
     redrawn = draw(looks()[0], 512)

@@ -6,7 +6,6 @@ import dataclasses
 import random
 from collections import Counter
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from folders import make_folder
@@ -16,12 +15,13 @@ from hypothesis import strategies as st
 from charforge import grammar
 from charforge.character import Character, Dialogue, Turn, read_character
 from charforge.errors import InputError
-from charforge.expand import TALK, ImagePart, Pair, TextPart, leaked, prompt_key, read_pairs, write_pairs
+from charforge.expand import ImagePart, Pair, TextPart, leaked, prompt_key, read_pairs, write_pairs
 from charforge.expand import expand as expand_character
-from charforge.expand.pairs import Task, similar
+from charforge.expand.pairs import similar
 from charforge.expand.phrases import Phrase, phrases, surely_absent
 from charforge.expand.rewording import rewordings
 from charforge.expand.strangers import what_it_shows
+from charforge.kinds import TALK, TASKS
 
 STRANGERS = {
     "base:0": "a voxel robot with pink lights, in a forest",
@@ -62,7 +62,7 @@ def test_the_same_seed_gives_the_same_pairs_and_another_seed_others(pip: Charact
 
 def test_hundreds_of_pairs_in_every_task(pairs: list[Pair]) -> None:
     counts = Counter(pair.task for pair in pairs)
-    assert set(counts) == set(get_args(Task))
+    assert set(counts) == set(TASKS)
     assert 150 <= len(pairs) <= 600
     assert len({pair.id for pair in pairs}) == len(pairs)
     assert len({(pair.task, pair.parts) for pair in pairs}) == len(pairs)

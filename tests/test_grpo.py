@@ -468,8 +468,8 @@ def test_prompts_of_different_lengths_read_together_are_as_read_alone():
 
 
 def test_the_published_variety_has_no_gradient_and_ours_has():
-    from charforge.judges.likeness import leave_one_out_variety
     from charforge.judges.published import group_diversity
+    from charforge.judges.rewards.variety import leave_one_out_variety
 
     features = torch.nn.functional.normalize(torch.rand(12, 9, generator=torch.Generator().manual_seed(0)), dim=-1)
     scene = torch.rand(12, generator=torch.Generator().manual_seed(1))

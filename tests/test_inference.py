@@ -155,7 +155,7 @@ def test_a_loaded_adapter_acts_as_the_trained_one_and_can_be_switched_off(tmp_pa
     model, bare = loaded(tiny_model(), trained, tmp_path).network, tiny_network()
     assert len(adapted_layers(model)) == 7 * (4 + 2)
     assert all(isinstance(layer, LowRankLinear) for layer in adapted_layers(model))
-    batch = pack([list(sample) for sample in tiny_data().dialogues], CONFIG)
+    batch = pack([list(sample) for sample in tiny_data().samples("dialogues")], CONFIG)
     assert torch.equal(model(batch).logits, trained(batch).logits)
     assert (model(batch).logits - bare(batch).logits).abs().max() > 0.01
     with adapter_off(model):

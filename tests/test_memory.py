@@ -35,7 +35,8 @@ def gradient(size: int = 64, chunk: int = 1024, checkpointing: bool = False) -> 
     for number, parameter in enumerate(parameters.values()):
         parameter.data = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number)) * 0.05
     model.language_model.model.checkpoint_layers = checkpointing
-    texts, pictures = data.dialogues + data.knowledge + data.looks, data.pictures + data.replay_pictures
+    texts = data.samples("dialogues") + data.samples("knowledge") + data.samples("looks")
+    pictures = data.samples("pictures") + data.samples("replay_pictures")
     noise = draw_noise(pictures, 3.0, torch.Generator().manual_seed(0))
     ce, mse = unified_gradient(model, texts, pictures, noise, Weights(0.25, 1.0), size, chunk)
     return torch.cat([p.grad.flatten() for p in parameters.values()]), ce.item(), mse.item()
@@ -62,7 +63,7 @@ def test_recomputed_layers_keep_less():
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack_hook, lambda tensor: tensor):
-            loss, _ = text_loss(model, data.dialogues)
+            loss, _ = text_loss(model, data.samples("dialogues"))
         assert loss.requires_grad
         return sum(sizes.values())
 

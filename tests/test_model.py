@@ -140,7 +140,7 @@ def _valid_of(keys: torch.Tensor, context, row: int) -> torch.Tensor:
 
 def test_text_never_sees_the_noise_behind_it():
     model, data = tiny_network(), tiny_data()
-    text, target = data.pictures[0]
+    text, target = data.samples("pictures")[0]
     later = TextSplit((20, 21), loss=True)
     first, second = (
         model(pack([[text, LatentSplit(value, target.position_ids, 0.5), later]], CONFIG)).logits

@@ -50,11 +50,11 @@ def alone(tmp_path: Path, seed: int, first_layer: int = 0) -> UnifiedBagel:
 
 
 def loss(model: UnifiedBagel) -> torch.Tensor:
-    return model.text_loss(tiny_data().dialogues)[0]
+    return model.text_loss(tiny_data().samples("dialogues"))[0]
 
 
 def reply(model: UnifiedBagel) -> list[list[int]]:
-    read = model.read([tiny_data().dialogues[0][:2]])
+    read = model.read([tiny_data().samples("dialogues")[0][:2]])
     return rows_of(model.reply(read, lambda logits: logits.argmax(-1), 8), 1)
 
 
@@ -89,7 +89,7 @@ def test_two_act_together_in_training_code_and_in_the_fast_one(both: UnifiedBage
         torch.testing.assert_close(loss(both), wren)
     with acting("wren", ("bo", 0.5)):
         assert not torch.equal(loss(both), wren)
-        read = both.read([tiny_data().dialogues[0][:2]])
+        read = both.read([tiny_data().samples("dialogues")[0][:2]])
         slow = both.reply_logits([()], read)
         fast: list[torch.Tensor] = []
         list(both.reply(read, lambda logits: fast.append(logits) or logits.argmax(-1), 1))

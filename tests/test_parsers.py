@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from charforge.character import Dialogue
 from charforge.character.notes import Notes
-from charforge.character.profile import facts_and_rest, guess_class_noun, parse_character_md, sentences
+from charforge.character.profile import facts_and_rest, parse_character_md, sentences
 from charforge.character.readers.documents import document
 from charforge.character.readers.table import read_conversations
 from charforge.character.readers.text_logs import read_text_log
@@ -132,19 +131,3 @@ def test_text_and_json_say_the_same(turns: list[tuple[str, str]]) -> None:
 @given(st.text(max_size=200))
 def test_sentences_lose_nothing_but_space(text: str) -> None:
     assert "".join("".join(sentences(text)).split()) == "".join(text.replace("\0", ".").split())
-
-
-@pytest.mark.parametrize(
-    ("breed", "about", "expected"),
-    [
-        ("Shiba Inu", "Bo is a good dog.", "Shiba Inu dog"),
-        ("British Shorthair, Silver Tabby", "a silly kitty", "British Shorthair cat"),
-        ("Maine Coon cat", "", "Maine Coon cat"),
-        ("Wyvern", "", "Wyvern"),
-        ("", "Tock is a brave clay robot of nine.", "clay robot"),
-        ("", "Ann is a quiet woman.", "quiet woman"),
-        ("", "Nobody knows.", "character"),
-    ],
-)
-def test_the_class_noun_is_found(breed: str, about: str, expected: str) -> None:
-    assert guess_class_noun(breed, about) == expected

@@ -90,7 +90,7 @@ def test_ancestry_leaves_siblings_out():
 
 
 def test_sharing_changes_neither_loss_nor_gradient():
-    model, look = tiny_network(), tiny_data().looks[0][0]
+    model, look = tiny_network(), tiny_data().samples("looks")[0][0]
     parameters = add_adapter(model, lora_config(CONFIG, 4, 8), seed=0)
     for number, parameter in enumerate(parameters.values()):
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))

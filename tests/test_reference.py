@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import typer
@@ -15,7 +15,8 @@ from pydantic import BaseModel
 
 from charforge.bundle.manifest import MEMBERS, REQUIRED, Manifest
 from charforge.cli.main import app
-from charforge.expand.pairs import TASKS, ImagePart, Pair, Task, TextPart
+from charforge.expand.pairs import ImagePart, Pair, TextPart
+from charforge.kinds import TASKS
 
 SCRIPT = Path(__file__).parent.parent / "docs" / "reference" / "generate.py"
 
@@ -104,7 +105,7 @@ def test_every_field_that_is_written_to_a_file_has_a_description(model: type[Bas
 
 
 def test_every_task_and_every_member_has_one():
-    assert set(TASKS) == set(get_args(Task)) and all(words.endswith(".") for words in TASKS.values())
+    assert all(words.endswith(".") for words in TASKS.values())
     assert set(MEMBERS) == set(REQUIRED) and all(words.endswith(".") for words in MEMBERS.values())
 
 

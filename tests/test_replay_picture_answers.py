@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,14 +16,14 @@ from charforge.families.bagel.splits import LookSplit
 from charforge.families.bagel.unified import UnifiedBagel
 from charforge.replay.drawings import prompts, replay_pictures, scenes
 from charforge.replay.picture_answers import (
-    _choose_answer,
     _true_questions,
     answer_about_pictures,
+    choose_answers,
     own_look,
     replay_looks,
 )
 from charforge.replay.shipped_pictures import own_captions
-from charforge.train.sft import step_batch
+from charforge.train.samples import Dataset, step_batch
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +43,7 @@ def test_a_base_answers_about_its_own_pictures_once(monkeypatch: pytest.MonkeyPa
     def again(*arguments: object) -> None:
         raise AssertionError("asked twice")
 
-    monkeypatch.setattr(UnifiedBagel, "log_likelihoods", again)
+    monkeypatch.setattr(UnifiedBagel, "reply_logits", again)
     said = [[(s[1].ids, s[2].ids) for s in asked] for asked in first]
     assert [[(s[1].ids, s[2].ids) for s in asked] for asked in replay_looks(base)] == said
 
@@ -80,9 +79,9 @@ def test_what_is_asked_is_what_was_drawn():
 
 def test_all_questions_of_a_picture_are_asked_in_one_step():
     data = tiny_data()
-    look = data.looks[0][0]
-    asked = [[(look, *sample[1:]) for sample in data.dialogues[:3]], [(look, *data.dialogues[4][1:])]]
-    data = replace(data, replay_looks=asked)
+    look = data.samples("looks")[0][0]
+    said = [(look, *sample[1:]) for sample in data.samples("dialogues")]
+    data = Dataset({**data.entries, "replay_looks": [tuple(said[:3]), (said[4],)]})
     steps = [step_batch(tiny_model(), data, tiny_settings(looks=0, replay_looks=1), 0, step)[0] for step in range(2)]
     counts = [sum(text[0] is look for text in texts) for texts in steps]
     assert sorted(counts) == [1, 3]
@@ -100,6 +99,6 @@ def test_mini_ships_the_answers_of_its_weights(monkeypatch: pytest.MonkeyPatch):
     base = load_base("mini")
     own = replay_pictures(base)
     assert max(row["picture"] for row in rows) < len(own_captions("mini")) == len(own)
-    again = [_choose_answer(base, own_look(base, own[row["picture"]]), row["question"]) for row in rows[:12]]
+    again = [choose_answers(base, own_look(base, own[row["picture"]]), [row["question"]])[0] for row in rows[:12]]
     # another processor's rounding may turn a close one
     assert sum(said == row["answer"] for said, row in zip(again, rows, strict=False)) >= 11

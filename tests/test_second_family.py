@@ -31,7 +31,8 @@ from charforge.sample import Noise, Sample, Target, stack_targets
 from charforge.train.grpo import GrpoHooks, train_grpo
 from charforge.train.policy_gradient import policy_gradient
 from charforge.train.rollout import roll_out
-from charforge.train.sft import Dataset, Hooks, held_out, train_sft
+from charforge.train.samples import Dataset, alone
+from charforge.train.sft import Hooks, held_out, train_sft
 
 WREN = Path(__file__).parent.parent / "examples" / "wren"
 TALK = (
@@ -60,14 +61,16 @@ def data_of(model: FakeModel) -> Dataset:
         target = Target(torch.rand(16, 48, generator=draw) * 2 - 1, torch.arange(16))
         return (model.text(words), target)
 
-    nothing: list[Sample] = []
     pictures = [picture("red coat"), picture("blue coat"), picture("in a forest")]
-    return Dataset(
-        dialogues=[said("i am a spanner ."), said("i am the sea .")], requests=nothing, knowledge=nothing,
-        looks=nothing,
-        pictures=pictures, replay_texts=[said("yes")[1:]], replay_looks=[], replay_pictures=[picture("a desert")],
-        held_out_texts=[said("i am a spanner .")], held_out_pictures=pictures[:1],
-    )  # fmt: skip
+    kinds = {
+        "dialogues": [said("i am a spanner ."), said("i am the sea .")],
+        "pictures": pictures,
+        "replay_texts": [said("yes")[1:]],
+        "replay_pictures": [picture("a desert")],
+        "held_out_texts": [said("i am a spanner .")],
+        "held_out_pictures": pictures[:1],
+    }
+    return Dataset({name: alone(samples) for name, samples in kinds.items()})
 
 
 def adapted(model: FakeModel) -> dict[str, torch.nn.Parameter]:
@@ -143,19 +146,19 @@ def test_an_adapter_is_read_back_and_acts(model: FakeModel, tmp_path: Path) -> N
         parameter.data.normal_(generator=torch.Generator().manual_seed(1))
     save_adapter(model.network, config, tmp_path / "adapter", "fake")
     other = fake_model(tmp_path / "base")
-    bare = other.text_loss(data_of(other).dialogues)[0]
+    bare = other.text_loss(data_of(other).samples("dialogues"))[0]
     load_adapter(other, tmp_path / "adapter", torch.float32)
     torch.testing.assert_close(
-        other.text_loss(data_of(other).dialogues)[0], model.text_loss(data_of(model).dialogues)[0]
+        other.text_loss(data_of(other).samples("dialogues"))[0], model.text_loss(data_of(model).samples("dialogues"))[0]
     )
-    assert other.text_loss(data_of(other).dialogues)[0] != bare
+    assert other.text_loss(data_of(other).samples("dialogues"))[0] != bare
 
 
 def test_another_familys_part_is_refused(model: FakeModel) -> None:
     from tiny import tiny_data
 
     with pytest.raises(TypeError, match="no part of this family"):
-        model.text_loss(tiny_data().dialogues)
+        model.text_loss(tiny_data().samples("dialogues"))
 
 
 def test_a_whole_run_on_a_folder_of_this_family_and_talking_to_its_bundle(

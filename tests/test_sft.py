@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import CONFIG, tiny_data, tiny_model, tiny_network, tiny_settings
+from tiny import CONFIG, changed, tiny_data, tiny_model, tiny_network, tiny_settings
 
 from charforge.adapter.load import load_adapter
 from charforge.adapter.lora import adapter_state, add_adapter, lora_config, save_adapter
@@ -21,13 +21,11 @@ from charforge.train.checkpoints import load_best
 from charforge.train.interrupt import Interruption
 from charforge.train.losses import Weights, draw_noise, unified_gradient
 from charforge.train.optimizers import rate_factor
+from charforge.train.samples import choose, step_batch, study_steps
 from charforge.train.sft import (
     Hooks,
     adamw,
-    choose,
     held_out,
-    step_batch,
-    study_steps,
     train_sft,
 )
 
@@ -39,8 +37,8 @@ def quiet() -> Hooks:
 
 
 def test_both_ways_of_reading_the_prompt_give_the_same_picture_loss():
-    model, data = tiny_model(), tiny_data()
-    samples = [data.pictures[0], data.pictures[0], data.pictures[1], model.without_prompt(data.pictures[2])]
+    model, pictures = tiny_model(), tiny_data().samples("pictures")
+    samples = [pictures[0], pictures[0], pictures[1], model.without_prompt(pictures[2])]
     noise = draw_noise(samples, 3.0, torch.Generator().manual_seed(1))
     packed, count = model.picture_loss(samples, noise, prompt_gradients=True)
     shared, again = model.picture_loss(samples, noise, prompt_gradients=False)
@@ -49,32 +47,32 @@ def test_both_ways_of_reading_the_prompt_give_the_same_picture_loss():
 
 
 def test_the_reply_alone_is_supervised():
-    sample = tiny_data().dialogues[0]
+    sample = tiny_data().samples("dialogues")[0]
     batch = pack([list(sample)], CONFIG)
     assert batch.labels.tolist() == [*sample[2].ids, CONFIG.special_tokens.eos]
 
 
 def test_packing_does_not_mix_samples():
     model, data = tiny_model(), tiny_data()
-    together, count = model.text_loss(data.dialogues[:3])
-    alone = sum(model.text_loss([sample])[0] for sample in data.dialogues[:3])
+    together, count = model.text_loss(data.samples("dialogues")[:3])
+    alone = sum(model.text_loss([sample])[0] for sample in data.samples("dialogues")[:3])
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
     assert count == 18
 
 
 def test_losses_are_means_over_tokens_so_repeating_a_batch_changes_nothing():
     model, data = tiny_model(), tiny_data()
-    pictures = data.pictures[:2]
+    pictures = data.samples("pictures")[:2]
     noise = draw_noise(pictures, 3.0, torch.Generator().manual_seed(0))
     doubled = Noise(noise.times.repeat(2), noise.values.repeat(2, 1))
     add_adapter(model.network, LORA, seed=0)
-    once = unified_gradient(model, data.dialogues[:2], pictures, noise, Weights(1, 1), 8)
-    twice = unified_gradient(model, data.dialogues[:2] * 2, pictures * 2, doubled, Weights(1, 1), 8)
+    once = unified_gradient(model, data.samples("dialogues")[:2], pictures, noise, Weights(1, 1), 8)
+    twice = unified_gradient(model, data.samples("dialogues")[:2] * 2, pictures * 2, doubled, Weights(1, 1), 8)
     torch.testing.assert_close(once, twice)
 
 
 def test_every_sample_is_seen_once_an_epoch_in_a_new_order():
-    data = tiny_data().dialogues
+    data = tiny_data().samples("dialogues")
     epochs = [[id(s) for step in range(5) for s in choose(data, 1, step + 5 * epoch, seed=3)] for epoch in range(2)]
     assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(id(s) for s in data)
     assert epochs[0] != epochs[1]
@@ -117,7 +115,7 @@ def test_a_fresh_adapter_changes_nothing_and_a_trained_one_does(tmp_path: Path):
 
 def test_training_lowers_both_losses_on_what_it_sees(tmp_path: Path):
     model, data = tiny_model(), tiny_data()
-    seen = replace(data, held_out_texts=data.dialogues, held_out_pictures=data.pictures)
+    seen = changed(data, held_out_texts=data.samples("dialogues"), held_out_pictures=data.samples("pictures"))
     settings = tiny_settings(steps=40, evaluate_every=40, checkpoint_every=40, replay_pictures=0)
     before = held_out(model, seen, settings)
     parameters = add_adapter(model.network, LORA, seed=0)
@@ -146,20 +144,20 @@ def test_facts_are_studied_before_the_voice():
         tiny_settings(steps=6, study_share=0.4, study_knowledge=6, study_looks=0, knowledge=2, looks=0, dialogues=2),
     )
     told = [step_batch(tiny_model(), data, settings, 0, step)[0] for step in range(4)]
-    facts = [sum(any(text is fact for fact in data.knowledge) for text in texts) for texts in told]
-    voice = [sum(any(text is said for said in data.dialogues) for text in texts) for texts in told]
+    facts = [sum(any(text is fact for fact in data.samples("knowledge")) for text in texts) for texts in told]
+    voice = [sum(any(text is said for said in data.samples("dialogues")) for text in texts) for texts in told]
     assert facts == [6, 6, 2, 2] and voice == [0, 0, 2, 2]
     # nothing to study: the voice has all steps
-    assert study_steps(replace(data, knowledge=[]), settings) == 0
-    told = step_batch(tiny_model(), replace(data, knowledge=[]), settings, 0, 0)[0]
-    assert sum(any(text is said for said in data.dialogues) for text in told) == 2
+    assert study_steps(changed(data, knowledge=[]), settings) == 0
+    told = step_batch(tiny_model(), changed(data, knowledge=[]), settings, 0, 0)[0]
+    assert sum(any(text is said for said in data.samples("dialogues")) for text in told) == 2
 
 
 def test_requests_for_pictures_are_studied_and_come_beside_the_dialogues():
-    data, asked = tiny_data(), tiny_data(seed=1).dialogues
+    data, asked = tiny_data(), tiny_data(seed=1).samples("dialogues")
     settings = tiny_settings(steps=6, study_share=0.4, study_knowledge=2, study_requests=3, dialogues=2, requests=1)
     for step in range(6):
-        texts, _, _ = step_batch(tiny_model(), replace(data, requests=asked), settings, 0, step)
+        texts, _, _ = step_batch(tiny_model(), changed(data, requests=asked), settings, 0, step)
         assert sum(any(text is one for one in asked) for text in texts) == (1 if step >= 2 else 3)
 
 
@@ -273,7 +271,7 @@ def test_adapter_files_round_trip_to_the_bit_and_have_peft_names(tmp_path: Path)
     for one, same in zip(adapted_layers(model.network), adapted_layers(other.network), strict=True):
         (a, b, strength), (other_a, other_b, other_strength) = addition_of(one), addition_of(same)
         assert torch.equal(a, other_a) and torch.equal(b, other_b) and strength == other_strength
-    batch = pack([list(sample) for sample in tiny_data().dialogues], CONFIG)
+    batch = pack([list(sample) for sample in tiny_data().samples("dialogues")], CONFIG)
     assert torch.equal(model.network(batch).logits, other.network(batch).logits)
     assert not torch.equal(tiny_network()(batch).logits, other.network(batch).logits)
     assert all(name.startswith("base_model.model.language_model.model.layers.") for name in ours)
@@ -289,11 +287,11 @@ def test_stock_peft_loads_the_adapter(tmp_path: Path):
     for parameter in parameters.values():
         parameter.data.normal_(generator=torch.Generator().manual_seed(parameter.numel()))
     save_adapter(model.network, LORA, tmp_path, "tiny")
-    expected = model.text_loss(data.dialogues)[0]
+    expected = model.text_loss(data.samples("dialogues"))[0]
     other = tiny_model()
     stock = PeftModel.from_pretrained(other.network, tmp_path)
     other.network = stock.base_model.model
-    torch.testing.assert_close(other.text_loss(data.dialogues)[0], expected)
+    torch.testing.assert_close(other.text_loss(data.samples("dialogues"))[0], expected)
 
 
 def test_an_adapter_of_another_shape_is_refused(tmp_path: Path):
@@ -307,7 +305,7 @@ def test_an_adapter_of_another_shape_is_refused(tmp_path: Path):
 
 
 def test_an_int8_base_computes_nearly_the_same():
-    batch = pack([list(sample) for sample in tiny_data().dialogues], CONFIG)
+    batch = pack([list(sample) for sample in tiny_data().samples("dialogues")], CONFIG)
     exact = tiny_network()(batch).logits
     model = tiny_network()
     quantize_decoder(model, "int8")
@@ -319,7 +317,7 @@ def test_an_int8_base_computes_nearly_the_same():
 def test_an_nf4_base_computes_what_its_rounded_weights_say():
     from bitsandbytes.functional import dequantize_4bit
 
-    batch = pack([list(sample) for sample in tiny_data().dialogues], CONFIG)
+    batch = pack([list(sample) for sample in tiny_data().samples("dialogues")], CONFIG)
     model, rounded = tiny_network(), tiny_network()
     quantize_decoder(model, "nf4")
     for name, module in model.named_modules():
@@ -339,10 +337,11 @@ def test_lora_on_a_quantised_base_gets_gradients_and_one_step_lowers_the_loss(ki
     quantize_decoder(model.network, kind)
     parameters = add_adapter(model.network, LORA, seed=0)
     optimizer = torch.optim.AdamW(parameters.values(), lr=2e-3)
-    noise = draw_noise(data.pictures, 3.0, torch.Generator().manual_seed(0))
+    texts, pictures = data.samples("dialogues"), data.samples("pictures")
+    noise = draw_noise(pictures, 3.0, torch.Generator().manual_seed(0))
 
     def loss() -> float:
-        return sum(unified_gradient(model, data.dialogues, data.pictures, noise, Weights(1, 1), size=8)).item()
+        return sum(unified_gradient(model, texts, pictures, noise, Weights(1, 1), size=8)).item()
 
     before = loss()
     # A gets no gradient at first because B is zero; every B of a layer that matters does

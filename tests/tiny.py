@@ -26,9 +26,9 @@ from charforge.families.bagel.model import BagelModel
 from charforge.families.bagel.splits import LookSplit, TextSplit
 from charforge.families.bagel.tokenizer import Tokenizer
 from charforge.families.bagel.unified import UnifiedBagel
-from charforge.sample import Target
+from charforge.sample import Sample, Target
 from charforge.settings import SftSettings
-from charforge.train.sft import Dataset
+from charforge.train.samples import Dataset, alone
 
 CONFIG = BagelConfig(
     layers=4,
@@ -108,18 +108,22 @@ def tiny_data(seed: int = 0) -> Dataset:
     def dialogue() -> tuple[TextSplit, ...]:
         return (TextSplit(ids(6)), TextSplit(ids(4)), TextSplit(ids(5), loss=True))
 
-    return Dataset(
-        dialogues=[dialogue() for _ in range(5)],
-        requests=[],
-        knowledge=[dialogue() for _ in range(3)],
-        looks=[(look(), *dialogue()[1:]) for _ in range(3)],
-        pictures=[(TextSplit(ids(5)), target()) for _ in range(4)],
-        replay_texts=[dialogue()[1:] for _ in range(2)],
-        replay_looks=[],
-        replay_pictures=[(TextSplit(ids(7)), target()) for _ in range(4)],
-        held_out_texts=[dialogue() for _ in range(2)],
-        held_out_pictures=[(TextSplit(ids(6)), target())],
-    )
+    kinds = {
+        "dialogues": [dialogue() for _ in range(5)],
+        "knowledge": [dialogue() for _ in range(3)],
+        "looks": [(look(), *dialogue()[1:]) for _ in range(3)],
+        "pictures": [(TextSplit(ids(5)), target()) for _ in range(4)],
+        "replay_texts": [dialogue()[1:] for _ in range(2)],
+        "replay_pictures": [(TextSplit(ids(7)), target()) for _ in range(4)],
+        "held_out_texts": [dialogue() for _ in range(2)],
+        "held_out_pictures": [(TextSplit(ids(6)), target())],
+    }
+    return Dataset({name: alone(samples) for name, samples in kinds.items()})
+
+
+def changed(data: Dataset, **kinds: list[Sample]) -> Dataset:
+    """``data`` with other samples of some kinds."""
+    return Dataset({**data.entries, **{name: alone(samples) for name, samples in kinds.items()}})
 
 
 def tiny_settings(**changes: object) -> SftSettings:

@@ -10,7 +10,7 @@ from charforge.bases.base import Base
 from charforge.expand.scenes import Check, KeyedCheck, Scene
 from charforge.families.bagel.unified import UnifiedBagel
 from charforge.judges.encoders import Encoder
-from charforge.judges.judges import Judges
+from charforge.judges.evidence import Judges
 from charforge.judges.likeness import calibrate
 from charforge.settings import GrpoSettings, RewardSettings, Settings
 
@@ -50,8 +50,8 @@ def pixel_encoder() -> Encoder:
 def tiny_judges(model: UnifiedBagel, **weights: float) -> Judges:
     encoder = pixel_encoder()
     own = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    known = calibrate(encoder.encode(own))
-    return Judges(model, RewardSettings(**weights), encoder, known, encoder, known, None, None)  # type: ignore[arg-type]
+    known, known_to_tower = calibrate(encoder.encode(own)), calibrate(model.look_at(own).features)
+    return Judges(model, RewardSettings(**weights), encoder, known, known_to_tower, None, None)
 
 
 def grpo_settings(**changes: object) -> Settings:

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from charforge.families.protocol import Canvas, Conditioning, UnifiedModel
-from charforge.pixels import to_image
+from charforge.pixels import through_bytes, to_image
 from charforge.sample import Target
 
 
@@ -41,11 +41,20 @@ def draw_target(model: UnifiedModel, prompt: str, seed: int) -> Target:
     return model.target(_states(model, read_prompts(model, [prompt]), canvas, [seed])[0], canvas)
 
 
+def draw_pixels(model: UnifiedModel, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+    """The pictures of :func:`draw_prompts` as pixels (n, 3, H, W) with the same values, on the CPU."""
+    return through_bytes(_decoded(model, read_prompts(model, prompts), seeds))
+
+
 def _draw(model: UnifiedModel, conditioning: Conditioning, seeds: Sequence[int]) -> list[Image.Image]:
+    return [to_image(picture) for picture in _decoded(model, conditioning, seeds)]
+
+
+def _decoded(model: UnifiedModel, conditioning: Conditioning, seeds: Sequence[int]) -> Tensor:
     canvas = model.canvas()
     states = _states(model, conditioning, canvas, seeds)
     with model.autocast():
-        return [to_image(picture) for picture in model.decode(states, canvas)]
+        return model.decode(states, canvas)
 
 
 def _states(model: UnifiedModel, conditioning: Conditioning, canvas: Canvas, seeds: Sequence[int]) -> Tensor:

@@ -42,7 +42,7 @@ class BaseInfo(_Strict):
 
     name: str = Field(description="The base's name here, for example mini or bagel, or its path.")
     content_hash: str = Field(
-        description="A hash over all its weight files: two bases of one name are told apart by it."
+        description="A hash over all its weight files: it tells two bases of the same name apart."
     )
     precision: str = Field(description="What its layers were held in during training: bfloat16, float32, int8 or nf4.")
 
@@ -122,7 +122,7 @@ class Manifest(_Strict):
     base: BaseInfo = Field(description="The base it was trained on. An adapter fits that one and no other.")
     adapter: AdapterInfo = Field(description="Size and place of the adapter.")
     character: CharacterInfo = Field(description="What prompts are built from, word for word as in training.")
-    chat: ChatInfo = Field(description="How the character speaks unless told otherwise.")
+    chat: ChatInfo = Field(description="How the character speaks unless the command says otherwise.")
     training: TrainingInfo = Field(description="How it was trained.")
     drawing: PictureSettings = Field(
         PictureSettings(), description="The sizes of pictures that it was trained at, as the settings of [pictures]."

@@ -10,6 +10,7 @@ from charforge.character.character import Character
 from charforge.character.ledger import Ledger
 from charforge.character.notes import Notes
 from charforge.character.speakers import Names
+from charforge.character.understanding import understood
 from charforge.errors import InputError
 
 
@@ -24,10 +25,11 @@ def card_character(card: Card, file: str) -> Character:
         raise InputError(f"{file} has no name: write one into the card")
     described = card_profile(card, names, file, notes)
     profile = described.profile
-    return Character(
+    character = Character(
         name=names.name,
         class_noun=profile.class_noun,
         about=profile.about,
+        profile_text=profile.text,
         persona=profile.persona,
         voice=profile.voice,
         appearance=profile.appearance,
@@ -42,3 +44,4 @@ def card_character(card: Card, file: str) -> Character:
         lore=described.lore,
         ledger=Ledger(tuple(notes.entries)),
     )
+    return understood(character)

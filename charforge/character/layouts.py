@@ -24,7 +24,6 @@ from charforge.character.picture_folder import find_pictures, read_pictures
 from charforge.character.profile import (
     Profile,
     facts_and_rest,
-    guess_class_noun,
     key_values,
     parse_character_md,
     plain,
@@ -97,8 +96,7 @@ def read_own(folder: Path, contents: Contents, notes: Notes) -> Found:
         made_of_card = card_dialogues(card, names, card_file, notes)
         found.dialogues += check_images(made_of_card, list(found.pictures), False, notes)
     _add_told(told, profile, names, notes)
-    about = " ".join([profile.persona, profile.appearance, *profile.facts, *found.captions.values()])
-    profile.class_noun = profile.class_noun or guess_class_noun(profile.breed, about)
+    profile.text = "\n".join([profile.text, *profile.facts])
     _pass_over(folder, contents, notes)
     return found
 
@@ -167,6 +165,7 @@ def _fill_from_card(profile: Profile, card: Profile, file: str, notes: Notes) ->
             notes.pass_over(file, key, "field", getattr(card, key), "character.md says it too, and is right")
     if profile.persona == card.persona:
         profile.about = card.about
+    profile.text = "\n".join([profile.text, card.text])
     profile.facts += card.facts
 
 
@@ -277,8 +276,17 @@ def rolescape_folder(folder: Path) -> Path | None:
     return None
 
 
-def read_rolescape(folder: Path, notes: Notes) -> Found:
-    """annotation.json (the human-written seeds), profile, numbered pictures, identity captions."""
+def corrections_in(folder: Path, character: Path, notes: Notes) -> Profile | None:
+    """What a character.md beside annotation.json corrects: its front matter, where it has no more than that."""
+    profile = parse_character_md(read_text(folder, character, notes.problems) or "", character.name, notes.problems)
+    return None if profile.persona or profile.voice or profile.appearance or profile.facts else profile
+
+
+def read_rolescape(folder: Path, notes: Notes, corrections: Profile | None = None) -> Found:
+    """annotation.json (the human-written seeds), profile, numbered pictures, identity captions.
+
+    What ``corrections`` says of name and class is right.
+    """
     profile = Profile()
     found = Found(profile)
     profiles = sorted(path for path in folder.glob(f"*{PROFILE_SUFFIX}") if not path.name.startswith("."))
@@ -318,13 +326,15 @@ def read_rolescape(folder: Path, notes: Notes) -> Found:
         dialogues += [dialogue] if dialogue is not None else []
     found.dialogues = check_images(dialogues, list(found.pictures), False, notes)
     _fill_from_profile(profile, about, profiles[0].name if profiles else "", found, notes)
+    if corrections is not None:
+        profile.name = corrections.name or profile.name
+        profile.class_noun = corrections.class_noun or profile.class_noun
     return found
 
 
 def _fill_from_profile(profile: Profile, about: str, file: str, found: Found, notes: Notes) -> None:
     """Class noun, voice, appearance and facts from the key: value lines of a RoleScape profile."""
     pairs = key_values(about)
-    other_texts = [*found.captions.values(), *(t.text for d in found.dialogues for t in d.turns)]
 
     def first(*keys: str) -> str:
         return next((value for key, value in pairs if key.lower() in keys), "")
@@ -333,8 +343,7 @@ def _fill_from_profile(profile: Profile, about: str, file: str, found: Found, no
     profile.voice = first("linguistic habits", "language habits", "speech style", "speaking style", "voice", "speech")
     profile.appearance = first("physical characteristics", "appearance", "physical description", "looks")
     profile.persona = profile.persona or first("personality", "description")
-    breed = first("breed", "species", "race")
-    profile.class_noun = guess_class_noun(breed, " ".join([profile.persona, about, *other_texts]))
+    profile.text = "\n".join([profile.persona, about])
     for key, value in pairs:
         if key.lower() in ("name", "character profile"):
             continue

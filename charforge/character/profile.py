@@ -42,58 +42,6 @@ _SENTENCE_ENDS = re.compile(
     r"|(?:(?<=[。！？])|(?<=[。！？][」』”）]))(?![。！？」』”）\"'])\s*(?=\S)"
 )
 
-ANIMALS = {
-    "dog": ("dog", "puppy", "pup", "doggo", "hound"),
-    "cat": ("cat", "kitty", "kitten", "feline", "tomcat"),
-    "rabbit": ("rabbit", "bunny"),
-    "horse": ("horse", "pony"),
-    "fox": ("fox",),
-    "bear": ("bear",),
-    "wolf": ("wolf",),
-    "bird": ("bird",),
-    "parrot": ("parrot",),
-    "owl": ("owl",),
-    "hamster": ("hamster",),
-    "mouse": ("mouse",),
-    "turtle": ("turtle", "tortoise"),
-    "dragon": ("dragon",),
-    "duck": ("duck",),
-    "pig": ("pig",),
-    "cow": ("cow",),
-    "monkey": ("monkey",),
-    "lizard": ("lizard",),
-    "frog": ("frog",),
-    "penguin": ("penguin",),
-}
-BEINGS = (
-    *ANIMALS,
-    "robot",
-    "android",
-    "wizard",
-    "witch",
-    "knight",
-    "princess",
-    "prince",
-    "elf",
-    "dwarf",
-    "goblin",
-    "ghost",
-    "vampire",
-    "pirate",
-    "fairy",
-    "monster",
-    "creature",
-    "critter",
-    "plant",
-    "sprout",
-    "doll",
-    "girl",
-    "boy",
-    "woman",
-    "man",
-    "person",
-)
-
 
 @dataclass
 class Profile:
@@ -110,6 +58,8 @@ class Profile:
     appearance: str = ""
     about: str = ""
     """Everything that a card says of the character: what a base with a long context reads."""
+    text: str = ""
+    """What the file says about the character, line by line: what is understood rests on it."""
     facts: list[str] = field(default_factory=list)
     aliases: tuple[str, ...] = ()
     """Other names under which the character speaks in logs."""
@@ -164,6 +114,8 @@ def parse_character_md(text: str, file: str, problems: list[Problem]) -> Profile
         elif prose:
             # the front matter says it too, and is right
             profile.unread.append((1, prose))
+    about = [values.get("persona", ""), values.get("appearance", ""), *collected.get("persona", [])]
+    profile.text = "\n".join([*about, *collected.get("appearance", []), *collected.get("facts", [])])
     profile.facts, rest = facts_and_rest("\n".join(collected.get("facts", [])))
     profile.unread += [(1, text) for _, text, _ in rest]
     return profile
@@ -287,22 +239,3 @@ def sentences(text: str) -> list[str]:
         position = start + len(part)
         cut.append(part)
     return [part.replace("\0", ".").strip() for part in cut if part.strip()]
-
-
-def guess_class_noun(breed: str, about: str) -> str:
-    """What the character is: the breed with its animal ("Shiba Inu dog"), else a being named in ``about``."""
-    words = re.findall(r"[a-z]+", about.lower())
-    counts = {
-        animal: sum(words.count(form) + words.count(form + "s") for form in forms) for animal, forms in ANIMALS.items()
-    }
-    animal = max(counts, key=lambda key: counts[key])
-    breed = re.split(r"[,;(/]", breed)[0].strip().rstrip(".")
-    if breed:
-        known = any(re.search(rf"\b{being}\b", breed.lower()) for being in BEINGS)
-        return breed if known or not counts[animal] else f"{breed} {animal}"
-    match = re.search(rf"\b(?:is|was|am|are)\s+an?\s+((?:[\w-]+\s+){{0,3}}?)({'|'.join(BEINGS)})\b", about, re.I)
-    if match:
-        # the last adjective only: "a small, brave clay robot" -> "clay robot"
-        adjectives = match[1].split()[-1:]
-        return " ".join([*adjectives, match[2]]).lower()
-    return animal if counts[animal] >= 2 else "character"

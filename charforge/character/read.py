@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from charforge.character.character import Character, Dialogue, Picture
 from charforge.character.contents import contents_of
-from charforge.character.layouts import Found, read_own, read_rolescape, rolescape_folder
+from charforge.character.layouts import Found, corrections_in, read_own, read_rolescape, rolescape_folder
 from charforge.character.ledger import Ledger
 from charforge.character.notes import Notes, gathered
 from charforge.character.pictures import check_pictures
 from charforge.character.speakers import CHARACTER_ROLES, USER_ROLES, cast_of
 from charforge.character.text_files import shown
-from charforge.character.understanding import understand
+from charforge.character.understanding import understood
 from charforge.errors import InputError, Problem
 
 FEWEST_PICTURES = 4
@@ -80,12 +80,14 @@ def _read(folder: Path, notes: Notes) -> Character | None:
     own = Notes()
     contents = contents_of(folder, own)
     released = rolescape_folder(folder)
-    if contents.character is not None or contents.cards:
-        found = read_own(folder, contents, own)
-    elif released is not None:
+    beside = contents.character if released is not None and not contents.cards else None
+    corrections = corrections_in(folder, beside, own) if beside is not None else None
+    if released is not None and (corrections is not None or not (contents.character or contents.cards)):
         own = Notes()
         folder = released
-        found = read_rolescape(folder, own)
+        found = read_rolescape(folder, own, corrections)
+    elif contents.character is not None or contents.cards:
+        found = read_own(folder, contents, own)
     else:
         notes.refuse(
             str(folder),
@@ -115,8 +117,8 @@ def _read(folder: Path, notes: Notes) -> Character | None:
     character = Character(
         name=profile.name,
         class_noun=profile.class_noun,
-        language=_language(found),
         about=profile.about,
+        profile_text=profile.text,
         persona=profile.persona,
         voice=profile.voice,
         appearance=profile.appearance,
@@ -132,14 +134,7 @@ def _read(folder: Path, notes: Notes) -> Character | None:
         cast=cast_of(own.spoken),
         ledger=Ledger(tuple(own.entries)),
     )
-    return replace(character, understanding=understand(character))
-
-
-def _language(found: Found) -> str:
-    """The code of the language that the character speaks, as far as its script tells."""
-    said = " ".join(turn.text for dialogue in found.dialogues for turn in dialogue.turns if turn.role == "character")
-    letters = [letter for letter in said or found.profile.persona if letter.isalpha()]
-    return "en" if 2 * sum(letter < "\u0250" for letter in letters) >= len(letters) else ""
+    return understood(character, profile.breed)
 
 
 def _check_whole(found: Found, dialogues: list[Dialogue], notes: Notes) -> None:
@@ -160,7 +155,8 @@ def _check_whole(found: Found, dialogues: list[Dialogue], notes: Notes) -> None:
         notes.warn(
             "images",
             f"{len(bare)} of {count} pictures have no caption (the first: {bare[0]})",
-            "write what varies in each picture into a .txt of the same name",
+            "write what varies in each picture into a .txt of the same name"
+            + ("" if len(bare) < count else ", or have it written: --writer endpoint; until then no plans are taught"),
         )
     said = {entry.file.split(" ")[0] for entry in notes.entries if entry.kind == "turn"}
     if not dialogues and not (broken & {*said, found.said_in} or any("annotation" in f for f in broken)):

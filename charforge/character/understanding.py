@@ -5,8 +5,12 @@ Every item stands with the sentence it rests on and with how sure it is; what is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
+
+from charforge.character.kinds import SURE, Claim, kind_of
+from charforge.character.language import language_of
+from charforge.character.pronouns import pronouns_of
 
 if TYPE_CHECKING:
     from charforge.character.character import Character
@@ -45,11 +49,44 @@ class Understanding:
     pictures: Item = UNKNOWN
 
 
-def understand(character: Character) -> Understanding:
-    """What the user's own words say of the character, without a base."""
-    noun = Item(character.class_noun, WRITTEN, 1.0, "sure") if character.class_noun else UNKNOWN
-    language = Item(character.language, "its own lines", 1.0, "sure") if character.language else UNKNOWN
-    return Understanding(noun, UNKNOWN, language, _captions(character))
+def understand(character: Character, breed: str = "") -> Understanding:
+    """What the user's own words say of the character, without a base.
+
+    ``character.class_noun`` is what the user wrote, or empty; ``breed`` is what a field of its own declares.
+    """
+    name = character.name
+    text = character.profile_text or "\n".join((character.persona, character.appearance, *character.facts))
+    captions = [picture.caption for picture in character.pictures if picture.caption]
+    if character.class_noun:
+        noun = Item(character.class_noun, WRITTEN, 1.0, "sure")
+    else:
+        noun = _item(kind_of(name, text, breed, captions))
+    pronouns = _item(pronouns_of(name, text, noun.value))
+    return Understanding(noun, pronouns, _language(character), _captions(character))
+
+
+def understood(character: Character, breed: str = "") -> Character:
+    """The character with what :func:`understand` makes of it, in the places from which everything reads it."""
+    told = understand(character, breed)
+    return replace(character, class_noun=told.class_noun.value, language=told.language.value, understanding=told)
+
+
+def _item(claim: Claim | None) -> Item:
+    if claim is None:
+        return UNKNOWN
+    return Item(claim.noun, claim.evidence, claim.confidence, "sure" if claim.confidence >= SURE else "guessed")
+
+
+def _language(character: Character) -> Item:
+    """By its own lines; by the prose about it where there are too few."""
+    lines = [turn.text for dialogue in character.dialogues for turn in dialogue.turns if turn.role == "character"]
+    for told, of in ((lines, "its own lines"), ([character.persona, character.voice], "its profile")):
+        code, confidence = language_of(" ".join(told))
+        if code:
+            first = next(text for text in told if text.strip())
+            how: How = "sure" if confidence >= SURE else "guessed"
+            return Item(code, f"{of}: {first}", round(confidence, 2), how)
+    return UNKNOWN
 
 
 def _captions(character: Character) -> Item:

@@ -15,6 +15,7 @@ from PIL import Image
 from charforge import grammar
 from charforge.bases.drawing import draw_prompts
 from charforge.chat.history import first_kept
+from charforge.chat.lore import called_for
 from charforge.chat.reading import Reading
 from charforge.chat.session import Reply, Session
 from charforge.chat.stream import reply_texts, shown_pieces
@@ -25,6 +26,9 @@ Who = Literal["user", "assistant"]
 Pictures = Literal["auto", "always", "never"]
 """Whether a reply comes with a picture: where it plans one, always, never."""
 PLANLESS = "a picture of {name}"
+LORE_CONTEXT, LORE_SHARE = 16_384, 16
+"""A base that reads so many tokens is given entries of the lorebook, of one in so many tokens of its context at most.
+A smaller one has learned them in training, and would be led astray by a long prompt."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class Conversation:
     session: Session
     pictures: Pictures = "auto"
     messages: list[Message] = field(default_factory=list)
+    user: str = ""
+    """Who the user is, in a sentence's end: "a lighthouse keeper from the north"."""
     stopped: threading.Event = field(default_factory=threading.Event)
     """Set it from anywhere, and the reply under way ends with what it has."""
     _first: int = 0
@@ -92,14 +98,14 @@ class Conversation:
         if not text.strip() and not images:
             raise InputError("there is nothing in this message: say something, or send a picture")
         self.messages.append(Message("user", text, tuple(images)))
-        return self._answer(seed)
+        return self.answer(seed)
 
     def retry(self, seed: int) -> Iterator[Event]:
         """Another answer instead of the last one. Raises InputError when there is none."""
         if not self.messages or self.messages[-1].who != "assistant" or len(self.messages) < 2:
             raise InputError("there is no answer yet that could be given anew")
         self.messages.pop()
-        return self._answer(seed)
+        return self.answer(seed)
 
     def edit(self, text: str) -> None:
         """Other words for the last message, whoever said it. Raises InputError when there is none."""
@@ -111,7 +117,8 @@ class Conversation:
         """A picture of the character that belongs to no reply."""
         return self.session.imagine(scene, seed)[0]
 
-    def _answer(self, seed: int) -> Iterator[Event]:
+    def answer(self, seed: int) -> Iterator[Event]:
+        """The character's turn, whoever spoke last."""
         self.stopped.clear()
         session, whole = self.session, ""
 
@@ -150,16 +157,26 @@ class Conversation:
 
     def _parts(self) -> list[Part]:
         """The system prompt and as much of the latest messages as the base has room for, in its own form."""
-        system = self._part(("system", grammar.system_prompt(self.session.character)))
+        told = grammar.system_prompt(self.session.character)
+        system = self._part(("system", f"{told} You are talking to {self.user}." if self.user else told))
         each = [self._message_parts(message) for message in self.messages]
         lengths = [sum(part.length for part in parts) for parts in each]
-        room = (
-            self.session.base.model.shapes.context_tokens
-            - self.session.settings.max_tokens
-            - sum(part.length for part in system)
-        )
+        lore = self._lore()
+        reserved = self.session.settings.max_tokens + sum(part.length for part in (*system, *lore))
+        room = self.session.base.model.shapes.context_tokens - reserved
         self._first = first_kept(lengths, [m.who == "user" for m in self.messages], room, self._first)
-        return [*system, *(part for parts in each[self._first :] for part in parts)]
+        kept = each[self._first :]
+        # before what was said last: all that stands before it has been read already
+        return [*system, *(part for parts in kept[:-1] for part in parts), *lore, *(kept[-1] if kept else ())]
+
+    def _lore(self) -> tuple[Part, ...]:
+        """What the lorebook knows of what is being talked about."""
+        context, text = self.session.base.model.shapes.context_tokens, self.session.base.model.text
+        if context < LORE_CONTEXT or not self.session.lore.entries:
+            return ()
+        said = [message.shown for message in self.messages]
+        known = called_for(self.session.lore, said, lambda words: text(words).length, context // LORE_SHARE)
+        return self._part(("system", "\n".join(known))) if known else ()
 
     def _message_parts(self, message: Message) -> tuple[Part, ...]:
         looks = [part for image in message.images for part in self._look(image)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
@@ -17,6 +17,7 @@ from charforge.bundle import read_bundle
 from charforge.bundle.read import plain_card
 from charforge.character import Character
 from charforge.character.from_card import card_character
+from charforge.chat.lore import Lorebook, card_lorebook
 from charforge.device import default_device
 from charforge.errors import InputError
 from charforge.files import write_atomic_with
@@ -45,6 +46,7 @@ class Session:
     character: Character
     settings: ChatSettings
     adapter: str | None = None
+    lore: Lorebook = field(default_factory=Lorebook)
 
     def acts(self) -> AbstractContextManager[None]:
         """Inside the block this character's adapter acts, and no other."""
@@ -78,7 +80,9 @@ def open_character(
     card = plain_card(bundle) if not adapter and bundle.is_file() else None
     if card is not None:
         character = card_character(card, bundle.name)
-        return Session(load_base("mini", None, device or default_device()), character, ChatSettings())
+        base = load_base("mini", None, device or default_device())
+        lore = card_lorebook(card.document, character.name)
+        return Session(base, character, ChatSettings(), lore=lore)
     opened = read_bundle(bundle)
     manifest = opened.manifest
     quantize = manifest.base.precision if manifest.base.precision in ("int8", "nf4") else None
@@ -98,4 +102,5 @@ def open_character(
     if beside is None:
         use_picture_sizes(base, manifest.drawing)
         base.model.pack_for_use()
-    return Session(base, manifest.to_character(), ChatSettings(**manifest.chat.model_dump()), name)
+    character, settings = manifest.to_character(), ChatSettings(**manifest.chat.model_dump())
+    return Session(base, character, settings, name, card_lorebook(opened.card, character.name))

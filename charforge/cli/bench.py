@@ -20,10 +20,18 @@ def bench(
     precision: Annotated[str, typer.Option(help="bf16, int8 or nf4")] = "bf16",
     preset: Annotated[str | None, typer.Option(help="take batch sizes and memory settings from this preset")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="one small size of everything, once")] = False,
+    from_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="load the base from files in DIR, written there first (random weights, kept): load time and memory",
+        ),
+    ] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="also the 20 longest kernels of one step")] = False,
     device: Device = None,
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
-    out: Annotated[Path | None, typer.Option(help="also write the JSON to this file")] = None,
+    out: Annotated[Path | None, typer.Option(help="also write the JSON to this file, as it grows")] = None,
 ) -> None:
     """Measure speed and memory of both training stages on this machine, with random weights: nothing is downloaded.
 
@@ -31,6 +39,7 @@ def bench(
     Examples:
       charforge bench --base small --quick
       charforge bench --base bagel --precision int8 --json --out bagel-int8.json
+      charforge bench --base bagel --precision nf4 --from-file /scratch/bagel --profile
     """
     from charforge.machine import set_threads
 
@@ -49,9 +58,12 @@ def bench(
         from charforge.cost.bench import run_bench
         from charforge.device import chosen_device
 
-    result = run_bench(base, precision, chosen_device(device), counting, preset, quick)
-    if out is not None:
-        write_atomic(out, json.dumps(result, indent=2) + "\n")
+    def keep(result: dict[str, Any]) -> None:
+        if out is not None:
+            write_atomic(out, json.dumps(result, indent=2) + "\n")
+
+    result = run_bench(base, precision, chosen_device(device), counting, preset, quick, from_file, profile, keep)
+    keep(result)
     if as_json:
         print_json(result)
     else:
@@ -61,7 +73,7 @@ def bench(
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """Three tables and a line for a person."""
+    """Tables and a few lines for a person."""
     from charforge.cli.output import say, show
 
     sft, rollout = result["sft"], result["rollout"]
@@ -76,23 +88,53 @@ def print_result(result: dict[str, Any]) -> None:
         batch = f"group of {row['batch']}" if row["code"] == "roll_out" else row["batch"]
         guidance = "yes" if row["guidance"] else "no"
         figures = _figures(row, "images_per_s", "peak_memory_gib", "mfu")
-        drawings.append((batch, guidance, row["steps_run"], *figures))
-    columns = ("pictures at a time", "guidance", "steps timed", "pictures/s", "peak GiB", "MFU")
-    title = f"drawing at {rollout[0]['picture_side']}², {rollout[0]['steps']} steps"
-    show(_table(title, columns, drawings))
-    update, decode = result["update"], result["decode"]
-    others: list[tuple[object, ...]] = [
-        (f"update, {update['images']} pictures", *_figures(update, "step_s", "images_per_s", "peak_memory_gib")),
-        ("decode one picture", *_figures(decode, "image_s", "", "peak_memory_gib")),
-    ]
+        drawings.append((batch, f"{row['picture_side']}²", guidance, row["steps_run"], *figures))
+    columns = ("pictures at a time", "side", "guidance", "steps timed", "pictures/s", "peak GiB", "MFU")
+    show(_table(f"drawing, {rollout[0]['steps']} steps", columns, drawings))
+    others: list[tuple[object, ...]] = []
+    for row in result["updates"]:
+        what = f"update, {row['images']} pictures of {row['picture_side']}²"
+        others.append((what, *_figures(row, "step_s", "images_per_s", "peak_memory_gib")))
+    for row in result["decodes"]:
+        what = f"decode one picture of {row['picture_side']}²"
+        others.append((what, *_figures(row, "image_s", "", "peak_memory_gib")))
     columns = ("what", "seconds", "pictures/s", "peak GiB")
     show(_table("one step of the second stage, and the autoencoder", columns, others))
+    replies: list[tuple[object, ...]] = [
+        (row["rows"], row["tokens"], *_figures(row, "tokens_per_s", "token_s", "peak_memory_gib"))
+        for row in result["replies"]
+    ]
+    columns = ("replies at a time", "tokens each", "tokens/s", "seconds a token", "peak GiB")
+    show(_table("replies", columns, replies))
+    show(_table("memory by part, GiB", ("what", "predicted", "measured", "measured / predicted"), _memory(result)))
+    if result["profile"]:
+        show(_table("the longest kernels of one step of the first stage", _KERNELS, _kernels(result["profile"])))
     say(f"{result['base']} in {result['precision']} on {result['device']}")
-    say(f"built in {result['load_s']:.1f} s; host peak {result['host_peak_gib']:.2f} GiB")
+    how = "loaded from files" if result["loaded_from"] == "files" else "built"
+    say(f"{how} in {result['load_s']:.1f} s; host peak {result['host_peak_gib']:.2f} GiB")
     waited = result["processor_wait_share"]
     if waited is not None and waited > BUSY:
         say(f"it waited {100 * waited:.0f} % of the time for a processor that others used: a quiet machine is faster")
     say(f"MFU against {result['peak_flops'] / 1e12:.2f} TFLOP/s ({result['peak_flops_source']})")
+
+
+_KERNELS = ("kernel", "calls", "milliseconds", "share")
+
+
+def _memory(result: dict[str, Any]) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    for row in result["memory"]:
+        fitted = row["measured_gib"] is not None
+        figures = (f"{row['measured_gib']:.2f}", f"{row['ratio']:.2f}") if fitted else ("out of memory", "")
+        rows.append((row["part"], f"{row['predicted_gib']:.2f}", *figures))
+    return rows
+
+
+def _kernels(profile: dict[str, Any]) -> list[tuple[object, ...]]:
+    return [
+        (kernel["name"][:80], kernel["calls"], f"{kernel['ms']:.2f}", f"{100 * kernel['share']:.1f} %")
+        for kernel in profile["kernels"]
+    ]
 
 
 def _figures(row: dict[str, Any], *keys: str) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ def check(
     from charforge.character.judge_captions import judge_captions
     from charforge.character.judge_dialogues import judge_dialogues
     from charforge.character.judge_pictures import judge_pictures
+    from charforge.character.judge_understanding import judge_understanding, reservations
     from charforge.cli.output import (
         print_cast,
         print_cost,
@@ -46,6 +47,7 @@ def check(
         print_pictures,
         print_problems,
         print_task_table,
+        print_understanding,
         say,
     )
     from charforge.errors import InputError, Problem
@@ -71,13 +73,19 @@ def check(
         problems.insert(0, Problem("charforge.toml", "error", problem or remedy, remedy))
     wrong = any(problem.level == "error" for problem in problems)
     character = reading.character
-    told: dict[str, object] = {}
+    estimated: dict[str, object] = {}
     if character is not None and not wrong and settings is not None and choice is not None:
         pictures, about_pictures = judge_pictures(character)
         dialogues, about_dialogues = judge_dialogues(character)
         character = fitted(character, settings)
         about_prompt = judge_prompt(character, settings.base)
-        problems += [*about_pictures, *judge_captions(character), *about_dialogues, *about_prompt]
+        problems += [
+            *judge_understanding(character),
+            *about_pictures,
+            *judge_captions(character),
+            *about_dialogues,
+            *about_prompt,
+        ]
         cost = None
         if with_cost:
             from charforge.cost import cost_of
@@ -95,8 +103,9 @@ def check(
             "facts": len(character.facts) + len(character.lore),
             "facts_about_others": len(character.lore),
         }
-        told = {
+        estimated = {
             "found": found,
+            "understood": {key: vars(item) for key, item in vars(character.understanding).items()},
             "pictures": [vars(one) for one in pictures],
             "dialogues": vars(dialogues),
             "preset": choice.as_json(),
@@ -108,13 +117,16 @@ def check(
     cast = character.cast if character is not None else ()
     if as_json:
         read = {"cast": [vars(speaker) for speaker in cast], "ledger": reading.ledger.as_json()}
-        print_json({"ok": not wrong, "found": {}, "problems": [vars(problem) for problem in problems], **read, **told})
+        print_json(
+            {"ok": not wrong, "found": {}, "problems": [vars(problem) for problem in problems], **read, **estimated}
+        )
         raise typer.Exit(1 if wrong else 0)
     print_cast(cast)
     print_ledger(reading.ledger, verbosity.get() == "verbose")
     if problems:
         print_problems(problems)
-    if told and choice is not None and settings is not None:
+    if estimated and choice is not None and settings is not None and character is not None:
+        print_understanding(character.understanding)
         print_pictures(pictures)
         say(", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in found.items()))
         voice = ", ".join(dialogues.voice_words) or "no words stand out"
@@ -126,5 +138,7 @@ def check(
             say(f"the writer {settings.expand.writer} adds to these: {asked.line()}")
         if cost is not None:
             print_cost(cost)
-    say("not ready to train" if wrong else "ready to train")
+    but = reservations(character) if character is not None else []
+    ready = "ready to train" + (f", but {' and '.join(but)}: see the warnings" if but else "")
+    say("not ready to train" if wrong else ready)
     raise typer.Exit(1 if wrong else 0)

@@ -72,6 +72,7 @@ def expand(
     from charforge.expand import expand as expand_character
     from charforge.expand.authors import author_of, planned
     from charforge.expand.endpoint import Endpoint
+    from charforge.expand.looking import Looked, look, with_looks
     from charforge.expand.page import write_page
     from charforge.expand.table import task_table
     from charforge.files import check_output
@@ -97,27 +98,36 @@ def expand(
     check_pairs_outputs(folder, out, [*beside, *([out.with_suffix(".html")] if page else [])])
     if settings.expand.writer != "template":
         say(f"the writer {settings.expand.writer}: {planned(character, settings).line()}")
+    looked = Looked()
     with counting("writing") as on_done:
         author = author_of(character, settings, kept, on_done, chosen_device(device))
+        if author is not None and author.sight is not None:
+            looked = look(character, author.complete, author.sight)
+            character = with_looks(character, looked)
         expansion = expand_character(character, seed, author, own_captions(settings.base))
+    if looked.why_not:
+        say(looked.why_not)
     write_expansion(out, expansion)
     figures = summary(expansion, character.name)
     rows = task_table(character, expansion.pairs)
-    told = {
-        **figures, "table": [vars(row) for row in rows], "ledger": str(ledger_file(out)),
-        "seconds": round(time.monotonic() - began, 1), "out": str(out),
-    }  # fmt: skip
+    report = {
+        **figures,
+        "table": [vars(row) for row in rows],
+        "ledger": str(ledger_file(out)),
+        "seconds": round(time.monotonic() - began, 1),
+        "out": str(out),
+    }
     if page:
-        told["page"] = str(out.with_suffix(".html"))
+        report["page"] = str(out.with_suffix(".html"))
         write_page(out.with_suffix(".html"), character, expansion)
     if author is not None and isinstance(author.complete, Endpoint):
-        told["spent"] = author.complete.spent.line(author.complete.settings)
-        say(told["spent"])
+        report["spent"] = author.complete.spent.line(author.complete.settings)
+        say(report["spent"])
     if as_json:
-        print_json(told)
+        print_json(report)
     else:
         print_task_table(rows)
         for why, count in figures["dropped"].items():
             say(f"{count:5d}  dropped: {why}")
         say(f"{figures['passed_over']:5d}  of your words in no pair, each with its reason: {ledger_file(out)}")
-        say(f"{len(expansion.pairs)} pairs in {out}" + (f", to look through: {told['page']}" if page else ""))
+        say(f"{len(expansion.pairs)} pairs in {out}" + (f", to look through: {report['page']}" if page else ""))

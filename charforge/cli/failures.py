@@ -30,7 +30,7 @@ def run(command: Callable[[], object]) -> None:
 
 
 def _code_of(command: Callable[[], object]) -> int:
-    """The exit code of the command, with everything that goes wrong told on stderr."""
+    """The exit code of the command, and what went wrong in a sentence on stderr."""
     from charforge.errors import CharforgeError, Interrupted
 
     try:

@@ -36,9 +36,12 @@ def inspect(
     character, base, training = manifest.character, manifest.base, manifest.training
     problems = []
     if known_shapes(base.name) is None:
-        told = f"was made for the base {base.name}, which is not known here: its adapter was held against itself only"
+        unknown = (
+            f"was made for the base {base.name}, which is not known here: "
+            "the adapter could be checked by itself only, not against its base"
+        )
         remedy = "to use it, have that base here under the same name or path"
-        problems.append({"file": str(bundle), "level": "warning", "problem": told, "remedy": remedy})
+        problems.append({"file": str(bundle), "level": "warning", "problem": unknown, "remedy": remedy})
     if as_json:
         print_json({"ok": True, "problems": problems, **manifest.model_dump()})
         return

@@ -15,9 +15,14 @@ if TYPE_CHECKING:
     from charforge.character.character import Speaker
     from charforge.character.judge_pictures import PictureJudgement
     from charforge.character.ledger import Ledger
+    from charforge.character.understanding import Understanding
     from charforge.cost import Cost
     from charforge.errors import CharforgeError, Problem
     from charforge.expand.table import TaskRow
+
+
+LONGEST_EVIDENCE = 120
+"""Characters of a sentence that are shown as evidence."""
 
 
 def print_json(value: Any) -> None:
@@ -55,6 +60,21 @@ def print_problems(problems: list[Problem]) -> None:
         # file names and texts are the user's: never markup
         table.add_row(mark, Text(problem.file), Text(problem.problem), Text(problem.remedy))
     terminal().print(table)
+
+
+def print_understanding(told: Understanding) -> None:
+    """What was understood of the character on stderr: each item, how sure, and the sentence that it rests on."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("understood", "", "", "from", title_justify="left", show_lines=False)
+    rows = (("class", told.class_noun), ("pronouns", told.pronouns), ("language", told.language))
+    for name, item in (*rows, ("captions", told.pictures)):
+        colour = {"sure": "green", "guessed": "yellow", "unknown": "red"}[item.how]
+        # texts are the user's: never markup
+        evidence = item.evidence if len(item.evidence) <= LONGEST_EVIDENCE else f"{item.evidence[:LONGEST_EVIDENCE]}…"
+        table.add_row(name, Text(item.value), Text(item.how, colour), Text(evidence))
+    show(table)
 
 
 def print_task_table(rows: Sequence[TaskRow]) -> None:

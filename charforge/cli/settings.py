@@ -76,7 +76,7 @@ def _headline(row: Setting, value: Value | None) -> str:
 
 
 def _as_json(row: Setting, value: Value | None) -> dict[str, object]:
-    told: dict[str, object] = {
+    entry: dict[str, object] = {
         "key": row.key,
         "allowed": row.allowed,
         "default": row.default,
@@ -84,5 +84,5 @@ def _as_json(row: Setting, value: Value | None) -> dict[str, object]:
         "description": row.description,
     }
     if value is not None:
-        told |= {"value": value.value, "file": str(value.file) if value.file is not None else None}
-    return told
+        entry |= {"value": value.value, "file": str(value.file) if value.file is not None else None}
+    return entry

@@ -9,9 +9,10 @@ import torch
 from charforge.cost.peaks import forward_flops, step_flops
 from charforge.families.protocol import Family, Shapes
 from charforge.families.work import Tokens, drawing_tokens, pack_tokens
+from charforge.kinds import counts
 from charforge.sample import Part
 from charforge.settings import SftSettings
-from charforge.train.sft import Dataset
+from charforge.train.samples import Dataset, alone
 
 CAPTION, DIALOGUE = 32, 256
 """Tokens, markers included, of a caption and about of a dialogue; a quarter of a dialogue is its supervised reply."""
@@ -64,27 +65,15 @@ def make_dataset(family: Family, shapes: Shapes, batch: Batch, seed: int = 0) ->
     def picture() -> Part:
         return family.random_target(shapes, batch.picture_tokens, generator)
 
-    return Dataset(
-        dialogues=[(text(n - loss - 1), text(loss + 1, loss=True)) for n, loss in batch.dialogues],
-        requests=[],
-        knowledge=[],
-        looks=[],
-        pictures=[(text(CAPTION), picture()) for _ in range(batch.pictures)],
-        replay_texts=[],
-        replay_looks=[],
-        replay_pictures=[],
-        held_out_texts=[],
-        held_out_pictures=[],
-    )
+    dialogues = [(text(n - loss - 1), text(loss + 1, loss=True)) for n, loss in batch.dialogues]
+    pictures = [(text(CAPTION), picture()) for _ in range(batch.pictures)]
+    return Dataset({"dialogues": alone(dialogues), "pictures": alone(pictures)})
 
 
 def batch_settings(settings: SftSettings, batch: Batch) -> SftSettings:
     """The settings with which one step takes exactly the samples of ``batch``."""
-    counts = {
-        "dialogues": len(batch.dialogues), "requests": 0, "knowledge": 0, "looks": 0,
-        "replay_texts": 0, "replay_looks": 0, "pictures": batch.pictures, "replay_pictures": 0,
-    }  # fmt: skip
-    return settings.model_copy(update=counts)
+    taken = {"dialogues": len(batch.dialogues), "pictures": batch.pictures}
+    return settings.model_copy(update={name: taken.get(name, 0) for name in counts()})
 
 
 def batch_flops(shapes: Shapes, batch: Batch, rank: int, context_gradients: bool) -> float:

@@ -13,6 +13,7 @@ from charforge.bases.drawing import read_prompts
 from charforge.cost.batches import batch_flops, batch_settings, make_dataset, plan_batch
 from charforge.cost.meter import Meter, did_not_fit
 from charforge.cost.peaks import forward_flops
+from charforge.cost.profile import Profile, profile_step
 from charforge.errors import MachineError
 from charforge.families.protocol import Conditioning, Family, UnifiedModel
 from charforge.families.work import drawing_tokens
@@ -22,6 +23,7 @@ from charforge.train import sft as first_stage
 from charforge.train.memory import Memory, memory_of_second_stage
 from charforge.train.optimizers import make_optimizer
 from charforge.train.rollout import Rollout, roll_out
+from charforge.train.samples import Dataset
 
 OK, DOES_NOT_FIT = "ok", "out of memory"
 PROMPT_WORDS = 48
@@ -96,6 +98,20 @@ class DecodeRow:
     picture_side: int
     status: str = OK
     image_s: float | None = None
+    peak_memory_gib: float | None = None
+
+
+@dataclass(frozen=True)
+class ReplyRow:
+    """``rows`` replies of ``tokens`` tokens decoded side by side, each token read back as in a conversation."""
+
+    rows: int
+    tokens: int
+    prompt_tokens: int
+    status: str = OK
+    tokens_per_s: float | None = None
+    """Of all rows together."""
+    token_s: float | None = None
     peak_memory_gib: float | None = None
 
 
@@ -261,7 +277,7 @@ def measure_update(bench: Bench, rollout: Rollout | None) -> UpdateRow:
         prompts = _prompts(bench, grpo.prompts)
         memory = memory_of_second_stage(model, settings)
         optimizer = make_optimizer([{"params": parameters, "lr": 0.0}], memory.settings.optimizer, (0.9, 0.99))
-        nothing = first_stage.Dataset([], [], [], [], [], [], [], [], [], [])
+        nothing = Dataset()
         told: list[second_stage.UpdateStatistics] = []
 
         def reward_gradient(size: int) -> second_stage.UpdateStatistics:
@@ -298,3 +314,45 @@ def measure_decode(bench: Bench) -> DecodeRow:
         return DecodeRow(bench.side, image_s=reading.seconds, peak_memory_gib=reading.peak_gib)
 
     return fitting(bench, work, DecodeRow(bench.side, status=DOES_NOT_FIT))
+
+
+def measure_reply(bench: Bench, rows: int, tokens: int) -> ReplyRow:
+    """``reply`` to ``rows`` prompts; what it says does not matter, so that none of them ends early."""
+    model = bench.model
+
+    def work() -> ReplyRow:
+        read, word = _prompts(bench, rows), model.reply_tokens("word")[0]
+
+        def choose(logits: torch.Tensor) -> torch.Tensor:
+            # the likeliest is found and read, as greedy decoding does, and the same word is said in its place
+            return torch.full_like(logits.argmax(-1).cpu(), word)
+
+        def once() -> None:
+            for _ in model.reply(read, choose, tokens):
+                pass
+
+        with torch.no_grad(), model.autocast():
+            reading = bench.meter.measure(once, bench.repeats)
+        return ReplyRow(
+            rows,
+            tokens,
+            read.tokens,
+            tokens_per_s=rows * tokens / reading.seconds,
+            token_s=reading.seconds / tokens,
+            peak_memory_gib=reading.peak_gib,
+        )
+
+    return fitting(bench, work, ReplyRow(rows, tokens, PROMPT_WORDS, status=DOES_NOT_FIT))
+
+
+def profile_first_stage(bench: Bench, tokens: int) -> Profile:
+    """The kernels of one optimiser step of Unified-SFT on ``tokens``."""
+    batch = plan_batch(bench.model.shapes, tokens)
+    data, sft = make_dataset(bench.family, bench.model.shapes, batch), batch_settings(bench.settings.sft, batch)
+    memory, parameters = Memory(bench.model, bench.settings.memory), list(bench.adapter.values())
+    optimizer = first_stage.adamw(bench.model, bench.adapter, sft, bench.settings.memory.optimizer)
+
+    def step() -> None:
+        first_stage.train_step(bench.model, parameters, optimizer, data, sft, 0, 0, memory)
+
+    return profile_step(step, bench.meter.device)

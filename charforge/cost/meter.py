@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from charforge.device import wait_for
 from charforge.machine import GIB, peak_memory_gib
 
 _CLEAR_PEAK, _WAITING = Path("/proc/self/clear_refs"), Path("/proc/self/schedstat")
@@ -55,14 +56,21 @@ class Meter:
         """The highest memory since the last reset."""
         return torch.cuda.max_memory_allocated() / GIB if self.on_card else self.host_peak_gib()
 
+    def held_gib(self) -> float:
+        """What is in use now."""
+        if self.on_card:
+            return torch.cuda.memory_allocated() / GIB
+        import psutil
+
+        return max(0.0, psutil.Process().memory_info().rss / GIB - self._resting)
+
     def host_peak_gib(self) -> float:
         """The highest memory of this process on the host, less what it held at the start."""
         return max(0.0, peak_memory_gib() - self._resting)
 
     def wait(self) -> None:
         """Return when the device has done all that was asked of it."""
-        if self.device != "cpu":
-            torch.accelerator.synchronize()
+        wait_for(self.device)
 
     def measure(self, work: Callable[[], object], repeats: int) -> Reading:
         """Run ``work`` once to warm up, then ``repeats`` times."""

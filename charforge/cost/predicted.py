@@ -14,6 +14,8 @@ from charforge.cost.live import LiveBytes
 from charforge.cost.workload import Workload
 from charforge.device import multiplies_bf16
 from charforge.families.protocol import Family, Shapes, UnifiedModel
+from charforge.judges.needs import judges_gib
+from charforge.kinds import kinds_of_step
 from charforge.machine import GIB
 from charforge.sample import Noise, Part, Sample
 from charforge.settings import GrpoSettings, Settings, SftSettings
@@ -28,8 +30,6 @@ IMPORTS_GIB, HEAP_GIB, HEAP_GAPS = 0.75, 0.25, 0.5
 CUDA_CONTEXT_GIB, CUDA_GAPS = 0.6, 0.08
 # on the host while a base is loaded onto a GPU: the largest tensor as it is read and as it is sent
 LOADING_GIB = 2.2
-JUDGES_GIB = {"efficientnet-lite0": 0.02, "dinov2": 0.35}
-CLIP_GIB, PUBLISHED_GIB = 1.6, 3.0
 OPTIMIZER_BYTES = {"adamw": 8, "adamw8bit": 2, "paged_adamw8bit": 2}
 
 
@@ -87,7 +87,7 @@ class Texts:
 def step_samples(texts: Texts, work: Workload, sft: SftSettings) -> tuple[list[Sample], list[Sample], Noise | None]:
     """What one step of Unified-SFT reads and draws: texts, noisy pictures and their noise."""
     read = [texts.conversation(number, *tokens) for number, tokens in enumerate(work.conversations, start=1)]
-    draws = (sft.pictures + sft.replay_pictures) * sft.draws
+    draws = sum(sft.count(kind) for kind in kinds_of_step("picture", studying=False)) * sft.draws
     pictures = [texts.picture(work.targets[index % len(work.targets)], work.caption) for index in range(draws)]
     noise = draw_noise(pictures, sft.timestep_shift, torch.Generator().manual_seed(0)) if pictures else None
     return read, pictures, noise
@@ -142,14 +142,6 @@ def decoding(model: UnifiedModel) -> tuple[float, float]:
     with LiveBytes() as tally:
         model.decode(torch.zeros(1, *canvas.shape), canvas)
     return tally.peak, tally.flops
-
-
-def judges_gib(settings: Settings) -> float:
-    """Weights of the reward's encoders in fp32."""
-    reward = settings.reward
-    if reward.published:
-        return PUBLISHED_GIB
-    return JUDGES_GIB.get(reward.encoder, 0.35) + (CLIP_GIB if reward.clip else 0.0)
 
 
 def layers_measured(shapes: Shapes, twice: bool) -> tuple[Shapes, Shapes, float]:
@@ -219,7 +211,7 @@ def predict(
     steps = phases.steps
     fullest = max(steps, key=lambda name: steps[name][0])
     second = settings.grpo.iterations > 0
-    judges = judges_gib(settings) if second else 0.0
+    judges = judges_gib(settings.reward) if second else 0.0
     parked = settings.memory.park_encoders and fullest != "decoding"
     parts = {
         "weights": phases.weights / GIB,

@@ -15,15 +15,17 @@ from torch import Tensor
 
 from charforge.adapter.load import load_adapter
 from charforge.bases.base import Base, load_base, use_picture_sizes
-from charforge.bases.drawing import draw_prompts
+from charforge.bases.drawing import draw_pixels
 from charforge.errors import InputError
 from charforge.evaluate.requests import held_out_requests, request_values
-from charforge.expand import TALK, Pair, read_pairs
+from charforge.expand import Pair, read_pairs
 from charforge.expand.scenes import Scene, read_scenes
-from charforge.judges.judges import Judges, load_judges
+from charforge.judges.evidence import Judges
+from charforge.judges.judges import load_judges
 from charforge.judges.likeness import nearest_similarity
-from charforge.judges.scene import keyed_probabilities, scene_reward
-from charforge.pixels import to_image, to_pixels
+from charforge.judges.scene import judge_scenes
+from charforge.kinds import TALK
+from charforge.pixels import to_image
 from charforge.rendering import render
 from charforge.sample import Sample
 from charforge.settings import ChatSettings, Settings, read_settings
@@ -86,9 +88,9 @@ def draw_scenes(base: Base, scenes: Sequence[Scene], each: int, report: Callable
     pictures: list[Tensor] = []
     for number, scene in enumerate(scenes):
         seeds = [SEED + number * each + index for index in range(each)]
-        pictures += [to_pixels(p, p.size) for p in draw_prompts(base.model, [scene.prompt] * each, seeds)]
+        pictures.append(draw_pixels(base.model, [scene.prompt] * each, seeds))
         report(number + 1, len(scenes))
-    return Drawn(list(scenes), torch.stack(pictures), each)
+    return Drawn(list(scenes), torch.cat(pictures), each)
 
 
 def scene_values(base: Base, judges: Judges, drawn: Drawn) -> dict[str, np.ndarray]:
@@ -96,11 +98,13 @@ def scene_values(base: Base, judges: Judges, drawn: Drawn) -> dict[str, np.ndarr
     shown = drawn.shown
     features = judges.encoder.encode(drawn.pictures).cpu()
     nearest = nearest_similarity(features, judges.references)
-    tower = nearest_similarity(judges.tower.encode(drawn.pictures).cpu(), judges.tower_references)
-    keyed = torch.stack(list(keyed_probabilities(base.model, drawn.pictures, shown).values()))
+    looked = base.model.look_at(drawn.pictures)
+    yes_no, by_kind = judge_scenes(base.model, looked.parts, shown)
+    tower = nearest_similarity(looked.features.cpu(), judges.tower_references)
+    keyed = torch.stack(list(by_kind.values()))
     values = {
         "scene": keyed.nanmean(0),
-        "scene_yes_no": scene_reward(base.model, drawn.pictures, shown),
+        "scene_yes_no": yes_no,
         "identity": nearest,
         "identity_tower": tower,
         "copy_rate": (nearest > judges.references.copy).float(),

@@ -7,15 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
 from charforge.bases.base import Base
 from charforge.errors import InputError
 from charforge.expand import ImagePart, Pair
-from charforge.families.protocol import UnifiedModel
-from charforge.likelihood import NOT_ASKED
+from charforge.likelihood import NOT_ASKED, Question, answer_likelihoods
 from charforge.low_rank import adapter_off
-from charforge.sample import Part, Picture
+from charforge.sample import Picture
 
 
 @dataclass(frozen=True)
@@ -42,28 +39,20 @@ def read_choices(file: Path) -> list[Choice]:
     return choices
 
 
-def word_likelihoods(model: UnifiedModel, before: Sequence[Part], options: Sequence[str]) -> list[Tensor]:
-    """Log-likelihoods of the tokens of each option as the assistant's next words, without the reply's end."""
-    replies = [model.text(option, "assistant", loss=True) for option in options]
-    with model.autocast():
-        found = model.log_likelihoods([(*before, reply) for reply in replies])
-    return [values[model.reply_prefix() : -1] for values in found]
-
-
 def choices_right(base: Base, system: str, choices: Sequence[Choice]) -> list[bool]:
     """Which picks are right; each question is asked after the character's system prompt.
 
-    Picked is the option that is likeliest per token, less how likely the bare base finds it when nothing was asked:
-    plain likelihood prefers common words whatever the question.
+    Picked is the option that is likeliest per token, its end left out, less how likely the bare base finds it when
+    nothing was asked: plain likelihood prefers common words whatever the question.
     """
-    before = base.model.text(system, "system")
+    before = [(base.model.text(system, "system"),)]
+    asked = answer_likelihoods(base.model, before, [Question(0, one.question, one.options) for one in choices])
+    with adapter_off(base.model.network):
+        # an adapter that knows the facts tells them whatever it is asked
+        anyway = answer_likelihoods(base.model, before, [Question(0, NOT_ASKED, one.options) for one in choices])
     right = []
-    for choice in choices:
-        asked = word_likelihoods(base.model, [before, base.model.text(choice.question, "user")], choice.options)
-        with adapter_off(base.model.network):
-            # an adapter that knows the facts tells them whatever it is asked
-            anyway = word_likelihoods(base.model, [before, base.model.text(NOT_ASKED, "user")], choice.options)
-        gains = [(one.mean() - other.mean()).item() for one, other in zip(asked, anyway, strict=True)]
+    for choice, options, plain in zip(choices, asked, anyway, strict=True):
+        gains = [(one[:-1].mean() - other[:-1].mean()).item() for one, other in zip(options, plain, strict=True)]
         right.append(gains.index(max(gains)) == choice.right)
     return right
 
@@ -71,15 +60,20 @@ def choices_right(base: Base, system: str, choices: Sequence[Choice]) -> list[bo
 def yes_no_right(base: Base, pairs: Sequence[Pair], pictures: dict[str, Picture]) -> dict[str, list[bool]]:
     """Which of the questions about pictures that are answered by yes or no are answered right, by the true answer."""
     hits: dict[str, list[bool]] = {"Yes": [], "No": []}
+    looks: dict[str, int] = {}
+    asked: list[tuple[str, Question]] = []
     for pair in pairs:
         answer = pair.texts("assistant")[-1].split(",")[0].rstrip(".")
-        look = next((part for part in pair.parts if isinstance(part, ImagePart)), None)
-        if answer not in hits or look is None:
-            continue
-        before = (pictures[look.image].look, base.model.text(pair.texts("user")[-1], "user"))
-        # the first word alone: after it training expects a comma, and how much it does differs between the two
-        yes, no = (words[0].item() for words in word_likelihoods(base.model, before, ("Yes.", "No.")))
-        hits[answer].append(("Yes" if yes > no else "No") == answer)
+        look = next((part.image for part in pair.parts if isinstance(part, ImagePart)), None)
+        if answer in hits and look is not None:
+            row = looks.setdefault(look, len(looks))
+            # the first word alone: after it training expects a comma, and how much it does differs between the two
+            asked.append((answer, Question(row, pair.texts("user")[-1], ("Yes.", "No."), first_word=True)))
+    told = answer_likelihoods(
+        base.model, [(pictures[name].look,) for name in looks], [question for _, question in asked]
+    )
+    for (answer, _), (yes, no) in zip(asked, told, strict=True):
+        hits[answer].append(("Yes" if yes.item() > no.item() else "No") == answer)
     return hits
 
 

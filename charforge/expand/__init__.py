@@ -12,7 +12,6 @@ from charforge.expand.expansion import (
 )
 from charforge.expand.filters import Dropped
 from charforge.expand.pairs import (
-    TALK,
     ImagePart,
     Pair,
     Part,
@@ -25,7 +24,6 @@ from charforge.expand.pairs import (
 )
 
 __all__ = [
-    "TALK",
     "Author",
     "Dropped",
     "Expansion",

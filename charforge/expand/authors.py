@@ -14,6 +14,7 @@ from charforge.expand.endpoint import Endpoint, EndpointSettings
 from charforge.expand.expansion import Author
 from charforge.expand.holdout import hold_out
 from charforge.expand.kept import Kept
+from charforge.expand.looking import Sight, confirm_in_words
 from charforge.expand.sight import probe_pictures
 from charforge.room import tokens_of
 from charforge.settings import Settings
@@ -57,6 +58,7 @@ def author_of(
     if settings.expand.writer == "template":
         return None
     from charforge.bases.base import load_base
+    from charforge.expand.base_sight import base_sight
     from charforge.expand.self_writer import SelfWriter, likelihood_judge
 
     asked = settings.expand
@@ -66,7 +68,7 @@ def author_of(
         pictures = {name: base.model.prepare_picture(image) for name, image in shown.items()}
         kept = Kept(kept_file, f"self {base.content_hash} {settings.seed}")
         writer = SelfWriter(base, kept, pictures, settings.seed, on_done)
-        return Author("self", writer, asked, likelihood_judge(base))
+        return Author("self", writer, asked, likelihood_judge(base), base_sight(base, pictures))
     if not asked.url.startswith(("http://", "https://")):
         raise InputError(
             "the writer endpoint needs the URL of an OpenAI-compatible server: --url http://localhost:8000/v1, or "
@@ -88,4 +90,5 @@ def author_of(
         settings.seed,
         on_done,
     )
-    return Author("endpoint", endpoint, asked, likelihood_judge(load_base(settings.base, settings.quantize, device)))
+    judge = likelihood_judge(load_base(settings.base, settings.quantize, device))
+    return Author("endpoint", endpoint, asked, judge, Sight(confirm_in_words(endpoint)))

@@ -18,6 +18,7 @@ from charforge.expand.authored import Authored, Unused, write_authored
 from charforge.expand.drafts import numbered
 from charforge.expand.filters import Dropped, duplicate_figures, keep_good, reasons
 from charforge.expand.holdout import hold_out
+from charforge.expand.looking import Sight
 from charforge.expand.lore import unused_sentences
 from charforge.expand.pairs import Pair, WriterName, leaked, write_pairs
 from charforge.expand.scenes import Scene, write_scenes
@@ -40,6 +41,8 @@ class Author:
     complete: Complete
     settings: ExpandSettings = field(default_factory=ExpandSettings)
     judge: Judge | None = None
+    sight: Sight | None = None
+    """How it is asked what pictures show; None for one that is not."""
 
 
 @dataclass(frozen=True)

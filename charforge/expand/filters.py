@@ -13,8 +13,9 @@ from charforge.character import Character
 from charforge.character.profile import sentences
 from charforge.expand.manners import echoes, ill_mannered
 from charforge.expand.near_sets import NearSets
-from charforge.expand.pairs import TALK, Pair, TextPart, leaked, prompt_key
+from charforge.expand.pairs import Pair, TextPart, leaked, prompt_key
 from charforge.expand.similar import SIMILAR, grams, overlap
+from charforge.kinds import TALK
 from charforge.words import word_set
 
 NEARLY_THE_SAME = 0.9
@@ -164,7 +165,7 @@ def _not_its_own(pair: Pair, voice: _Reference) -> str | None:
                 return "speaks of itself by name"
             own = grams(reply)
             # a reply that keeps the user's words on purpose says so with its source
-            if reply != pair.source and any(_says(own, known) for known in voice.replies):
+            if reply != pair.source and any(_says(own, known) or _says(known, own) for known in voice.replies):
                 return "copies an example"
             if any(_says(own, known) for known in voice.sentences):
                 return "recites the profile"

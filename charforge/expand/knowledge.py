@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 from charforge import grammar
 from charforge.character import Character
-from charforge.character.profile import BEINGS, sentences
+from charforge.character.nouns import BEINGS
+from charforge.character.profile import sentences
 from charforge.expand.about import is_of_a_work, is_of_speech
 from charforge.expand.keys import of_key
 from charforge.expand.lore import about_others, lore_source

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -21,35 +22,17 @@ from pydantic import (
 from charforge.errors import InputError, Problem
 from charforge.expand.near_sets import NearSets, frequencies
 from charforge.files import write_atomic
+from charforge.kinds import TASKS
 
-Task = Literal[
-    "roleplay_text",
-    "roleplay_multi_turn",
-    "roleplay_plan",
-    "roleplay_request",
-    "roleplay_picture",
-    "text_to_image",
-    "vqa",
-    "knowledge",
-    "refusal",
-]
-TASKS: dict[Task, str] = {
-    "roleplay_text": "A reply of the character, to the letter.",
-    "roleplay_multi_turn": "A reply of the character after other turns of the same dialogue.",
-    "roleplay_plan": "A reply that came with a picture. It ends in the picture's plan, `[picture: ...]`, which is "
-    "written before the picture is drawn.",
-    "roleplay_request": "Asked for a picture, the character sends it: the plan at the end says what was asked for.",
-    "roleplay_picture": "The picture itself, drawn from the reply and its plan.",
-    "text_to_image": "A picture, drawn from its caption with class and name, or from parts of it with the name alone.",
-    "vqa": "Questions about pictures: who, where, what; as many with no as with yes, and some about pictures of "
-    "others.",
-    "knowledge": "Questions about facts, profile and persona, answered by your own sentences in the first person; the "
-    "same in short; and claims that are true or mix two facts.",
-    "refusal": "Questions about what the character cannot know, and how it says so.",
-}
-"""What each task teaches."""
-TALK: tuple[Task, ...] = ("roleplay_text", "roleplay_multi_turn", "roleplay_plan")
-"""Conversations: one reply, several, or a reply that ends in the plan of a picture that nobody asked for."""
+
+def _known_task(task: str) -> str:
+    if task not in TASKS:
+        raise ValueError(f"there is no task {task!r}; there are {', '.join(TASKS)}")
+    return task
+
+
+Task = Annotated[str, AfterValidator(_known_task)]
+"""One of those that the table of kinds names (charforge/kinds.py)."""
 Split = Literal["train", "held_out"]
 WriterName = Literal["template", "self", "endpoint"]
 

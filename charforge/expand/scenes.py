@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from charforge import grammar
 from charforge.character import Character
-from charforge.character.profile import ANIMALS
+from charforge.character.nouns import animal_of
 from charforge.errors import InputError, Problem
 from charforge.expand.holdout import hold_out
 from charforge.expand.pairs import Split
@@ -204,7 +204,7 @@ def _suitable(character: Character, kind: Kind) -> tuple[str, ...]:
     """The details of one kind that suit the character: an animal holds nothing and smirks at nobody, unless one of its
     captions says so.
     """
-    animal = {word.lower() for word in character.class_noun.split()} & set(ANIMALS)
+    animal = any(animal_of(word) for word in character.class_noun.split())
     captions = " ".join(picture.caption or "" for picture in character.pictures).lower()
     if not animal or "holding" in captions:
         return _WORDS[kind]

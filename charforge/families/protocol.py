@@ -186,7 +186,8 @@ OwnShapes = Any
 
 @dataclass(frozen=True)
 class Looked:
-    """Pictures that were looked at once: as parts of samples, and as (n, width) features of length 1 for judging."""
+    """Pictures that were looked at once: as parts of samples, with all that is frozen computed, and as (n, width)
+    features of length 1 for judging."""
 
     parts: tuple[Part, ...]
     features: Tensor
@@ -250,7 +251,7 @@ class UnifiedModel(Protocol):
         """Settings of this base that decide what :meth:`draw` makes of a prompt and a seed."""
 
     def look_at(self, pixels: Tensor) -> Looked:
-        """Pictures as this model sees them, computed once."""
+        """Pixels (n, 3, H, W) as this model sees them: rounded to bytes as in a file, and looked at once."""
 
     def without_prompt(self, sample: Sample) -> Sample:
         """What guidance learns from: the picture to draw with its prompt dropped."""
@@ -294,7 +295,8 @@ class UnifiedModel(Protocol):
     def reply(
         self, conditioning: OwnConditioning, choose: Callable[[Tensor], Tensor], max_tokens: int
     ) -> Iterator[ReplyStep]:
-        """The assistant's turn token by token. ``choose`` maps logits (rows, vocabulary) to token ids (rows,)."""
+        """The assistant's turn token by token. ``choose`` maps logits (rows, vocabulary) to token ids (rows,), on any
+        device."""
 
     def words(self, tokens: Sequence[int]) -> str:
         """Token ids as text."""
@@ -396,6 +398,9 @@ class Family(Protocol):
         seed: int = 0,
     ) -> UnifiedModel:  # fmt: skip
         """A model of random weights on ``device``; ``report(done, of)`` counts parts."""
+
+    def write_random_base(self, shapes: OwnShapes, folder: Path, report: Callable[[int, int], None]) -> None:
+        """A base of random weights as files, which :meth:`load` reads; ``report(bytes done, in all)`` counts."""
 
     def random_text(
         self, shapes: OwnShapes, tokens: int, generator: torch.Generator | None, loss: bool = False

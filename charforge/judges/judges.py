@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,39 +11,52 @@ from charforge.errors import InputError
 from charforge.expand.scenes import Scene
 from charforge.families.protocol import UnifiedModel
 from charforge.judges.encoders import Encoder, TextMatcher, load_encoder, load_text_matcher
-from charforge.judges.likeness import (
-    References,
-    calibrate,
-    copying_reward,
-    identity_reward,
-    leave_one_out_variety,
-    nearest_similarity,
-)
+from charforge.judges.evidence import Evidence, Judges
+from charforge.judges.likeness import calibrate
 from charforge.judges.published_judges import PublishedJudges, load_published_judges
-from charforge.judges.scene import scene_reward
+from charforge.judges.rewards import REWARDS
 from charforge.sample import Picture
 from charforge.settings import RewardSettings
 
 SCALE_MEMORY = 0.9
-SCALE_FLOOR = {"scene": 0.02, "clip_text": 0.005, "identity": 0.01, "copying": 0.01, "variety": 0.01}
-"""Least scale of a part: one whose siblings hardly differ would otherwise be blown up to pure noise."""
+FEWEST_REFERENCES = 3
+"""Pictures that say how alike pictures of the character are."""
 
 
-@dataclass(frozen=True)
-class Judges:
-    """What is needed to pay for pictures, and beside it an encoder that no reward asks, the base's vision ``tower``.
+def weights_of(settings: RewardSettings) -> dict[str, float]:
+    """The rewards that are paid for, with their weights.
 
-    References are in the features of their encoder.
+    Raises InputError for a weight of a reward that is not in the table.
     """
+    names = [reward.name for reward in REWARDS]
+    for name in settings.model_extra or ():
+        if name not in names:
+            raise InputError(f"setting reward.{name}: there is no such reward. The rewards are {', '.join(names)}")
+    weights = {reward.name: float(getattr(settings, reward.name, reward.weight)) for reward in REWARDS}
+    return {name: weight for name, weight in weights.items() if weight > 0}
 
-    model: UnifiedModel
-    settings: RewardSettings
-    encoder: Encoder
-    references: References
-    tower: Encoder
-    tower_references: References
-    matcher: TextMatcher | None
-    published: PublishedJudges | None
+
+def check_rewards(settings: RewardSettings) -> None:
+    """What the settings pay for can be computed: known before anything is trained.
+
+    Loads the networks that judge, and lets them go again. Raises InputError for a reward that is unknown or lacks what
+    it needs, MachineError for a network that cannot be had.
+    """
+    paid = weights_of(settings)
+    if not settings.published:
+        if not paid:
+            raise InputError("nothing is paid for: give one of the weights of the section reward a value above 0")
+        for reward in REWARDS:
+            for need in reward.needs:
+                if reward.name in paid and not need.given(settings):
+                    raise InputError(f"reward.{reward.name} needs {need.remedy}; or set reward.{reward.name} = 0")
+    _load_networks(settings, torch.device("cpu"))
+
+
+def check_references(count: int) -> None:
+    """Raises InputError when so many pictures of the character are too few to judge by."""
+    if count < FEWEST_REFERENCES:
+        raise InputError("the second stage needs at least three training pictures: add some, or train with --stage sft")
 
 
 def load_judges(model: UnifiedModel, settings: RewardSettings, pictures: Mapping[str, Picture]) -> Judges:
@@ -52,33 +64,23 @@ def load_judges(model: UnifiedModel, settings: RewardSettings, pictures: Mapping
 
     Raises MachineError when weights are missing and InputError when there are too few pictures.
     """
-    if len(pictures) < 3:
-        raise InputError("the second stage needs at least three training pictures: add some, or train with --stage sft")
-    device = torch.device("cpu") if settings.on_cpu else model.device
-    encoder = load_encoder("dinov2" if settings.published else settings.encoder, device)
+    check_references(len(pictures))
+    weights_of(settings)
+    encoder, matcher, published = _load_networks(settings, torch.device("cpu") if settings.on_cpu else model.device)
     # the autoencoder's own reading of them: its softness must not count as a difference
     own = [model.decode_target(picture.target)[None] for picture in pictures.values()]
-    tower = tower_encoder(model)
-
-    def known(one: Encoder) -> References:
-        return calibrate(torch.cat([one.encode(picture).cpu() for picture in own]))
-
-    matcher = load_text_matcher(settings.clip, device) if settings.clip and not settings.published else None
-    if settings.clip_text and matcher is None and not settings.published:
-        raise InputError('reward.clip_text needs reward.clip, for example "ViT-L-14/openai"; or set clip_text = 0')
-    published = load_published_judges(device) if settings.published else None
-    return Judges(model, settings, encoder, known(encoder), tower, known(tower), matcher, published)
+    known = calibrate(torch.cat([encoder.encode(picture).cpu() for picture in own]))
+    known_to_tower = calibrate(torch.cat([model.look_at(picture).features.cpu() for picture in own]))
+    return Judges(model, settings, encoder, known, known_to_tower, matcher, published)
 
 
-def tower_encoder(model: UnifiedModel) -> Encoder:
-    """How the base itself sees pictures, as an encoder: used to judge, never in a reward."""
-    return Encoder("vision tower", lambda pictures: model.look_at(pictures).features)
-
-
-def weights_of(settings: RewardSettings) -> dict[str, float]:
-    """The parts that are paid for. Without CLIP its weight is the scene's already (presets say so)."""
-    names = ("scene", "clip_text", "identity", "copying", "variety")
-    return {name: getattr(settings, name) for name in names if getattr(settings, name) > 0}
+def _load_networks(
+    settings: RewardSettings, device: torch.device
+) -> tuple[Encoder, TextMatcher | None, PublishedJudges | None]:
+    if settings.published:
+        return load_encoder("dinov2", device), None, load_published_judges(device)
+    matcher = load_text_matcher(settings.clip, device) if settings.clip else None
+    return load_encoder(settings.encoder, device), matcher, None
 
 
 @torch.no_grad()
@@ -86,24 +88,16 @@ def reward_parts(judges: Judges, pictures: Tensor, scenes: Sequence[Scene], size
     """Every part of the reward, each (rows,) on the CPU.
 
     ``pictures`` (rows, 3, H, W) in [-1, 1], groups of ``size`` in order; ``scenes`` one a picture. Parts of weight 0
-    are measured too, except CLIP: what is not paid for should still be seen.
+    are measured too, where what they need is there: what is not paid for should still be seen.
     """
     if judges.published is not None:
         return judges.published.parts(judges.encoder, judges.references, pictures, scenes, size)
-    features = judges.encoder.encode(pictures).cpu()
-    references = judges.references
-    nearest = nearest_similarity(features, references)
-    scene = scene_reward(judges.model, pictures, scenes)
-    paid = scene >= scene.view(-1, size).mean(1).repeat_interleave(size)
-    parts = {
-        "scene": scene,
-        "identity": identity_reward(nearest, references),
-        "copying": copying_reward(nearest, references.copy, references.low),
-        "variety": leave_one_out_variety(features, size, paid),
+    evidence = Evidence(judges, pictures, scenes, size)
+    return {
+        reward.name: reward.compute(evidence)
+        for reward in REWARDS
+        if all(need.given(judges.settings) for need in reward.needs)
     }
-    if judges.matcher is not None:
-        parts["clip_text"] = judges.matcher.similarity(pictures, [scene.prompt for scene in scenes]).cpu()
-    return parts
 
 
 def update_scales(scales: Mapping[str, float], parts: Mapping[str, Tensor], size: int) -> dict[str, float]:
@@ -119,9 +113,12 @@ def total_reward(parts: Mapping[str, Tensor], settings: RewardSettings, scales: 
     if settings.published:
         return torch.stack(list(parts.values())).sum(0)
     weights = weights_of(settings)
-    return torch.stack(
-        [weight * parts[name] / max(scales[name], SCALE_FLOOR[name]) for name, weight in weights.items()]
-    ).sum(0)
+    paid = [
+        weights[reward.name] * parts[reward.name] / max(scales[reward.name], reward.scale_floor)
+        for reward in REWARDS
+        if reward.name in weights
+    ]
+    return torch.stack(paid).sum(0)
 
 
 def advantages(rewards: Tensor, size: int, clip: float) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Identity, copying and variety from features; thresholds come from the training pictures themselves."""
+"""How alike pictures are; thresholds come from the training pictures themselves."""
 
 from __future__ import annotations
 
@@ -41,26 +41,3 @@ def calibrate(features: Tensor) -> References:
 def nearest_similarity(features: Tensor, references: References) -> Tensor:
     """(rows, width) -> cosine with the nearest of the character's pictures (rows,)."""
     return (features @ references.features.T).max(1).values
-
-
-def identity_reward(nearest: Tensor, references: References) -> Tensor:
-    """Positive up to the cap: beyond it there is nothing to win but a copy."""
-    return nearest.clamp(max=references.cap)
-
-
-def copying_reward(nearest: Tensor, high: float, low: float) -> Tensor:
-    """-2 (s - high) above ``high``, -2 (low - s) below ``low``, 0 between (the published form, unicharacter.md 4.5)."""
-    return -2 * (nearest - high).clamp(min=0) - 2 * (low - nearest).clamp(min=0)
-
-
-def leave_one_out_variety(features: Tensor, size: int, paid: Tensor) -> Tensor:
-    """Each picture's mean distance to its siblings, groups of ``size`` in order; 0 where ``paid`` (rows,) is false.
-
-    A number of its own for each picture: the published one is the same for all siblings, and the group's mean takes
-    it away again. Ungated it would pay the odd one out, which is usually the one that missed the scene.
-    """
-    grouped = features.view(-1, size, features.shape[-1])
-    distance = 1 - grouped @ grouped.transpose(1, 2)
-    own = torch.eye(size, dtype=torch.bool, device=features.device)
-    mean = distance.masked_fill(own, 0).sum(-1) / (size - 1)
-    return mean.flatten() * paid

@@ -1,95 +1,69 @@
-"""Does the picture show what was asked for? The bare base looks and answers; what counts is how sure it is."""
+"""Does the picture show what was asked for? The base without its adapter looks and answers; what counts is how sure it
+is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from charforge.expand.scenes import Scene
-from charforge.families.protocol import Conditioning, UnifiedModel
+from charforge.families.protocol import UnifiedModel
+from charforge.likelihood import Likelihoods, Question, answer_likelihoods, probabilities
 from charforge.low_rank import adapter_off
-from charforge.sample import Part, Sample
-
-CACHED_TOKENS = 16_384
-"""Of pictures in memory at a time, and of pictures beside questions: with the 7B base each takes 56 KiB."""
+from charforge.sample import Part
 
 
-def shares(tokens: Sequence[int]) -> Iterator[range]:
-    """Consecutive items that together hold at most ``CACHED_TOKENS`` ``tokens``, one item at least."""
-    start = held = 0
-    for index, count in enumerate(tokens):
-        if index > start and held + count > CACHED_TOKENS:
-            yield range(start, index)
-            start, held = index, 0
-        held += count
-    if len(tokens) > start:
-        yield range(start, len(tokens))
-
-
-@torch.no_grad()
-def answer_probabilities(model: UnifiedModel, looks: Sequence[Part], asked: Sequence[tuple[int, str]]) -> Tensor:
-    """P(yes) against no for each (picture index, question), by the base without its adapter; (questions,)."""
-    answers = torch.zeros(len(asked))
-    with adapter_off(model.network), model.autocast():
-        for some in shares([look.length for look in looks]):
-            seen = model.read([(look,) for look in looks[some.start : some.stop]])
-            mine = [index for index, (row, _) in enumerate(asked) if row in some]
-            for part in shares([seen.tokens] * len(mine)):
-                chosen = [mine[k] for k in part]
-                rows = seen.select([asked[index][0] - some.start for index in chosen])
-                answers[chosen] = _yes_against_no(model, rows, [asked[index][1] for index in chosen])
-    return answers
-
-
-def _yes_against_no(model: UnifiedModel, seen: Conditioning, questions: list[str]) -> Tensor:
-    rows: list[Sample] = [(model.text(question, "user"),) for question in questions]
-    words = [model.reply_tokens(word)[0] for word in ("Yes.", "No.")]
-    return model.reply_logits(rows, seen)[:, words].softmax(-1)[:, 0].cpu()
-
-
-def scene_reward(model: UnifiedModel, pictures: Tensor, scenes: Sequence[Scene]) -> Tensor:
+def scene_reward(model: UnifiedModel, looks: Sequence[Part], scenes: Sequence[Scene]) -> Tensor:
     """Mean over a scene's checks of P(expected answer), one scene a picture; (rows,) in [0, 1]."""
+    return _shown(scenes, _answers(model, looks, _yes_no(scenes)))
+
+
+def judge_scenes(
+    model: UnifiedModel, looks: Sequence[Part], scenes: Sequence[Scene]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """:func:`scene_reward`, and P(right answer) among the options of the scenes' open questions, by kind: the judge
+    that no reward asks. Each picture is read once for both.
+
+    Kinds map to one value a picture, nan where the scene does not ask.
+    """
+    checks, open_questions = _yes_no(scenes), _open(scenes)
+    answers = _answers(model, looks, [*checks, *open_questions])
+    return _shown(scenes, answers[: len(checks)]), _right(scenes, answers[len(checks) :])
+
+
+def _answers(model: UnifiedModel, looks: Sequence[Part], questions: Sequence[Question]) -> list[Likelihoods]:
+    with adapter_off(model.network):
+        return answer_likelihoods(model, [(look,) for look in looks], questions)
+
+
+def _yes_no(scenes: Sequence[Scene]) -> list[Question]:
+    return [
+        Question(row, check.question, ("Yes.", "No."), first_word=True)
+        for row, scene in enumerate(scenes)
+        for check in scene.checks
+    ]
+
+
+def _open(scenes: Sequence[Scene]) -> list[Question]:
+    return [Question(row, check.question, check.options) for row, scene in enumerate(scenes) for check in scene.keyed]
+
+
+def _shown(scenes: Sequence[Scene], answers: Sequence[Likelihoods]) -> Tensor:
     asked = [(row, check) for row, scene in enumerate(scenes) for check in scene.checks]
-    yes = answer_probabilities(model, model.look_at(pictures).parts, [(row, check.question) for row, check in asked])
+    yes = torch.stack([probabilities(likelihoods)[0] for likelihoods in answers])
     expected = torch.tensor([check.answer for _, check in asked])
-    right = torch.where(expected, yes, 1 - yes)
     rows = torch.tensor([row for row, _ in asked])
-    total = torch.zeros(len(scenes)).index_add(0, rows, right)
+    total = torch.zeros(len(scenes)).index_add(0, rows, torch.where(expected, yes, 1 - yes))
     return total / torch.zeros(len(scenes)).index_add(0, rows, torch.ones(len(asked)))
 
 
-def _likelihoods(model: UnifiedModel, seen: Conditioning, asked: Sequence[tuple[str, str]]) -> list[Tensor]:
-    """Log-likelihood of each answer after its question, one a row of ``seen``."""
-    rows: list[Sample] = [
-        (model.text(question, "user"), model.text(option, "assistant", loss=True)) for question, option in asked
-    ]
-    return [values[model.reply_prefix() :].sum() for values in model.log_likelihoods(rows, seen)]
-
-
-@torch.no_grad()
-def keyed_probabilities(model: UnifiedModel, pictures: Tensor, scenes: Sequence[Scene]) -> dict[str, Tensor]:
-    """P(right answer) among the options of the scenes' open questions by kind: the judge that no reward asks.
-
-    By the likelihoods that the base without its adapter gives the options. Kinds map to one value a picture, nan
-    where the scene does not ask.
-    """
+def _right(scenes: Sequence[Scene], answers: Sequence[Likelihoods]) -> dict[str, Tensor]:
     asked = [(row, check) for row, scene in enumerate(scenes) for check in scene.keyed]
-    rows = [(row, check.question, option) for row, check in asked for option in check.options]
-    looks = model.look_at(pictures).parts
-    scores: list[Tensor] = []
-    with adapter_off(model.network), model.autocast():
-        for some in shares([look.length for look in looks]):
-            seen = model.read([(look,) for look in looks[some.start : some.stop]])
-            mine = [line for line in rows if line[0] in some]
-            for part in shares([seen.tokens] * len(mine)):
-                lines = mine[part.start : part.stop]
-                chosen = seen.select([row - some.start for row, _, _ in lines])
-                scores += _likelihoods(model, chosen, [(question, option) for _, question, option in lines])
     found: dict[str, Tensor] = {}
-    for row, check in asked:
-        options, scores = torch.stack(scores[: len(check.options)]), scores[len(check.options) :]
+    for (row, check), likelihoods in zip(asked, answers, strict=True):
         values = found.setdefault(check.kind, torch.full((len(scenes),), torch.nan))
-        values[row] = options.softmax(0)[check.right]
+        values[row] = probabilities(likelihoods)[check.right]
     return found

@@ -211,14 +211,15 @@ def load_trained(out: Path) -> Autoencoder:
 
 
 @torch.no_grad()
-def encode_all(model: Autoencoder, pictures: np.ndarray, batch: int = 64) -> np.ndarray:
-    """Latent means (n, z, h, w) as float16, before standardising."""
+def encode_all(model: Autoencoder, pictures: np.ndarray, device: str = "cpu", batch: int = 64) -> np.ndarray:
+    """Latent means (n, z, h, w) as float16, before standardising. ``model`` is moved to ``device``."""
+    model.to(device)
     parts = []
     for start in range(0, len(pictures), batch):
         pixels = torch.from_numpy(np.array(pictures[start : start + batch])).permute(0, 3, 1, 2).float() / 127.5 - 1
-        with native_autocast("cpu"):
-            mean = model.moments(pixels).chunk(2, dim=1)[0]
-        parts.append(mean.to(torch.float16).numpy())
+        with native_autocast(device):
+            mean = model.moments(pixels.to(device)).chunk(2, dim=1)[0]
+        parts.append(mean.to(torch.float16).cpu().numpy())
     return np.concatenate(parts)
 
 
@@ -229,12 +230,16 @@ def psnr(model: Autoencoder, pixels: Tensor) -> float:
     return float((-10 * (out - pixels).pow(2).mean((1, 2, 3)).log10()).mean())
 
 
-def finish(out: Path, pictures: np.ndarray, held_out: np.ndarray) -> dict[str, object]:
-    """Measure, standardise and write ``autoencoder.safetensors`` (fp16), ``autoencoder.json`` and ``latents.npy``."""
+def finish(out: Path, pictures: np.ndarray, held_out: np.ndarray, device: str = "cpu") -> dict[str, object]:
+    """Measure, standardise and write ``autoencoder.safetensors`` (fp16), ``autoencoder.json`` and ``latents.npy``.
+
+    Pictures are encoded on ``device``.
+    """
     model = load_trained(out)
     drawings = torch.from_numpy(held_out[:128]).permute(0, 3, 1, 2).float() / 255
     photos = photo_crops(load_photos(held_out=True), 64, pictures.shape[1], torch.Generator().manual_seed(7))
-    latents = encode_all(model, pictures)
+    latents = encode_all(model, pictures, device)
+    model.to("cpu")
     wide = latents.astype(np.float32)
     report = {
         "psnr_drawings": round(psnr(model, drawings), 2),

@@ -115,8 +115,8 @@ def window(pair: Contrast, side: int) -> list[int]:
     return [token for box in boxes for token in box_tokens(box, side)]
 
 
-def make_contrasts(out: Path, count: int, seed: int, report: Callable[[int], None]) -> None:
-    """Draw and encode ``count`` pairs; ``report`` is called with how many are done.
+def make_contrasts(out: Path, count: int, seed: int, report: Callable[[int], None], device: str = "cpu") -> None:
+    """Draw ``count`` pairs and encode them on ``device``; ``report`` is called with how many are done.
 
     Writes ``data/contrasts.npy``, raw latents (2 count, z, h, w) of one and other in turn, and ``contrasts.jsonl``.
     """
@@ -125,7 +125,7 @@ def make_contrasts(out: Path, count: int, seed: int, report: Callable[[int], Non
     latents = []
     for start in range(0, count, CHUNK):
         shown = [look for pair in pairs[start : start + CHUNK] for look in (pair.one, pair.other)]
-        latents.append(encode_all(autoencoder, np.stack([np.asarray(draw(look, SIZE)) for look in shown])))
+        latents.append(encode_all(autoencoder, np.stack([np.asarray(draw(look, SIZE)) for look in shown]), device))
         report(min(count, start + CHUNK))
     encoded = np.concatenate(latents)
     write_atomic_with(out / "data" / "contrasts.npy", lambda path: _save(path, encoded))

@@ -168,7 +168,6 @@ def train_generation(
             loss = flow_loss(model, texts, x0, weights, drop, recipe.draws, recipe.shift, generator)
             if contrasts is not None:
                 difference = contrast_loss(model, contrasts, recipe.contrasts, recipe.contrast_from, generator)
-                contrast = difference.item() if contrast == 0 else 0.98 * contrast + 0.02 * difference.item()
                 loss = loss + difference
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
@@ -179,9 +178,14 @@ def train_generation(
         decay = min(recipe.ema, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(ema.values()), [p.detach() for p in parameters.values()], 1 - decay)
         step += 1
+        # read before the clock is: a GPU is still computing until then
+        now = loss.item()
         trained_seconds += time.monotonic() - step_began
         seen += recipe.captions * recipe.draws
-        average = loss.item() if average == 0 else 0.98 * average + 0.02 * loss.item()
+        if contrasts is not None:
+            apart = difference.item()
+            contrast = apart if contrast == 0 else 0.98 * contrast + 0.02 * apart
+        average = now if average == 0 else 0.98 * average + 0.02 * now
         over = trained_seconds >= 60 * recipe.minutes
         if step % 25 == 0 or over:
             line = {
@@ -207,11 +211,11 @@ def _save(
     step: int,
     seconds: float,
 ) -> None:
-    state = {f"now.{name}": p.detach().contiguous() for name, p in parameters.items()}
-    state |= {f"ema.{name}": p.contiguous() for name, p in ema.items()}
+    state = {f"now.{name}": p.detach().cpu().contiguous() for name, p in parameters.items()}
+    state |= {f"ema.{name}": p.cpu().contiguous() for name, p in ema.items()}
     for name, p in parameters.items():
         for key in ("exp_avg", "exp_avg_sq", "step"):
-            state[f"{key}.{name}"] = optimizer.state[p][key].contiguous()
+            state[f"{key}.{name}"] = optimizer.state[p][key].cpu().contiguous()
     write_atomic_with(
         out / "checkpoint.safetensors",
         lambda path: save_file(state, path, {"step": str(step), "seconds": str(seconds)}),
@@ -232,7 +236,8 @@ def _resume(
             ema[name].copy_(state[f"ema.{name}"])
             # unpacked shipped weights come without moments
             if f"step.{name}" in state:
-                optimizer.state[p] = {key: state[f"{key}.{name}"] for key in ("exp_avg", "exp_avg_sq", "step")}
+                moments = {key: state[f"{key}.{name}"] for key in ("exp_avg", "exp_avg_sq", "step")}
+                optimizer.state[p] = {key: value.to(p.device) for key, value in moments.items()}
     with safe_open(file, framework="pt") as opened:
         metadata = opened.metadata()
     return int(metadata["step"]), float(metadata["seconds"])

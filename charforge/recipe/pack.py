@@ -33,18 +33,19 @@ def pack_base(out: Path, to: Path) -> dict[str, Any]:
     """
     report = json.loads(require(out / "autoencoder" / "autoencoder.json", "autoencoder").read_text("utf-8"))
     config = mini_config(tuple(report["latent_mean"]), tuple(report["latent_std"]))
-    write_atomic(to / "charforge_base.json", config.model_dump_json(indent=1))
+    # everything is read before anything is written: `to` may be the installed package
     generation = read_averages(out / "generation" / "checkpoint.safetensors")
+    seeing = read_averages(out / "vision" / "checkpoint.safetensors")
+    records = read_records(out / "data" / "records.jsonl")
+    write_atomic(to / "charforge_base.json", config.model_dump_json(indent=1))
     generation["latent_pos_embed.pos_embed"] = sincos_table(config.max_latent_size, config.generation.hidden_size)
     _save(to / "generation.safetensors", rounded_rows(generation))
-    seeing = read_averages(out / "vision" / "checkpoint.safetensors")
     _save(to / "reading.safetensors", rounded_rows(fold_strength(seeing)))
     vision = {name: tensor for name, tensor in seeing.items() if ".lora_" not in name}
     vision["vit_pos_embed.pos_embed"] = sincos_table(config.vision.patches_per_side, config.understanding.hidden_size)
     _save(to / "vision.safetensors", rounded_rows(vision))
     _save(to / "autoencoder.safetensors", load_file(out / "autoencoder" / "autoencoder.safetensors"))
 
-    records = read_records(out / "data" / "records.jsonl")
     picked = np.random.default_rng(0).permutation(len(records))[:REPLAY]
     tokens = standard_tokens(np.load(out / "autoencoder" / "latents.npy", mmap_mode="r")[np.sort(picked)], config)
     captions = [records[index]["captions"][row % 4] for row, index in enumerate(np.sort(picked))]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -19,6 +20,7 @@ from charforge.bases.base import Base
 from charforge.bases.where import MINI
 from charforge.expand.phrases import Phrase, phrases_of
 from charforge.files import write_atomic
+from charforge.likelihood import Question, answer_likelihoods
 from charforge.pixels import to_image
 from charforge.progress import counting
 from charforge.replay.cache import cached_folder
@@ -65,22 +67,21 @@ def answer_about_pictures(base: Base) -> str:
         for done, number in enumerate(chosen):
             other = chooser.choice([true[index] for index in chosen if index != number])
             asked = [chooser.sample(phrases, min(QUESTIONS, len(phrases))) for phrases in (true[number], other)]
-            look = own_look(base, own[number])
-            for question in dict.fromkeys(asked[0] + asked[1]):
-                row = {"picture": number, "question": question, "answer": _choose_answer(base, look, question)}
+            questions = list(dict.fromkeys(asked[0] + asked[1]))
+            answers = choose_answers(base, own_look(base, own[number]), questions)
+            for question, answer in zip(questions, answers, strict=True):
+                row = {"picture": number, "question": question, "answer": answer}
                 lines.append(json.dumps(row, ensure_ascii=False) + "\n")
             report(done + 1, len(chosen))
     return "".join(lines)
 
 
-def _choose_answer(base: Base, look: Part, question: str) -> str:
-    """ "Yes." or "No.", by the first word of the reply."""
-    model, answers = base.model, ("Yes.", "No.")
-    asked = model.text(question, "user")
-    with model.autocast():
-        found = model.log_likelihoods([(look, asked, model.text(answer, "assistant", loss=True)) for answer in answers])
-    yes, no = (values[model.reply_prefix()].item() for values in found)
-    return answers[0] if yes > no else answers[1]
+def choose_answers(base: Base, look: Part, questions: Sequence[str]) -> list[str]:
+    """ "Yes." or "No." to each question, by the first word of the reply."""
+    answers = ("Yes.", "No.")
+    asked = [Question(0, question, answers, first_word=True) for question in questions]
+    told = answer_likelihoods(base.model, [(look,)], asked)
+    return [answers[0] if yes.item() > no.item() else answers[1] for yes, no in told]
 
 
 def _true_questions(base: Base) -> list[list[str]]:

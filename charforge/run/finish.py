@@ -44,7 +44,8 @@ from charforge.run.progress import PREVIEW_SEED
 from charforge.run.report import write_report
 from charforge.run.sittings import Sittings
 from charforge.settings import Settings
-from charforge.train.sft import Dataset, flow_error, held_out_text
+from charforge.train.samples import Dataset
+from charforge.train.sft import flow_error, held_out_text
 
 QUESTIONS = ("Hello, who are you?", "What did you do today?", "What makes you angry?")
 Made = TypeVar("Made")
@@ -167,7 +168,7 @@ def pictures_without(trained: Trained) -> list[Image.Image]:
 
 def measure_pictures(trained: Trained, state: str) -> dict[str, Any]:
     """The flow error of held-out pictures with the adapter as it is in the model."""
-    error = flow_error(trained.base.model, trained.data.held_out_pictures, trained.settings.sft)
+    error = flow_error(trained.base.model, trained.data.samples("held_out_pictures"), trained.settings.sft)
     return {f"held_out_image_loss_{state}": _rounded(error)}
 
 

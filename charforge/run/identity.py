@@ -14,7 +14,7 @@ from charforge.files import sha256_file
 from charforge.settings import Settings, deciding
 
 OF_THE_SECOND_STAGE = ("grpo.", "reward.")
-NOT_THE_PROFILE = ("folder", "pictures", "dialogues", "room")
+NOT_THE_PROFILE = ("folder", "pictures", "dialogues", "room", "profile_text", "understanding")
 TOLD = 6
 """Differences that a message names; of more it tells the number."""
 

@@ -23,9 +23,11 @@ from charforge.errors import InputError, MachineError
 from charforge.expand import Pair, expand, read_pairs, write_expansion, write_pairs
 from charforge.expand.authors import author_of, planned
 from charforge.expand.endpoint import Endpoint
+from charforge.expand.looking import look, read_looked, with_looks, write_looked
 from charforge.expand.page import write_page
 from charforge.expand.scenes import write_new_scenes, write_scenes
 from charforge.files import write_atomic
+from charforge.judges.judges import check_references, check_rewards
 from charforge.machine import bound_kernel_caches
 from charforge.replay.shipped_pictures import own_captions
 from charforge.resources import preset_path
@@ -34,7 +36,7 @@ from charforge.run.folder import TRAINING, check_run, find_run, is_complete, ope
 from charforge.run.given import check_pictures_of, given_pairs
 from charforge.run.identity import inputs_of
 from charforge.run.progress import Progress, peak_memory_gib
-from charforge.run.second_stage import run_scenes, second_stage, trained_pictures
+from charforge.run.second_stage import run_scenes, second_stage, trained_names
 from charforge.run.sittings import Sittings
 from charforge.settings import Settings, read_settings
 from charforge.train.checkpoints import load_best
@@ -44,6 +46,8 @@ from charforge.train.memory import Memory
 from charforge.train.sft import train_sft
 from charforge.train.trunk import texts_read_once
 
+LOOKED = "looked.json"
+"""Beside the pairs: what the writer saw in pictures without captions."""
 Stage = Literal["all", "sft", "grpo"]
 
 
@@ -98,6 +102,8 @@ def train_character(
     both = both or (metrics is not None and metrics["stage"] == "grpo")
     if metrics is not None and is_complete(run, both, bundle):
         return TrainResult(run, bundle, metrics, finished_before=True)
+    if both:
+        check_rewards(settings.reward)
 
     with (
         full_disk_in_words(go_on),
@@ -109,7 +115,11 @@ def train_character(
     ):
         progress.begin("expanding", settings.sft.steps)
         pairs = run_pairs(run, character, settings, pairs_file, progress, chosen_device(device))
+        # what the writer saw in the pictures is part of the character from here on
+        character = with_looks(character, read_looked(run / "pairs" / LOOKED))
         scenes = run_scenes(run, character, settings.seed)
+        if both:
+            check_references(len(trained_names(character, pairs)))
         progress.begin(f"loading {settings.base}", settings.sft.steps)
         loaded = load_base(settings.base, settings.quantize, chosen_device(device))
         model = use_picture_sizes(loaded, settings.pictures).model
@@ -142,7 +152,7 @@ def train_character(
         if not bundle.exists() or metrics is None or (metrics["stage"] == "sft" and "failed_parts" in metrics):
             metrics = finished(first)
         if both:
-            own = trained_pictures(character, pairs, pictures)
+            own = {name: pictures[name] for name in trained_names(character, pairs)}
             try:
                 second = second_stage(loaded, parameters, data, scenes, own, settings, run, progress, prompts, stop)
             except Exception as error:
@@ -208,6 +218,12 @@ def run_pairs(
             if settings.expand.writer != "template":
                 tell.note(f"the writer {settings.expand.writer}: {planned(character, settings).line()}")
             author = author_of(character, settings, file.with_name("written.jsonl"), tell.count, device)
+            if author is not None and author.sight is not None:
+                looked = look(character, author.complete, author.sight)
+                if looked.why_not:
+                    tell.note(looked.why_not)
+                write_looked(file.with_name(LOOKED), looked)
+                character = with_looks(character, looked)
             expansion = expand(character, settings.seed, author, own_captions(settings.base))
             if author is not None and isinstance(author.complete, Endpoint):
                 tell.note(author.complete.spent.line(author.complete.settings))

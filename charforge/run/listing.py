@@ -19,8 +19,8 @@ class RunLine:
     """One run. ``step`` of ``steps`` counts the steps of the stage sft, the iterations of the stage grpo.
 
     ``score`` is the best held-out score of the first stage, relative to the untrained adapter: lower is better.
-    ``scenes`` is what the judges that no reward asks see of held-out scenes, after the second stage's best iteration:
-    higher is better. None: not measured yet, not known.
+    ``scenes`` is how well drawings show held-out scenes at the second stage's best iteration, by judges that are no
+    part of the reward: higher is better. None: not measured yet, not known.
     """
 
     run: str
@@ -90,7 +90,7 @@ def _state(run: Path, stage: str, result: dict[str, Any] | None, failed: bool) -
 
 
 def _settings(run: Path) -> Settings | None:
-    """None where another version of charforge wrote them: what else is known of the run is told all the same."""
+    """None where another version of charforge wrote them: what else is known of the run is listed all the same."""
     try:
         return read_settings(run / CONFIG, None, [])
     except InputError:

@@ -20,7 +20,7 @@ from charforge.train.checkpoints import load_best
 from charforge.train.grpo import GrpoResult, train_grpo
 from charforge.train.interrupt import Interruption
 from charforge.train.memory import memory_of_second_stage
-from charforge.train.sft import Dataset
+from charforge.train.samples import Dataset
 
 
 def run_scenes(run: Path, character: Character, seed: int) -> list[Scene]:
@@ -31,10 +31,10 @@ def run_scenes(run: Path, character: Character, seed: int) -> list[Scene]:
     return read_scenes(file)
 
 
-def trained_pictures(character: Character, pairs: list[Pair], pictures: dict[str, Picture]) -> dict[str, Picture]:
-    """The character's pictures that are drawn in training, by name: what the judges know it by."""
+def trained_names(character: Character, pairs: list[Pair]) -> list[str]:
+    """The names of the character's pictures that are drawn in training: what the judges know it by."""
     shown = {name for pair in pairs if pair.split == "train" for name in pair.images("draw")}
-    return {picture.name: pictures[picture.name] for picture in character.pictures if picture.name in shown}
+    return [picture.name for picture in character.pictures if picture.name in shown]
 
 
 def second_stage(

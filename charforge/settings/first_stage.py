@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated, Any
 
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+
+from charforge import kinds
 from charforge.settings.section import Neutral, Section
 
 
@@ -13,6 +16,10 @@ class SftSettings(Section):
     Steps come in two parts: study steps, whose texts are questions and requests, and the steps after them, which hold
     dialogues too. Pictures are in all of them.
     """
+
+    model_config = ConfigDict(extra="allow")
+    # a kind of samples that has no fields here is counted by its row in the table
+    __pydantic_extra__: dict[str, Annotated[int, Field(ge=0)]]
 
     steps: int = Field(
         200, ge=1,
@@ -139,3 +146,19 @@ class SftSettings(Section):
     checkpoint_every: Neutral[int] = Field(
         25, ge=1, description="Steps between two checkpoints: at most so many are computed again after a kill."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _further_kinds(cls, data: dict[str, Any]) -> dict[str, Any]:
+        further = {name: count for name, count in kinds.counts().items() if name not in cls.model_fields}
+        unknown = [name for name in data if name not in cls.model_fields and name not in further]
+        if unknown:
+            wrong: Any = [{"type": "extra_forbidden", "loc": (name,), "input": data[name]} for name in unknown]
+            raise ValidationError.from_exception_data(cls.__name__, wrong)
+        return further | data
+
+    def count(self, kind: kinds.Kind, studying: bool = False) -> int:
+        """How many of ``kind`` a step takes, or a study step."""
+        if studying and kind.part in ("voice", "facts"):
+            return int(getattr(self, f"study_{kind.name}")) if kind.study is not None else 0
+        return int(getattr(self, kind.name))

@@ -54,7 +54,7 @@ def deciding(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
             values |= deciding(value, f"{prefix}{name}.")
         elif NEUTRAL not in field.metadata:
             values[prefix + name] = value
-    return values
+    return values | {prefix + name: value for name, value in (settings.model_extra or {}).items()}
 
 
 def read_assignments(assignments: list[str]) -> dict[str, Any]:

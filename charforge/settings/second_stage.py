@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from charforge.settings.section import Neutral, Section
 
@@ -111,8 +111,8 @@ class GrpoSettings(Section):
     held_out_pictures: int = Field(12, ge=1, description="Pictures drawn, with guidance, in each such measurement.")
     patience: int = Field(
         2, ge=1,
-        description="Stops the stage after so many measurements at which the reward rose while the judges that no "
-        "reward asks saw less of the scene.",
+        description="Stops the stage after so many measurements at which the reward rose while judges that are "
+        "no part of the reward saw less of the scene.",
     )  # fmt: skip
     preview_every: Neutral[int] = Field(
         10,
@@ -152,6 +152,10 @@ class GrpoSettings(Section):
 
 class RewardSettings(Section):
     """What a drawn picture is paid for: the weighted sum of these parts, each in units of its own spread."""
+
+    model_config = ConfigDict(extra="allow")
+    # weights of rewards that have no field here: whether there is such a reward, charforge/judges knows
+    __pydantic_extra__: dict[str, Annotated[float, Field(ge=0)]]
 
     published: bool = Field(
         False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -11,18 +12,19 @@ import torch
 from charforge.bases.base import Base
 from charforge.character import Character, load_picture
 from charforge.errors import InputError
-from charforge.expand import TALK, Pair
+from charforge.expand import Pair
 from charforge.families.protocol import UnifiedModel
 from charforge.files import sha256_file, write_atomic
+from charforge.kinds import KINDS
 from charforge.rendering import render
 from charforge.replay.answers import replay_texts
 from charforge.replay.drawings import replay_pictures
 from charforge.replay.picture_answers import own_look, replay_looks
 from charforge.replay.shipped_pictures import PREFIX, own_captions
-from charforge.sample import Picture, Sample, target_of
+from charforge.sample import Picture, target_of
 from charforge.settings import SftSettings
 from charforge.tensor_files import read_tensors, write_tensors
-from charforge.train.sft import Dataset
+from charforge.train.samples import Dataset, Entry, alone
 
 CACHE_FORMAT = 3
 
@@ -69,27 +71,24 @@ def prepared_strangers(base: Base, pairs: list[Pair]) -> dict[str, Picture]:
     return prepared
 
 
+OWN: Mapping[str, Callable[[Base], list[Entry]]] = {
+    "replay_texts": lambda base: alone(replay_texts(base)),
+    "replay_looks": lambda base: [tuple(asked) for asked in replay_looks(base)],
+    "replay_pictures": lambda base: alone(replay_pictures(base)),
+}
+"""What makes the kinds that no pair does: the base's own."""
+
+
 def build_dataset(base: Base, pairs: list[Pair], pictures: dict[str, Picture], settings: SftSettings) -> Dataset:
-    """Samples of all pairs by kind and split, with the base's own for replay."""
-
-    def samples(split: str, *tasks: str) -> list[Sample]:
-        chosen = [pair for pair in pairs if pair.split == split and pair.task in tasks]
-        return [render(pair, base.model, pictures) for pair in chosen]
-
-    drawn = ("text_to_image", "roleplay_picture")
-    return Dataset(
-        dialogues=samples("train", *TALK),
-        requests=samples("train", "roleplay_request"),
-        knowledge=samples("train", "knowledge", "refusal"),
-        looks=samples("train", "vqa"),
-        pictures=samples("train", *drawn),
-        replay_texts=replay_texts(base) if settings.replay_texts else [],
-        replay_looks=replay_looks(base) if settings.replay_looks else [],
-        replay_pictures=replay_pictures(base) if settings.replay_pictures else [],
-        # the voice is judged on replies alone
-        held_out_texts=samples("held_out", *TALK),
-        held_out_pictures=samples("held_out", "text_to_image"),
-    )
+    """Samples of all pairs by kind, with the base's own where the settings ask for them."""
+    entries: dict[str, list[Entry]] = {}
+    for kind in KINDS:
+        if kind.tasks:
+            chosen = [pair for pair in pairs if pair.split == kind.split and pair.task in kind.tasks]
+            entries[kind.name] = alone(render(pair, base.model, pictures) for pair in chosen)
+        elif settings.count(kind):
+            entries[kind.name] = OWN[kind.name](base)
+    return Dataset(entries)
 
 
 def quantised_tokens(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -19,10 +19,12 @@ from torch import Tensor, nn
 
 from charforge.adapter.lora import with_values
 from charforge.bases.drawing import read_prompts
+from charforge.device import wait_for
 from charforge.errors import MachineError
 from charforge.expand.scenes import Scene
 from charforge.families.protocol import Conditioning, UnifiedModel
-from charforge.judges.judges import Judges, advantages, reward_parts, total_reward, update_scales
+from charforge.judges.evidence import Judges
+from charforge.judges.judges import advantages, reward_parts, total_reward, update_scales
 from charforge.sample import Sample
 from charforge.settings import GrpoSettings, Settings
 from charforge.train.checkpoints import load_checkpoint, save_checkpoint
@@ -39,7 +41,8 @@ from charforge.train.memory import Memory, memory_of_second_stage
 from charforge.train.optimizers import make_optimizer, rate_factor
 from charforge.train.policy_gradient import UpdateStatistics, policy_gradient
 from charforge.train.rollout import Rollout, roll_out
-from charforge.train.sft import Dataset, choose, flow_error
+from charforge.train.samples import Dataset, choose
+from charforge.train.sft import flow_error
 
 OldPolicy = Callable[[], AbstractContextManager[None]] | None
 
@@ -99,8 +102,8 @@ def learn_from(model: UnifiedModel, parameters: dict[str, nn.Parameter]) -> dict
 def anchor_gradient(model: UnifiedModel, data: Dataset, settings: Settings, index: int, size: int) -> None:
     """Backward through the first stage's picture loss, ``size`` at a time: some own pictures, as many of the base's."""
     grpo = settings.grpo
-    samples: list[Sample] = choose(data.pictures, grpo.anchor_pictures, index, settings.seed)
-    samples += choose(data.replay_pictures, grpo.anchor_pictures, index, settings.seed)
+    samples: list[Sample] = choose(data.samples("pictures"), grpo.anchor_pictures, index, settings.seed)
+    samples += choose(data.samples("replay_pictures"), grpo.anchor_pictures, index, settings.seed)
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + 700_000_000 + index)
     noise = draw_noise(samples, settings.sft.timestep_shift, generator)
     unified_gradient(model, [], samples, noise, Weights(0.0, 1.0), size, prompt_gradients=False)
@@ -159,6 +162,7 @@ def iterate(
     with model.autocast(), drawing:
         rollout, generator = memory.fit(draw)
     pictures = model.decode(rollout.latents, canvas)
+    wait_for(model.device)
     drawn = time.perf_counter()
     shown = [scenes[index] for index in chosen for _ in range(grpo.group)]
     parts = reward_parts(judges, pictures, shown, grpo.group)
@@ -191,6 +195,7 @@ def iterate(
     if grpo.algorithm == "nft":
         move_old_policy(old, parameters, grpo.nft_decay)
     gaps = torch.cat([told.gaps for told in statistics]).abs()
+    wait_for(model.device)
     seconds = time.perf_counter() - began
     return {
         "reward": rewards.mean().item(),
@@ -240,7 +245,7 @@ def train_grpo(
     # read once: what reads does not change in this stage
     prompts = read_prompts(model, [scene.prompt for scene in train])
     # with too few pictures to hold one out, some that are trained on are watched: they drift later
-    watched = data.held_out_pictures or data.pictures[:4]
+    watched = data.samples("held_out_pictures") or data.samples("pictures")[:4]
     last, best_file = folder / "last.safetensors", folder / "best.safetensors"
     scales: dict[str, float] = {}
     # judged: whether all that belongs to the last iteration is done, its measurement and its preview

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 import torch
 
-from charforge.bases.drawing import draw_prompts
+from charforge.bases.drawing import draw_pixels
 from charforge.expand.scenes import Scene
 from charforge.families.protocol import UnifiedModel
-from charforge.judges.judges import Judges
+from charforge.judges.evidence import Judges
 from charforge.judges.likeness import nearest_similarity
-from charforge.judges.scene import keyed_probabilities, scene_reward
-from charforge.pixels import to_pixels
+from charforge.judges.scene import judge_scenes
 
 SEED = 40_000
 """Of the first picture; the same noise every time."""
@@ -44,14 +43,14 @@ def measure_scenes(
 ) -> HeldOutScenes:
     """Draw the first ``count`` scenes with guidance and fixed seeds and judge them."""
     chosen = scenes[:count]
-    drawn = draw_prompts(model, [scene.prompt for scene in chosen], [SEED + index for index in range(len(chosen))])
-    pictures = torch.stack([to_pixels(picture, picture.size) for picture in drawn])
-    keyed = keyed_probabilities(model, pictures, chosen)
+    pictures = draw_pixels(model, [scene.prompt for scene in chosen], [SEED + index for index in range(len(chosen))])
+    looked = model.look_at(pictures)
+    shown, keyed = judge_scenes(model, looked.parts, chosen)
     nearest = nearest_similarity(judges.encoder.encode(pictures).cpu(), judges.references)
-    towards = nearest_similarity(judges.tower.encode(pictures).cpu(), judges.tower_references)
+    towards = nearest_similarity(looked.features.cpu(), judges.tower_references)
     return HeldOutScenes(
         iteration=iteration,
-        proxy=scene_reward(model, pictures, chosen).mean().item(),
+        proxy=shown.mean().item(),
         gold=torch.cat([values[~values.isnan()] for values in keyed.values()]).mean().item(),
         gold_by_kind={kind: values.nanmean().item() for kind, values in keyed.items()},
         identity=nearest.mean().item(),

@@ -1,4 +1,4 @@
-"""What fits: gradients in pieces, and what is given up, notch by notch, when the memory of a GPU ends."""
+"""What fits: gradients in pieces, and what is given up, step by step, when the memory of a GPU ends."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def pieces(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
 class Memory:
     """How many pictures or texts go through the model at a time, and whether layers are computed twice.
 
-    Found by trying: what does not fit is tried again one notch further down. The notches, in order: half as many
+    Found by trying: what does not fit is tried again with less at a time. In order: half as many
     samples at a time, down to one; then the activations of each layer are computed again in the backward pass instead
-    of kept. The result is the same at every notch. ``tell`` hears of every step down; with ``file`` the notch is
+    of kept. The result is the same in all cases. ``tell`` hears of every reduction; with ``file`` what fits is
     remembered there, so that a run that continues does not have to find it again.
     """
 

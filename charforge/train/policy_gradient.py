@@ -35,7 +35,8 @@ class UpdateStatistics:
 
 
 def log_probabilities(denoiser: Denoiser, step: Step, chosen: Tensor, grpo: GrpoSettings, second: float) -> Tensor:
-    """Log-probability (k,) of what the rows ``chosen`` (k,) of a stochastic step drew, by the model of ``denoiser``."""
+    """Log-probability (k,) of what the rows ``chosen`` (k,; on the step's device) of a stochastic step drew, by the
+    model of ``denoiser``."""
     now, end = step.now[chosen], step.end[chosen]
     predicted = denoiser.velocity(step.before[chosen], now)
     mean, deviation = transition(step.before[chosen], predicted, now, end, grpo, second)
@@ -77,8 +78,7 @@ def policy_gradient(
     gaps: list[Tensor] = []
     for step, own in zip(rollout.steps, mine, strict=True):
         for some in pieces(own, size):
-            chosen = torch.tensor(some, device=device)
-            rows = step.rows[chosen]
+            rows, chosen = step.rows[list(some)], torch.tensor(some, device=device)
             denoiser = model.denoiser(prompts.select((rows // grpo.group).tolist()), canvas)
             if old_policy is not None:
                 with torch.no_grad(), old_policy():
@@ -87,10 +87,11 @@ def policy_gradient(
             if old_policy is None:
                 old = new.detach()
             log_ratio, gap = new - old, old - step.log_probability[chosen]
-            losses = clipped_loss(log_ratio, gains.to(device)[rows], grpo.clip_range)
+            losses = clipped_loss(log_ratio, gains[rows].to(device), grpo.clip_range)
             ((importance_weights(gap, grpo.importance_cap) * losses).sum() / count).backward()
-            log_ratios.append(log_ratio.detach().cpu())
-            gaps.append(gap.cpu())
-    log_ratio = torch.cat(log_ratios)
+            log_ratios.append(log_ratio.detach())
+            gaps.append(gap)
+    # read once, at the end: a GPU computes one piece while the next is prepared
+    log_ratio = torch.cat(log_ratios).cpu()
     outside = ((log_ratio.exp() - 1).abs() > grpo.clip_range).float().mean().item()
-    return UpdateStatistics(log_ratio.std().item(), outside, torch.cat(gaps))
+    return UpdateStatistics(log_ratio.std().item(), outside, torch.cat(gaps).cpu())

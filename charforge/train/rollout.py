@@ -20,9 +20,10 @@ from charforge.train.memory import pieces
 
 @dataclass(frozen=True)
 class Step:
-    """One stochastic step of some rows, everything in fp32 on the CPU or the model's device.
+    """One stochastic step of some rows, in fp32 on the model's device.
 
-    ``rows`` (k,) index the rollout's pictures; before, after (k, n, values); now, end and ``log_probability`` (k,).
+    ``rows`` (k,) index the rollout's pictures, on the CPU: who belongs to whom is asked there, and a GPU is not waited
+    for. before, after (k, n, values); now, end and ``log_probability`` (k,).
     """
 
     rows: Tensor
@@ -71,8 +72,8 @@ def roll_out(
     groups, size, device = prompts.rows, settings.group, model.device
     shape = canvas.shape
     starts = window_starts(groups, settings, generator)
-    times = model.times(settings.steps, settings.timestep_shift).to(device)
-    second = float(times[1])
+    schedule = model.times(settings.steps, settings.timestep_shift)
+    second, times = float(schedule[1]), schedule.to(device)
     x = torch.randn(groups, *shape, generator=generator).to(device)
     owners = list(range(groups))
     denoisers, counts = _denoisers(model, prompts, owners, canvas, at_a_time)
@@ -81,9 +82,9 @@ def roll_out(
     for index in range(settings.steps):
         branching = [start == index for start in starts]
         if any(branching):
-            repeats = torch.tensor([size if branching[group] else 1 for group in owners])
-            x = x.repeat_interleave(repeats.to(device), dim=0)
-            owners = [group for group, count in zip(owners, repeats.tolist(), strict=True) for _ in range(count)]
+            origins = [row for row, group in enumerate(owners) for _ in range(size if branching[group] else 1)]
+            x = x[torch.tensor(origins, device=device)]
+            owners = [owners[row] for row in origins]
             denoisers, counts = _denoisers(model, prompts, owners, canvas, at_a_time)
         now, end = times[index].expand(len(owners)), times[index + 1].expand(len(owners))
         parts = zip(denoisers, x.split(counts), now.split(counts), strict=True)
@@ -97,7 +98,7 @@ def roll_out(
             after = mean + deviation * torch.randn(len(rows), *shape, generator=generator).to(device)
             moved[chosen] = after
             # groups that have not branched yet are single rows: find each picture's place in the finished rollout
-            places = torch.tensor(_places(owners, rows, size), device=device)
+            places = torch.tensor(_places(owners, rows, size))
             steps.append(
                 Step(places, x[chosen], after, now[chosen], end[chosen], log_probability(after, mean, deviation))
             )

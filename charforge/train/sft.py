@@ -9,38 +9,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from charforge.families.protocol import Role, UnifiedModel
-from charforge.sample import Noise, Sample
+from charforge.sample import Sample
 from charforge.settings import OptimizerKind, SftSettings
 from charforge.train.checkpoints import load_checkpoint, save_checkpoint
 from charforge.train.interrupt import Interruption
-from charforge.train.losses import Weights, draw_noise, drop_captions, unified_gradient
+from charforge.train.losses import Weights, draw_noise, unified_gradient
 from charforge.train.memory import Memory
 from charforge.train.optimizers import make_optimizer, rate_factor
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """What a run trains and judges on, by kind, so that no kind drowns another; pictures have a target to draw.
-
-    ``replay_looks`` has a list for each picture: all its questions are asked in one step, where they share it.
-    """
-
-    dialogues: list[Sample]
-    requests: list[Sample]
-    knowledge: list[Sample]
-    looks: list[Sample]
-    pictures: list[Sample]
-    replay_texts: list[Sample]
-    replay_looks: list[list[Sample]]
-    replay_pictures: list[Sample]
-    held_out_texts: list[Sample]
-    held_out_pictures: list[Sample]
+from charforge.train.samples import Dataset, step_batch, study_steps
 
 
 @dataclass(frozen=True)
@@ -74,24 +55,8 @@ class Hooks:
     on_preview: Callable[[int], None]
 
 
-Item = TypeVar("Item")
 WITHIN_NOISE = 1.005
 """Of scores this close the later step is kept: a few held-out pairs cannot tell them apart, and it has seen more."""
-
-
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """The source of all randomness of one step."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + step)
-
-
-def choose(samples: Sequence[Item], count: int, step: int, seed: int) -> list[Item]:
-    """The ``count`` items of ``step``: epoch after epoch, each epoch in its own random order."""
-    chosen = []
-    for position in range(step * count, (step + 1) * count) if samples else ():
-        epoch, index = divmod(position, len(samples))
-        order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed * 7919 + epoch))
-        chosen.append(samples[int(order[index])])
-    return chosen
 
 
 def adamw(
@@ -110,46 +75,6 @@ def adamw(
     ]
     groups = [part for part in parts if part["params"]]
     return make_optimizer(groups, kind, betas=(0.9, 0.95))
-
-
-def study_steps(data: Dataset, settings: SftSettings) -> int:
-    """How many steps come first that study without dialogues; 0 where there is nothing to study.
-
-    A reply has five times the tokens of an answer: in the same step the voice drowns the facts.
-    """
-    kinds = (
-        (settings.study_knowledge, data.knowledge),
-        (settings.study_looks, data.looks),
-        (settings.study_requests, data.requests),
-    )
-    something = any(count and samples for count, samples in kinds)
-    return round(settings.steps * settings.study_share) if something else 0
-
-
-def step_batch(
-    model: UnifiedModel, data: Dataset, settings: SftSettings, seed: int, step: int
-) -> tuple[list[Sample], list[Sample], Noise | None]:
-    """Texts, pictures (each ``draws`` times, some without caption) and their noise for one step."""
-    generator = step_generator(seed, step)
-    first = study_steps(data, settings)
-    if step < first:
-        texts = choose(data.knowledge, settings.study_knowledge, step, seed)
-        texts += choose(data.looks, settings.study_looks, step, seed)
-        texts += choose(data.requests, settings.study_requests, step, seed)
-    else:
-        texts = choose(data.dialogues, settings.dialogues, step - first, seed)
-        texts += choose(data.requests, settings.requests, step - first, seed)
-        texts += choose(data.knowledge, settings.knowledge, step, seed)
-        texts += choose(data.looks, settings.looks, step, seed)
-    texts += choose(data.replay_texts, settings.replay_texts, step, seed)
-    for asked in choose(data.replay_looks, settings.replay_looks, step, seed):
-        texts += asked
-    pictures = choose(data.pictures, settings.pictures, step, seed)
-    pictures += choose(data.replay_pictures, settings.replay_pictures, step, seed)
-    pictures = drop_captions(model, pictures, settings.caption_dropout, generator)
-    pictures = [picture for picture in pictures for _ in range(settings.draws)]
-    noise = draw_noise(pictures, settings.timestep_shift, generator) if pictures else None
-    return texts, pictures, noise
 
 
 def train_step(
@@ -172,22 +97,24 @@ def train_step(
         group["lr"] = group["highest"] * factor * (group["study"] if step < study_steps(data, settings) else 1.0)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    seconds = time.perf_counter() - began
-    return StepLog(step + 1, ce.item(), mse.item(), norm.item(), factor, seconds)
+    # the figures are read before the clock: a GPU is still computing until then
+    values = ce.item(), mse.item(), norm.item()
+    return StepLog(step + 1, *values, factor, time.perf_counter() - began)
 
 
 def held_out(model: UnifiedModel, data: Dataset, settings: SftSettings) -> tuple[float, float]:
     """Cross-entropy per token and flow error at fixed noise and eight fixed times per picture; nan where empty."""
-    return held_out_text(model, data), flow_error(model, data.held_out_pictures, settings)
+    return held_out_text(model, data), flow_error(model, data.samples("held_out_pictures"), settings)
 
 
 @torch.no_grad()
 def held_out_text(model: UnifiedModel, data: Dataset) -> float:
     """Cross-entropy per token of the held-out texts; nan where there are none."""
-    if not data.held_out_texts:
+    texts = data.samples("held_out_texts")
+    if not texts:
         return math.nan
     with model.autocast():
-        total, count = model.text_loss(data.held_out_texts)
+        total, count = model.text_loss(texts)
     return total.item() / count
 
 

@@ -27,6 +27,7 @@ from charforge.character.listing import DEEPEST
 from charforge.character.readers.table import FORMATS
 from charforge.cli.main import app
 from charforge.expand import pairs
+from charforge.kinds import TASKS
 from charforge.resources import preset_names, preset_path
 from charforge.settings.described import Setting, in_toml, preset_values, sections, settings_rows
 
@@ -195,7 +196,7 @@ def folder_page() -> str:
          f"{listed(picture_folder.TABLES)} with `file_name` and {listed(picture_folder.TEXT_KEYS)}."),
         (listed(DIALOGUES), "Dialogues that you wrote. What is wrong in them is an error."),
         (f"`{CHATS[0]}/`", f"Logs of any program, in folders inside it too: {listed(LOG_SUFFIXES)}. Also read: "
-         f"{listed(f'{name}/' for name in CHATS[1:])}. What is wrong in them is passed over and told."),
+         f"{listed(f'{name}/' for name in CHATS[1:])}. What is wrong in them is passed over and reported."),
         (listed(FACTS), "One fact a bullet."),
         ("`lorebook.json`", "A lorebook. Under any other name it is recognised by its keys."),
         ("`charforge.toml`", "Settings of this character, over those of the preset: see [settings](settings.md)."),
@@ -292,7 +293,7 @@ def pairs_page() -> str:
         ),
         f"```json\n{chr(10).join(examples)}\n```\n",
         "## Tasks\n",
-        table(("task", "what is learned"), [(f"`{task}`", words) for task, words in pairs.TASKS.items()]),
+        table(("task", "what is learned"), [(f"`{task}`", words) for task, words in TASKS.items()]),
         "## A pair\n",
         fields_table(pairs.Pair),
         "## A text in `parts`\n",

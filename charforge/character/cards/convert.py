@@ -12,7 +12,7 @@ from charforge.character.cards.macros import resolved
 from charforge.character.character import Dialogue, Lore
 from charforge.character.cleaning import cleaned, one_line
 from charforge.character.notes import Notes
-from charforge.character.profile import Profile, guess_class_noun, key_values
+from charforge.character.profile import Profile, key_values
 from charforge.character.readers.text_logs import read_text_log
 from charforge.character.speakers import Names
 
@@ -21,7 +21,6 @@ _WPP = re.compile(r"^\s*\[?\s*([A-Za-z][\w /&'-]{0,40}?)\s*\(\s*((?:\"[^\"]*\"\s
 _PERSONA = ("personality", "description", "persona", "character", "mind", "traits")
 _VOICE = ("voice", "speech", "speaking style", "speech style", "linguistic habits")
 _LOOKS = ("appearance", "looks", "physical description", "physical characteristics", "body", "features")
-_KIND = ("species", "race", "breed")
 _NAME = ("name", "full name")
 
 
@@ -62,7 +61,7 @@ def card_profile(card: Card, names: Names, file: str, notes: Notes) -> Described
     profile.appearance = first(_LOOKS)
     profile.opening = " ".join(_spoken(plain(card.first_mes, "first_mes")).split())
     profile.author = card.creator.strip()
-    profile.class_noun = guess_class_noun(first(_KIND), f"{description} {scenario}")
+    profile.text = "\n".join([description, told_personality])
     profile.about = _all_of(description, told_personality, scenario, plain(card.system_prompt, "system_prompt"))
     used = {*_PERSONA, *_NAME}
     for keys, value in ((_VOICE, profile.voice), (_LOOKS, profile.appearance)):

@@ -64,7 +64,7 @@ def add_low_rank(model: BagelModel, state: dict[str, Tensor]) -> None:
     check_additions({name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}, additions)
     for name, (a, b) in additions.items():
         weight = model.get_parameter(f"{name}.weight")
-        weight.copy_(added(weight, a, b))
+        weight.copy_(added(weight, a.to(weight.device), b.to(weight.device)))
 
 
 def unrounded(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -107,15 +107,16 @@ def _block(config: BagelConfig, context: Context, splits: Sequence[Split]) -> Pa
 
 
 def _grow(context: Context, batch: Pack, fresh: list[KeyValue], positions: tuple[int, ...]) -> Context:
+    """``batch`` as it was laid out, on the host: who may look at whom is kept there, and nothing is read back."""
     joint, lonely = batch.layout.joint, batch.layout.understanding_only
     filled = torch.zeros(joint.rows * joint.length, dtype=torch.bool)
-    filled[joint.understanding_slots.cpu()] = True
-    filled[joint.generation_slots.cpu()] = True
+    filled[joint.understanding_slots] = True
+    filled[joint.generation_slots] = True
     valid = torch.cat([context.valid, filled.view(joint.rows, -1)], dim=1)
     understanding_valid = valid
     if lonely is not None:
         filled = torch.zeros(lonely.rows * lonely.length, dtype=torch.bool)
-        filled[lonely.understanding_slots.cpu()] = True
+        filled[lonely.understanding_slots] = True
         understanding_valid = torch.cat([context.understanding_valid, filled.view(lonely.rows, -1)], dim=1)
     if context.cache is None:
         cache = fresh
@@ -134,8 +135,8 @@ def extend_context(model: BagelModel, context: Context, splits: Sequence[Split])
     """
     if len(splits) != context.rows:
         raise ValueError(f"{len(splits)} splits for {context.rows} rows")
-    batch = _block(model.config, context, splits).to(model.device)
-    fresh = model(batch, context.cache).cache
+    batch = _block(model.config, context, splits)
+    fresh = model(batch.to(model.device), context.cache).cache
     positions = tuple(p + _advance(split) for p, split in zip(context.positions, splits, strict=True))
     return _grow(context, batch, fresh, positions)
 

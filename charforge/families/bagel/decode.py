@@ -114,8 +114,8 @@ def stream_text(
 ) -> Iterator[Step]:
     """Decode after ``context``, step by step: bos (and ``prefix``) are fed first, then each token that was chosen.
 
-    ``choose`` maps logits (rows, vocabulary) to token ids (rows,). A row ends with the end token (``stop``, by default
-    eos), which is not told; the last step, in which all rows have ended, is.
+    ``choose`` maps logits (rows, vocabulary) to token ids (rows,), best on the CPU: they are read at once. A row ends
+    with the end token (``stop``, by default eos), which is not told; the last step, in which all rows have ended, is.
     """
     special = model.config.special_tokens
     end = special.eos if stop is None else stop
@@ -131,7 +131,7 @@ def stream_text(
         if all(done):
             return
         if index + 1 < max_tokens:
-            logits = decoder.feed(chosen)
+            logits = decoder.feed(chosen.to(model.device))
 
 
 def generate_text(

@@ -112,6 +112,11 @@ class Bagel:
 
         return random_model(shapes, precision, dtype, device, report, seed)
 
+    def write_random_base(self, shapes: BagelConfig, folder: Path, report: Callable[[int, int], None]) -> None:
+        from charforge.families.bagel.random_files import write_random_base
+
+        write_random_base(shapes, folder, report)
+
     def random_text(
         self, shapes: BagelConfig, tokens: int, generator: torch.Generator | None, loss: bool = False
     ) -> TextSplit:

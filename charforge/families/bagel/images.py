@@ -10,7 +10,7 @@ from charforge.families.bagel.layers import grid_position_ids
 from charforge.families.bagel.sizes import resized
 from charforge.families.bagel.splits import LatentSplit, LookSplit
 from charforge.families.bagel.vision import patchify
-from charforge.pixels import to_pixels, to_rgb
+from charforge.pixels import through_bytes, to_image, to_pixels, to_rgb
 
 
 def patchify_latent(latent: Tensor, patch: int) -> Tensor:
@@ -35,7 +35,19 @@ def look_split(image: Image.Image, config: BagelConfig) -> LookSplit:
     """A picture as the vision tower takes it."""
     vision = config.vision
     size = resized(*image.size, vision.max_size, vision.min_size, vision.patch_size)
-    pixels = to_pixels(to_rgb(image), size)
+    return _look_split(to_pixels(to_rgb(image), size), config)
+
+
+def look_split_of_pixels(pixels: Tensor, config: BagelConfig) -> LookSplit:
+    """The same of pixels (3, H, W), as a file would keep them: a picture only where it has to be resized."""
+    vision, (height, width) = config.vision, pixels.shape[1:]
+    size = resized(width, height, vision.max_size, vision.min_size, vision.patch_size)
+    kept = through_bytes(pixels) if size == (width, height) else to_pixels(to_image(pixels), size)
+    return _look_split(kept, config)
+
+
+def _look_split(pixels: Tensor, config: BagelConfig) -> LookSplit:
+    vision = config.vision
     rows, columns = pixels.shape[1] // vision.patch_size, pixels.shape[2] // vision.patch_size
     ids = grid_position_ids(rows, columns, vision.patches_per_side, config.interpolate_positions)
     return LookSplit(patchify(pixels, vision.patch_size), ids)

@@ -84,7 +84,11 @@ class BagelModel(nn.Module):
 
     def look(self, patches: Tensor, position_ids: Tensor, lengths: list[int]) -> Tensor:
         """Patches (tokens, values) of pictures with ``lengths`` tokens each -> what the decoder sees (tokens, H_u)."""
-        return self.connector(self.vit_model(patches, position_ids, lengths)) + self.vit_pos_embed(position_ids)
+        return self.connect(self.vit_model(patches, position_ids, lengths), position_ids)
+
+    def connect(self, seen: Tensor, position_ids: Tensor) -> Tensor:
+        """The tower's features (tokens, vision H) -> what the decoder sees (tokens, H_u)."""
+        return self.connector(seen) + self.vit_pos_embed(position_ids)
 
     def embed_latents(self, batch: Pack) -> Tensor:
         """(latent tokens, H_g): projected values + time embedding + position; time is 0 for clean latents."""

@@ -31,8 +31,11 @@ from charforge.families.bagel.sampler import Guidance, draw, timestep_schedule
 from charforge.families.bagel.splits import LookSplit, TextSplit, splits_of
 from charforge.families.bagel.tokenizer import Tokenizer
 from charforge.families.protocol import Looked
-from charforge.pixels import middle_square, to_image, to_rgb
-from charforge.sample import Noise, Picture, Sample, Target
+from charforge.pixels import middle_square, to_rgb
+from charforge.sample import Noise, Picture, Sample, Target, portions
+
+TOWER_TOKENS = 16_384
+"""Patches of pictures that go through the vision tower together."""
 
 
 @dataclass(frozen=True)
@@ -117,16 +120,24 @@ class UnifiedBagel:
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:
-        """The encoders stand beside the decoder inside the block, and go back to where they were."""
-        homes = [(module, next(module.parameters()).device) for module in self._encoders()]
-        away = [(module, home) for module, home in homes if home != self.device]
-        for module, _ in away:
+        """The encoders stand beside the decoder inside the block. Their weights are frozen: what is kept elsewhere
+        stays there, and of the copies here nothing has to be carried back."""
+        away = [module for module in self._encoders() if next(module.parameters()).device != self.device]
+        owners = [owner for module in away for owner in module.modules()]
+        values = [(parameter, parameter.data) for module in away for parameter in module.parameters()]
+        places: list[tuple[nn.Module, str, Tensor]] = []
+        for owner in owners:
+            own = (*owner.named_parameters(recurse=False), *owner.named_buffers(recurse=False))
+            places += [(owner, name, tensor) for name, tensor in own]
+        for module in away:
             module.to(self.device)
         try:
             yield
         finally:
-            for module, home in away:
-                module.to(home)
+            for parameter, value in values:
+                parameter.data = value
+            for owner, name, tensor in places:
+                setattr(owner, name, tensor)
 
     # samples
 
@@ -179,15 +190,18 @@ class UnifiedBagel:
 
     @torch.no_grad()
     def look_at(self, pixels: Tensor) -> Looked:
-        # through bytes, as a file would be
-        looks = [images.look_split(to_image(picture), self.shapes) for picture in pixels]
-        ids = torch.cat([look.position_ids for look in looks]).to(self.device)
-        lengths = [look.position_ids.shape[0] for look in looks]
-        patches = torch.cat([look.patches for look in looks]).to(self.device)
-        with self._at_work():
-            features = self.network.vit_model(patches, ids, lengths).float()
-        means = torch.stack([part.mean(0) for part in features.split(lengths)])
-        return Looked(tuple(looks), F.normalize(means, dim=-1))
+        looks = [images.look_split_of_pixels(picture, self.shapes) for picture in pixels]
+        parts, means = list[LookSplit](), list[Tensor]()
+        with self._at_work(), self.autocast():
+            for some in portions([look.length for look in looks], TOWER_TOKENS):
+                mine = looks[some.start : some.stop]
+                lengths = [len(look.position_ids) for look in mine]
+                ids = torch.cat([look.position_ids for look in mine]).to(self.device)
+                seen = self.network.vit_model(torch.cat([look.patches for look in mine]).to(self.device), ids, lengths)
+                features = self.network.connect(seen, ids).cpu().split(lengths)
+                parts += [replace(look, features=own) for look, own in zip(mine, features, strict=True)]
+                means += [own.mean(0) for own in seen.float().split(lengths)]
+        return Looked(tuple(parts), F.normalize(torch.stack(means), dim=-1))
 
     def without_prompt(self, sample: Sample) -> Sample:
         """Only the pictures remain, and nothing advances (bagel.md section 4)."""

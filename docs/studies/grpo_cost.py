@@ -1,6 +1,6 @@
 """What the second stage's economies are worth: ratios of one run on one machine.
 
-    python examples/grpo_cost.py
+    python docs/studies/grpo_cost.py
 
 Rollout: siblings that share their start against siblings with a noise of their own, and those with guidance on every
 step. Update: a window of two stochastic steps against learning from all of them.
@@ -16,20 +16,17 @@ from pathlib import Path
 import torch
 
 from charforge.adapter.lora import add_adapter, lora_config
-from charforge.bases.base import load_base, native_autocast
-from charforge.bases.prepare import drawing_positions
+from charforge.bases.base import load_base
+from charforge.bases.drawing import read_prompts
 from charforge.character import read_character
 from charforge.expand.scenes import write_new_scenes
-from charforge.families.bagel.context import empty_context
-from charforge.families.bagel.sampler import Guidance, draw
 from charforge.resources import preset_path
 from charforge.settings import read_settings
-from charforge.train.grpo import learn_from, read_prompts
-from charforge.train.losses import select_rows
+from charforge.train.grpo import learn_from
 from charforge.train.policy_gradient import policy_gradient
 from charforge.train.rollout import roll_out
 
-WREN = Path(__file__).parent / "wren"
+WREN = Path(__file__).parents[2] / "examples" / "wren"
 
 
 def seconds(work: Callable[[], object], repeats: int) -> float:
@@ -46,40 +43,41 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Ratios of the second stage's economies.")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--set", dest="assignments", action="append", default=[])
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    grpo = read_settings(preset_path("mini"), None, []).grpo
+    grpo = read_settings(preset_path("mini"), None, arguments.assignments).grpo
     base = load_base("mini")
-    learn_from(add_adapter(base.model, lora_config(16, 32), 0))
+    model = base.model
+    learn_from(model, add_adapter(model.network, lora_config(model.shapes, 16, 32), 0))
     scenes = write_new_scenes(read_character(WREN), 0)[: grpo.prompts]
-    contexts, positions = read_prompts(base, scenes), drawing_positions(base)
+    words = [scene.prompt for scene in scenes]
+    prompts, canvas = read_prompts(model, words), model.canvas()
     rows = [row for row in range(grpo.prompts) for _ in range(grpo.group)]
     alone = grpo.model_copy(update={"group": 1})
     every = grpo.model_copy(update={"window": grpo.steps - 1, "window_last_start": 0})
     gains = torch.randn(len(rows), generator=torch.Generator().manual_seed(0))
-    guided = base.config.sampling.model_copy(update={"steps": grpo.steps + 1})
 
     def generator() -> torch.Generator:
         return torch.Generator().manual_seed(1)
 
     def with_guidance() -> object:
-        context = read_prompts(base, [scenes[row] for row in rows])
-        guidance = Guidance(context, empty_context(len(rows)), context)
-        noise = torch.randn(len(rows), positions.shape[0], base.config.latent_token_size, generator=generator())
-        return draw(base.model, guidance, noise, positions, guided)
+        own = read_prompts(model, [words[row] for row in rows])
+        noise = torch.randn(len(rows), *canvas.shape, generator=generator())
+        return model.draw(own, noise, canvas, steps=grpo.steps)
 
-    with native_autocast("cpu"):
+    with model.autocast():
         rollouts = {
-            "shared start, prompts read once": lambda: roll_out(base.model, contexts, positions, grpo, generator()),
-            "own noise each": lambda: roll_out(base.model, select_rows(contexts, rows), positions, alone, generator()),
+            "shared start, prompts read once": lambda: roll_out(model, prompts, canvas, grpo, generator()),
+            "own noise each": lambda: roll_out(model, prompts.select(rows), canvas, alone, generator()),
             "own noise, own prompt, guidance on every step": with_guidance,
         }
         drawn = {name: seconds(work, arguments.repeats) for name, work in rollouts.items()}
-        window = roll_out(base.model, contexts, positions, grpo, generator())
-        whole = roll_out(base.model, contexts, positions, every, generator())
+        window = roll_out(model, prompts, canvas, grpo, generator())
+        whole = roll_out(model, prompts, canvas, every, generator())
 
         def learn(rollout, settings) -> None:  # type: ignore[no-untyped-def]
-            policy_gradient(base, contexts, rollout, gains, range(grpo.prompts), settings, grpo.micro_batch)
+            policy_gradient(model, prompts, rollout, gains, range(grpo.prompts), settings, grpo.micro_batch)
 
         updates = {
             f"window of {grpo.window} steps": lambda: learn(window, grpo),

@@ -3,8 +3,8 @@
 Writes a random checkpoint with the published key names and widths and fewer layers (streamed to disk, about 8 GB),
 loads it in fresh processes and prints peak memory, size of the result, and the difference. Linux only (/proc).
 
-    python examples/load_memory.py --scratch /some/disk
-    python examples/load_memory.py --scratch /some/disk --layers 1 --narrow
+    python docs/studies/load_memory.py --scratch /some/disk
+    python docs/studies/load_memory.py --scratch /some/disk --layers 1 --narrow
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def status_bytes(key: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) * 1024
-    raise SystemExit(f"/proc/self/status has no {key}: this example needs Linux")
+    raise SystemExit(f"/proc/self/status has no {key}: this study needs Linux")
 
 
 def held(*modules: torch.nn.Module) -> Iterator[torch.Tensor]:

@@ -1,6 +1,6 @@
 """Does the second stage pay? Rendered characters, first stage against both, and against the two honest controls.
 
-    python examples/grpo_study.py OUT.jsonl
+    python docs/studies/grpo_study.py OUT.jsonl
 
 Arms for each character and seed, all from the same first stage: ``sft``; ``grpo``; ``sft_longer``, the first stage's
 loss for as many seconds as the second took; ``best_of``, no training, the best of six by the reward. Others with
@@ -109,11 +109,13 @@ class Bench:
     judges: Judges
     settings: Settings
     folder: Path
+    held_out: int | None = None
+    """How many of the held-out scenes; None: all."""
     second_seconds: float = 0.0
 
     @property
     def held(self) -> list[Scene]:
-        return [scene for scene in self.scenes if scene.split == "held_out"]
+        return [scene for scene in self.scenes if scene.split == "held_out"][: self.held_out]
 
     def reset(self) -> None:
         """Back to the end of the first stage."""
@@ -146,7 +148,7 @@ def prepare(
         parameter.requires_grad_(True)
     train_sft(base.model, parameters, data, settings.sft, settings.seed, folder / "sft", silent())
     start = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-    judges = load_judges(base, settings.reward, trained_pictures(character, pairs, pictures))
+    judges = load_judges(base.model, settings.reward, trained_pictures(character, pairs, pictures))
     scenes = write_new_scenes(character, settings.seed)
     return Bench(base, parameters, start, data, scenes, judges, settings, folder)
 
@@ -182,7 +184,7 @@ def second(bench: Bench, arm: str) -> dict[str, Any]:
 
     hooks = GrpoHooks(on_iteration, lambda result, best: None, lambda number: None)
     result = train_grpo(
-        bench.base, bench.parameters, bench.data, bench.scenes, judges, settings, bench.folder / arm, hooks
+        bench.base.model, bench.parameters, bench.data, bench.scenes, judges, settings, bench.folder / arm, hooks
     )
     # the first iteration's share holds loading and the measurement before it
     seconds = sum(log["cpu_seconds"] for log in logs[1:]) * len(logs) / max(1, len(logs) - 1)
@@ -220,7 +222,7 @@ def best_of(bench: Bench) -> Drawn:
     bench.reset()
     scenes = bench.held[:BEST_SCENES]
     drawn = draw_scenes(bench.base, scenes, BEST_OF, lambda done, of: None)
-    scored = scene_reward(bench.base, drawn.pictures, drawn.shown).view(-1, BEST_OF)
+    scored = scene_reward(bench.base.model, drawn.pictures, drawn.shown).view(-1, BEST_OF)
     rows = torch.arange(len(scored)) * BEST_OF + scored.argmax(1)
     return Drawn(scenes, drawn.pictures[rows], 1)
 
@@ -229,14 +231,14 @@ def run_arm(bench: Bench, arm: str, each: int) -> tuple[dict[str, Any], Drawn]:
     """Train the arm from the first stage's end and draw ``each`` pictures of every held-out scene."""
     if arm == "best_of":
         return {}, best_of(bench)
-    told: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     if arm == "sft":
         bench.reset()
     elif arm == "sft_longer":
-        told = longer(bench)
+        figures = longer(bench)
     else:
-        told = second(bench, arm)
-    return told, draw_scenes(bench.base, bench.held, each, lambda done, of: None)
+        figures = second(bench, arm)
+    return figures, draw_scenes(bench.base, bench.held, each, lambda done, of: None)
 
 
 def main() -> None:
@@ -247,6 +249,7 @@ def main() -> None:
     parser.add_argument("--characters", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--arms", nargs="+", default=["sft", "grpo", "sft_longer", "best_of"])
+    parser.add_argument("--scenes", type=int, help="only so many held-out scenes")
     parser.add_argument("--each", type=int, default=1, help="pictures of a scene; variety needs two at least")
     parser.add_argument("--bare-above", type=float, help="cfg_bare_above while drawing; 1: guidance as published")
     parser.add_argument("--threads", type=int, default=2)
@@ -255,9 +258,10 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     base, probe = load_base("mini"), load_probe(arguments.probe)
     if arguments.bare_above is not None:
-        sampling = base.config.sampling.model_copy(update={"cfg_bare_above": arguments.bare_above})
-        base.model.config = base.config.model_copy(update={"sampling": sampling})
-    parameters = add_adapter(base.model, lora_config(16, 32), 0)
+        network: Any = base.model.network
+        sampling = network.config.sampling.model_copy(update={"cfg_bare_above": arguments.bare_above})
+        network.config = network.config.model_copy(update={"sampling": sampling})
+    parameters = add_adapter(base.model.network, lora_config(base.model.shapes, 16, 32), 0)
     for seed in arguments.seeds:
         for number in arguments.characters:
             who = subject(number)
@@ -268,14 +272,15 @@ def main() -> None:
             bench = prepare(
                 base, parameters, read_character(folder), settings, folder.with_name(f"{folder.name}-{seed}")
             )
+            bench.held_out = arguments.scenes
             for arm in arguments.arms:
-                told, drawn = run_arm(bench, arm, arguments.each)
+                figures, drawn = run_arm(bench, arm, arguments.each)
                 values = judged(base, bench.judges, probe, who.look, drawn)
-                line = {"character": who.name, "seed": seed, "arm": arm, **told, "values": values}
+                line = {"character": who.name, "seed": seed, "arm": arm, **figures, "values": values}
                 with arguments.out.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
                 means = {name: round(sum(value) / len(value), 3) for name, value in values.items()}
-                print(who.name, seed, arm, {k: round(v) for k, v in told.items() if "sec" in k}, means, flush=True)
+                print(who.name, seed, arm, {k: round(v) for k, v in figures.items() if "sec" in k}, means, flush=True)
 
 
 if __name__ == "__main__":

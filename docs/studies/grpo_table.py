@@ -1,6 +1,6 @@
 """Reads what ``grpo_study.py`` wrote: each arm against the first stage alone, paired by scene, with 95 % intervals.
 
-python examples/grpo_table.py study.jsonl
+python docs/studies/grpo_table.py study.jsonl
 """
 
 from __future__ import annotations

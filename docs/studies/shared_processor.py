@@ -1,6 +1,6 @@
 """What a training step and a spoken token cost alone and beside two busy programs, by how OpenMP's threads wait.
 
-    python examples/shared_processor.py --rounds 3
+    python docs/studies/shared_processor.py --rounds 3
 
 Each way of waiting is a process of its own, because it is read when torch is loaded. The processes take turns, so
 that whatever else the machine does meets all of them. Random weights in the shape of `mini`.
@@ -35,30 +35,29 @@ def work() -> None:
     import torch
 
     from charforge.adapter.lora import add_adapter, lora_config
-    from charforge.bases.base import native_autocast
     from charforge.cost.batches import batch_settings, make_dataset, plan_batch
-    from charforge.cost.bench_shapes import bench_settings, shape
-    from charforge.cost.random_base import build_random_base
-    from charforge.families.bagel.context import empty_context, extend_context, generate_text
-    from charforge.families.bagel.splits import TextSplit
+    from charforge.cost.bench_settings import bench_settings, shapes_to_measure
     from charforge.train.memory import Memory
     from charforge.train.sft import adamw, train_step
 
-    config, settings = shape("mini", False), bench_settings("mini", None, False)
-    base = build_random_base("mini", config, "bf16", "cpu", lambda done, of: None)
-    adapter = add_adapter(base.model, lora_config(settings.adapter.rank, settings.adapter.alpha), 0)
-    batch = plan_batch(config, TOKENS)
-    data, sft = make_dataset(config, batch), batch_settings(settings.sft, batch)
-    optimizer, memory = adamw(adapter, sft, settings.memory.optimizer), Memory(base.model, settings.memory)
+    family, shapes = shapes_to_measure("mini")
+    settings = bench_settings("mini", None, False)
+    model = family.random_model(shapes, "bf16", torch.bfloat16, "cpu", lambda done, of: None)
+    lora = lora_config(shapes, settings.adapter.rank, settings.adapter.alpha)
+    adapter = add_adapter(model.network, lora, 0)
+    batch = plan_batch(shapes, TOKENS)
+    data, sft = make_dataset(family, shapes, batch), batch_settings(settings.sft, batch)
+    optimizer, memory = adamw(model, adapter, sft, settings.memory.optimizer), Memory(model, settings.memory)
+    heard = (family.random_text(shapes, 102, None),)
 
     def step() -> None:
-        train_step(base.model, list(adapter.values()), optimizer, data, sft, 0, 0, memory)
+        train_step(model, list(adapter.values()), optimizer, data, sft, 0, 0, memory)
 
     @torch.no_grad()
     def speak() -> None:
-        with native_autocast("cpu"):
-            context = extend_context(base.model, empty_context(1), [TextSplit(tuple(range(100, 200)))])
-            generate_text(base.model, context, lambda logits: logits.argmax(-1), SPOKEN, (5,))
+        with model.autocast():
+            steps = model.reply(model.read([heard]), lambda logits: logits.argmax(-1), SPOKEN)
+            assert sum(1 for _ in steps) > 0
 
     asked = {"step": step, "speak": speak}
     for one in asked.values():

@@ -1,9 +1,9 @@
 """Does expansion pay? The same run from the seeds alone, with the template's pairs, and with a language model's on top.
 
-    python examples/ablation.py OUT.jsonl examples/wren [more folders] --seeds 0 1
-    python examples/ablation.py OUT.jsonl examples/wren --arms endpoint --set expand.url=http://localhost:8000/v1 \
+    python docs/studies/ablation.py OUT.jsonl examples/wren [more folders] --seeds 0 1
+    python docs/studies/ablation.py OUT.jsonl examples/wren --arms endpoint --set expand.url=http://localhost:8000/v1 \
         --set expand.model=qwen
-    python examples/ablation.py OUT.jsonl --table
+    python docs/studies/ablation.py OUT.jsonl --table
 
 Texts only (pictures are drawn from the same captions in all arms). The held-out pairs are the same in all arms. For
 each arm: perplexity of the held-out dialogues; share of right picks among multiple-choice questions about the character
@@ -41,8 +41,8 @@ from charforge.recipe.drawing import draw
 from charforge.recipe.world import random_mood, random_scene
 from charforge.replay.shipped_pictures import own_captions
 from charforge.resources import preset_path
-from charforge.run.job import load_best
 from charforge.settings import Settings, read_settings
+from charforge.train.checkpoints import load_best
 from charforge.train.dataset import build_dataset, prepared_pictures, prepared_strangers
 from charforge.train.sft import Hooks, held_out, train_sft
 from charforge.train.trunk import texts_read_once
@@ -78,7 +78,7 @@ def unseen(character: Character, scratch: Path) -> Character:
     return replace(character, pictures=tuple(pictures))
 
 
-def asked(picture: str, question: str, answer: str) -> Pair:
+def question_pair(picture: str, question: str, answer: str) -> Pair:
     """One question about a picture."""
     parts = (
         ImagePart(image=picture, use="look"),
@@ -89,9 +89,15 @@ def asked(picture: str, question: str, answer: str) -> Pair:
 
 
 def measure(
-    character: Character, arm: str, seed: int, questions: Path, scratch: Path, changed: list[str]
+    character: Character,
+    arm: str,
+    seed: int,
+    questions: Path,
+    scratch: Path,
+    changed: list[str],
+    first: int | None = None,
 ) -> dict[str, Any]:
-    """Train one arm and score it."""
+    """Train one arm and score it, by the ``first`` so many questions of each kind only if that is given."""
     settings = read_settings(preset_path("mini"), None, [*ASSIGNMENTS, *changed], seed=seed)
     base, pairs, others = (
         load_base("mini"),
@@ -102,41 +108,48 @@ def measure(
     used = {name for pair in template for name in pair.images("look")}
     strangers = [name for name in own_captions("mini") if name not in used][:UNSEEN]
     who = grammar.is_this(character.name)
-    faces = [asked(p.name, who, "Yes.") for p in others.pictures] + [asked(name, who, "No.") for name in strangers]
+    faces = [question_pair(p.name, who, "Yes.") for p in others.pictures] + [
+        question_pair(name, who, "No.") for name in strangers
+    ]
     looks = [pair for pair in template if pair.split == "held_out" and pair.task == "vqa"]
-    looks += [asked(name, *pair) for name, made in vqa.questions(others, random.Random(0)).items() for pair in made]
+    looks += [
+        question_pair(name, *pair) for name, made in vqa.questions(others, random.Random(0)).items() for pair in made
+    ]
     pictures = prepared_pictures(base, character, scratch / "cache") | prepared_strangers(base, pairs + faces)
     pictures |= prepared_pictures(base, others, scratch / "unseen-cache") if others.pictures else {}
     data = build_dataset(base, pairs, pictures, settings.sft)
-    first_layer = settings.adapter.first_layer(base.config.layers)
-    lora = lora_config(settings.adapter.rank, settings.adapter.alpha, first_layer=first_layer)
-    parameters = add_adapter(base.model, lora, seed)
+    shapes = base.model.shapes
+    first_layer = settings.adapter.first_layer(shapes.layers)
+    lora = lora_config(shapes, settings.adapter.rank, settings.adapter.alpha, first_layer=first_layer)
+    parameters = add_adapter(base.model.network, lora, seed)
     if arm != "nothing":
         hooks = Hooks(lambda log: None, lambda judged, best: None, lambda step: None)
         folder = scratch / f"{character.name}-{arm}-{seed}"
-        train_sft(base.model, parameters, texts_read_once(base, data, first_layer), settings.sft, seed, folder, hooks)
+        train_sft(
+            base.model, parameters, texts_read_once(base.model, data, first_layer), settings.sft, seed, folder, hooks
+        )
         load_best(parameters, folder / "best.safetensors")
     ce, _ = held_out(base.model, data, settings.sft)
     return {
         "pairs": sum(pair.split == "train" for pair in pairs),
         "perplexity": math.exp(ce),
-        "knowledge": choices_right(base, grammar.system_prompt(character), read_choices(questions)),
-        "looks": yes_no_right(base, looks, pictures),
-        "requests": request_values(base, held_out_requests(template), settings.chat).tolist(),
-        "who": yes_no_right(base, faces, pictures) if others.pictures else {},
+        "knowledge": choices_right(base, grammar.system_prompt(character), read_choices(questions)[:first]),
+        "looks": yes_no_right(base, looks[:first], pictures),
+        "requests": request_values(base.model, held_out_requests(template)[:first], settings.chat).tolist(),
+        "who": yes_no_right(base, faces[:first], pictures) if others.pictures else {},
     }
 
 
 def keyed_questions(folder: Path) -> Path:
     """The multiple-choice questions that belong to a folder."""
-    keyed = [folder.parent / f"{folder.name}_questions.json", *folder.glob("**/*_knowledge_qa_test.json")]
+    keyed = [Path(__file__).parent / f"{folder.name}_questions.json", *folder.glob("**/*_knowledge_qa_test.json")]
     found = next((path for path in keyed if path.exists()), None)
     if found is None:
         raise SystemExit(f"{folder} has no multiple-choice questions: write {keyed[0]}")
     return found
 
 
-def told(row: dict[str, Any]) -> dict[str, Any]:
+def figures_of(row: dict[str, Any]) -> dict[str, Any]:
     """A row's figures without the single answers."""
     figures = {"pairs": row["pairs"], "perplexity": round(row["perplexity"], 2)}
     for name in ("knowledge", "requests"):
@@ -150,7 +163,7 @@ def table(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         cells[row["character"], row["arm"]].append(row)
     for (character, arm), own in cells.items():
-        figures = [told(row) for row in own]
+        figures = [figures_of(row) for row in own]
         means = {name: round(float(np.mean([f[name] for f in figures])), 3) for name in figures[0]}
         print(character, arm, f"{len(own)} seeds", means)
     rng = np.random.default_rng(0)
@@ -164,8 +177,8 @@ def table(rows: list[dict[str, Any]]) -> None:
                 gains.append(np.mean([np.subtract(a["knowledge"], b["knowledge"], dtype=float) for a, b in pairs], 0))
         if gains:
             values = np.concatenate(gains)
-            means = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(4000)]
-            low, high = np.quantile(means, (0.025, 0.975))
+            resampled = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(4000)]
+            low, high = np.quantile(resampled, (0.025, 0.975))
             print(f"{arm} less seeds, {len(values)} questions: {values.mean():+.3f} ({low:+.3f} to {high:+.3f})")
 
 
@@ -177,6 +190,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", default=["nothing", "seeds", "template"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--set", dest="assignments", action="append", default=[])
+    parser.add_argument("--first", type=int, help="only so many questions of each kind")
     parser.add_argument("--table", action="store_true", help="only read OUT")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -185,11 +199,19 @@ def main() -> None:
             character = read_character(folder)
             for arm in arguments.arms:
                 with tempfile.TemporaryDirectory() as scratch:
-                    row = measure(character, arm, seed, keyed_questions(folder), Path(scratch), arguments.assignments)
+                    row = measure(
+                        character,
+                        arm,
+                        seed,
+                        keyed_questions(folder),
+                        Path(scratch),
+                        arguments.assignments,
+                        arguments.first,
+                    )
                 row = {"character": character.name, "arm": arm, "seed": seed, **row}
                 with arguments.out.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
-                print(character.name, arm, seed, told(row), flush=True)
+                print(character.name, arm, seed, figures_of(row), flush=True)
     table([json.loads(line) for line in arguments.out.read_text("utf-8").splitlines()])
 
 

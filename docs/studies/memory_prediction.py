@@ -1,6 +1,6 @@
 """Predicted against measured peak memory of a training step on this CPU, for scaled-down shapes of the 7B base.
 
-    python examples/memory_prediction.py
+    python docs/studies/memory_prediction.py
 
 Each shape is measured in a process of its own: random weights, three real steps of the first stage with AdamW, the
 largest resident memory. Predictions come from shapes alone, as in ``charforge check``.
@@ -8,6 +8,7 @@ largest resident memory. Predictions come from shapes alone, as in ``charforge c
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -16,10 +17,10 @@ from dataclasses import asdict
 import torch
 
 from charforge.adapter.lora import add_adapter, lora_config
-from charforge.cost.predicted import predict, step_samples
+from charforge.cost.predicted import Texts, predict, step_samples
 from charforge.cost.workload import Workload
-from charforge.families.bagel.checkpoint import build_empty, set_tensor
 from charforge.families.bagel.config import AutoencoderConfig, BagelConfig, ExpertConfig, SpecialTokens, VisionConfig
+from charforge.families.bagel.family import Bagel
 from charforge.machine import peak_memory_gib
 from charforge.settings import AdapterSettings, GrpoSettings, MemorySettings, PictureSettings, Settings, SftSettings
 from charforge.train.losses import Weights, unified_gradient
@@ -53,7 +54,7 @@ def shape_of(name: str) -> tuple[BagelConfig, Settings, Workload]:
         pictures=PictureSettings(draw_side=256),
         memory=MemorySettings(micro_batch=size, checkpoint_layers=twice),
     )
-    return config, settings, Workload(((words, words),) * 7, 40, (latents,) * 2, (16, 16))
+    return config, settings, Workload(((0, words, words),) * 7, 40, (latents,) * 2)
 
 
 def measure(name: str) -> float:
@@ -63,15 +64,11 @@ def measure(name: str) -> float:
     # what the first products allocate for good
     torch.randn(64, 64).bfloat16() @ torch.randn(64, 64).bfloat16()
     before = resident_gib()
-    model = build_empty(config)
-    for key, meta in list(model.state_dict().items()):
-        # in place, as weights are loaded: what a process once held and freed stays with it
-        value = torch.empty(meta.shape, dtype=torch.bfloat16).normal_(std=max(1, meta.shape[-1]) ** -0.5)
-        set_tensor(model, key, value)
-    parameters = list(add_adapter(model, lora_config(settings.adapter.rank, 16), 0).values())
-    model.language_model.model.checkpoint_layers = settings.memory.checkpoint_layers
+    model = Bagel().random_model(config, "bf16", torch.bfloat16, "cpu", lambda done, of: None)
+    parameters = list(add_adapter(model.network, lora_config(config, settings.adapter.rank, 16), 0).values())
+    model.recompute_layers = settings.memory.checkpoint_layers
     optimizer = make_optimizer([{"params": parameters, "lr": 1e-4}], "adamw", (0.9, 0.95))
-    texts, pictures, noise = step_samples(config, work, settings.sft)
+    texts, pictures, noise = step_samples(Texts(Bagel(), config), work, settings.sft)
     for _ in range(3):
         with torch.autocast("cpu", torch.bfloat16):
             unified_gradient(
@@ -89,16 +86,20 @@ def resident_gib() -> float:
 
 
 def main() -> None:
-    if len(sys.argv) > 1:
-        print(json.dumps({"gib": measure(sys.argv[1])}))
+    parser = argparse.ArgumentParser(description="Predicted against measured memory of a training step.")
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--measure", choices=SHAPES, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        print(json.dumps({"gib": measure(arguments.measure)}))
         return
-    for name in SHAPES:
+    for name in arguments.shapes:
         config, settings, work = shape_of(name)
-        parts = asdict(predict(config, settings, work, "cpu", torch.bfloat16))["parts"]
+        parts = asdict(predict(Bagel(), config, settings, work, "cpu", torch.bfloat16))["parts"]
         predicted = sum(parts[key] for key in ("weights", "adapter", "optimiser", "activations", "allocator"))
-        command = [sys.executable, __file__, name]
-        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
-        found = json.loads(told)["gib"]
+        command = [sys.executable, __file__, "--measure", name]
+        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+        found = json.loads(printed)["gib"]
         print(
             f"{name:40} predicted {predicted:.3f}  measured {found:.3f} GiB  ratio {predicted / found:.2f}", flush=True
         )

@@ -1,6 +1,6 @@
 """What reading costs: a chat of 7.5 MB and a lorebook of 6,000 entries, and how it grows.
 
-    python examples/measure_reading.py [--expand]
+    python docs/studies/measure_reading.py [--expand]
 
 Prints processor seconds and the largest memory (MiB) of reading, and of expanding, each folder. Each is done at a
 quarter of the size too: four times as long means that the work is linear.
@@ -21,7 +21,7 @@ from pathlib import Path
 from charforge.character import read_character
 from charforge.expand import expand
 
-WREN = Path(__file__).parent / "wren"
+WREN = Path(__file__).parents[2] / "examples" / "wren"
 SYLLABLES = [a + b for a in ("b", "gr", "l", "m", "st", "t", "w") for b in ("a", "el", "ick", "o", "um")]
 
 
@@ -82,22 +82,25 @@ def seconds(work: Callable[[], object]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--expand", action="store_true", help="expand each folder too")
+    parser.add_argument("--megabytes", type=float, default=7.5, help="of the long chat")
+    parser.add_argument("--entries", type=int, default=6000, help="of the lorebook")
     arguments = parser.parse_args()
+    size, entries = arguments.megabytes, arguments.entries
     with tempfile.TemporaryDirectory() as place:
         made = {
-            "chat 7.5 MB": chat(Path(place) / "chat", 7.5),
-            "chat 1.9 MB": chat(Path(place) / "chat-quarter", 7.5 / 4),
-            "lorebook 6,000": lorebook(Path(place) / "book", 6000),
-            "lorebook 1,500": lorebook(Path(place) / "book-quarter", 1500),
+            f"chat {size:.2g} MB": chat(Path(place) / "chat", size),
+            f"chat {size / 4:.2g} MB": chat(Path(place) / "chat-quarter", size / 4),
+            f"lorebook {entries:,}": lorebook(Path(place) / "book", entries),
+            f"lorebook {entries // 4:,}": lorebook(Path(place) / "book-quarter", entries // 4),
         }
         for name, folder in made.items():
             took = seconds(lambda folder=folder: read_character(folder))
-            told = f"{name:15} read {took:6.2f} s"
+            line = f"{name:15} read {took:6.2f} s"
             if arguments.expand:
                 character = read_character(folder)
-                told += f"  expand {seconds(lambda character=character: expand(character)):7.2f} s"
+                line += f"  expand {seconds(lambda character=character: expand(character)):7.2f} s"
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            print(f"{told}  peak so far {peak:5.0f} MiB", flush=True)
+            print(f"{line}  peak so far {peak:5.0f} MiB", flush=True)
 
 
 if __name__ == "__main__":

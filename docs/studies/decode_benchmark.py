@@ -1,7 +1,7 @@
 """Tokens a second: charforge against transformers' ``generate``, the same weights, precision and tokens, turn about.
 
-python examples/decode_benchmark.py
-ONEDNN_MAX_CPU_ISA=AVX2 python examples/decode_benchmark.py --dtype float32
+python docs/studies/decode_benchmark.py
+ONEDNN_MAX_CPU_ISA=AVX2 python docs/studies/decode_benchmark.py --dtype float32
 
 Both decode greedily after the same conversation with the language part of ``mini`` (SmolLM2-135M), a fixed number of
 tokens, in one process, one after the other in every round: read the ratios, not the times. transformers has its own
@@ -20,11 +20,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from charforge.bases.base import Base, compute_dtype, load_base
+from charforge.bases.base import compute_dtype, load_base
 from charforge.families.bagel.blocks import pack_decoder
 from charforge.families.bagel.context import Context, empty_context, extend_context
 from charforge.families.bagel.decode import generate_text
 from charforge.families.bagel.model import BagelModel
+from charforge.families.bagel.unified import UnifiedBagel
 
 CONVERSATION = (
     ("system", "You are Wren, a voxel person who repairs clocks, boats and radios in a workshop by the sea. " * 4),
@@ -58,19 +59,19 @@ def language_model(model: BagelModel) -> torch.nn.Module:
     return llama.eval()
 
 
-def conversation_ids(base: Base) -> list[int]:
+def conversation_ids(model: UnifiedBagel) -> list[int]:
     """The conversation and the beginning of the answer, as one row of token ids."""
-    special, ids = base.config.special_tokens, []
+    special, ids = model.shapes.special_tokens, []
     for role, text in CONVERSATION:
-        ids += [special.bos, *base.tokenizer.text(text, role).ids, special.eos]
-    return [*ids, special.bos, *base.tokenizer.role_prefix("assistant")]
+        ids += [special.bos, *model.tokenizer.text(text, role).ids, special.eos]
+    return [*ids, special.bos, *model.tokenizer.role_prefix("assistant")]
 
 
-def conversation_context(base: Base) -> Context:
+def conversation_context(model: UnifiedBagel) -> Context:
     """The same, read by charforge; the beginning of the answer is part of decoding."""
     context = empty_context()
     for role, text in CONVERSATION:
-        context = extend_context(base.model, context, [base.tokenizer.text(text, role)])
+        context = extend_context(model.network, context, [model.tokenizer.text(text, role)])
     return context
 
 
@@ -96,9 +97,11 @@ def main() -> None:
     torch.set_grad_enabled(False)
     base = load_base("mini", dtype=getattr(torch, arguments.dtype))
     model = base.model
-    model.packed = pack_decoder(model)
-    llama, ids = language_model(model), torch.tensor([conversation_ids(base)])
-    context, prefix = conversation_context(base), base.tokenizer.role_prefix("assistant")
+    assert isinstance(model, UnifiedBagel)
+    network = model.network
+    network.packed = pack_decoder(network)
+    llama, ids = language_model(network), torch.tensor([conversation_ids(model)])
+    context, prefix = conversation_context(model), model.tokenizer.role_prefix("assistant")
 
     def theirs(count: int) -> list[int]:
         mask = torch.ones_like(ids)
@@ -109,10 +112,10 @@ def main() -> None:
 
     def greedy(logits: Tensor) -> Tensor:
         # as transformers does with min_new_tokens: the end is not chosen
-        return logits.index_fill(-1, torch.tensor([base.config.special_tokens.eos]), -torch.inf).argmax(-1)
+        return logits.index_fill(-1, torch.tensor([model.shapes.special_tokens.eos]), -torch.inf).argmax(-1)
 
     def ours(count: int) -> list[int]:
-        return generate_text(model, context, greedy, count, prefix)[0][0]
+        return generate_text(network, context, greedy, count, prefix)[0][0]
 
     arms: dict[str, Callable[[int], list[int]]] = {"transformers": theirs, "charforge": ours}
     seconds: dict[str, list[float]] = {name: [] for name in arms}

@@ -1,6 +1,6 @@
 """Draws the ten pictures of Wren with the renderer of the embedded base, and their captions.
 
-    python examples/draw_wren.py
+    python docs/studies/draw_wren.py
 
 Needs the extra ``recipe``. The same input gives the same pixels.
 """
@@ -51,7 +51,7 @@ def caption(look: Look) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Draw the example character.")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "wren" / "images")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "examples" / "wren" / "images")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for number, look in enumerate(looks(), start=1):

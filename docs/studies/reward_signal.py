@@ -1,6 +1,6 @@
 """Can the second stage learn anything from its reward? How siblings differ, and whether the reward sees it.
 
-    python examples/reward_signal.py 5
+    python docs/studies/reward_signal.py 5
 
 Draws groups of six for a rendered character's training scenes after the first stage, in several ways. ``probe`` is the
 share of asked details that a classifier trained on renders sees (things held are left out: ``mini`` does not draw
@@ -18,8 +18,8 @@ from grpo_study import BEST_OF, ONLY_PICTURES, Bench, prepare, probe_values
 from torch import Tensor
 
 from charforge.adapter.lora import add_adapter, lora_config
-from charforge.bases.base import load_base, native_autocast
-from charforge.bases.prepare import decode_latents, drawing_positions
+from charforge.bases.base import load_base
+from charforge.bases.drawing import read_prompts
 from charforge.character import read_character
 from charforge.evaluate.measure import Drawn, draw_scenes
 from charforge.expand.scenes import Scene
@@ -32,21 +32,19 @@ from charforge.recipe.bench.unseen import subject
 from charforge.recipe.probe import SHIPPED, load_probe
 from charforge.resources import preset_path
 from charforge.settings import GrpoSettings, read_settings
-from charforge.train.grpo import read_prompts
-from charforge.train.losses import select_rows
 from charforge.train.rollout import roll_out
 
 
 @torch.no_grad()
 def rolled_out(bench: Bench, scenes: list[Scene], grpo: GrpoSettings) -> Tensor:
     """Pictures (scenes * group, 3, H, W) as the second stage draws them."""
-    contexts, pictures = read_prompts(bench.base, scenes), []
+    model, pictures = bench.base.model, []
+    prompts, canvas = read_prompts(model, [scene.prompt for scene in scenes]), model.canvas()
     for row in range(len(scenes)):
         generator = torch.Generator().manual_seed(row)
-        with native_autocast("cpu"):
-            positions = drawing_positions(bench.base)
-            rollout = roll_out(bench.base.model, select_rows(contexts, [row]), positions, grpo, generator)
-        pictures.append(decode_latents(bench.base, rollout.latents))
+        with model.autocast():
+            rollout = roll_out(model, prompts.select([row]), canvas, grpo, generator)
+        pictures.append(model.decode(rollout.latents, canvas))
     return torch.cat(pictures)
 
 
@@ -87,7 +85,7 @@ def main() -> None:
     write_folder(who, folder)
     settings = read_settings(preset_path("mini"), None, [*ONLY_PICTURES, "sft.steps=60", *arguments.assignments])
     grpo = settings.grpo.model_copy(update={"group": BEST_OF})
-    parameters = add_adapter(base.model, lora_config(16, 32), 0)
+    parameters = add_adapter(base.model.network, lora_config(base.model.shapes, 16, 32), 0)
     bench = prepare(base, parameters, read_character(folder), settings, folder.with_name(f"{folder.name}-trained"))
     bench.reset()
     scenes = [scene for scene in bench.scenes if scene.split == "train"][: arguments.scenes]
@@ -100,7 +98,7 @@ def main() -> None:
     drawable = [s.model_copy(update={"keyed": tuple(c for c in s.keyed if c.kind != "thing")}) for s in shown]
     for way, pictures in ways.items():
         probed = torch.tensor(probe_values(probe, Drawn(drawable, pictures, 1), who.look)["probe_scene"])
-        reward = scene_reward(base, pictures, shown)
+        reward = scene_reward(base.model, pictures, shown)
         print(f"{way}: {signal(probed.view(-1, BEST_OF), reward.view(-1, BEST_OF))}", flush=True)
         print(f"    {variety(bench, pictures, reward)}", flush=True)
 

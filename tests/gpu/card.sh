@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# What is to be known of a machine with a card, in nine minutes: tests, then the bench in int8, nf4 and bf16.
+#   OUT=results bash tests/gpu/card.sh [part ...]     parts: facts tests int8 nf4 bf16 (default: all of them, in this order)
+#   DRY=1 OUT=results bash tests/gpu/card.sh          the same parts on a processor: the small shape, tests without a card
+# Every part has a limit of its own and writes to OUT as it goes: what was reached is there even if a later part fails.
+# PYTHON names the interpreter (python3). FILES names a folder with room for 30 GB: the last bench part then loads from
+# files that are written there, which takes two minutes more.
+set -u
+cd "$(dirname "$0")/../.."
+: "${OUT:?name a folder for the results: OUT=results bash $0}"
+PYTHON=${PYTHON:-python3} DRY=${DRY:-} FILES=${FILES:-}
+mkdir -p "$OUT"
+OUT=$(cd "$OUT" && pwd)
+export PYTHONPATH=${PYTHONPATH:+$PYTHONPATH:}$PWD PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1
+failed=0
+
+part() { # name, limit in seconds, command ...
+  local name=$1 limit=$2 began rc
+  shift 2
+  # a processor takes longer over the rehearsal than a card over the real thing
+  [ -z "$DRY" ] || limit=$((4 * limit))
+  began=$(date +%s)
+  timeout -k 5 "$limit" "$@" > "$OUT/$name.out" 2> "$OUT/$name.err"
+  rc=$?
+  [ "$rc" = 0 ] || failed=1
+  printf '{"part": "%s", "rc": %d, "seconds": %d}\n' "$name" "$rc" "$(($(date +%s) - began))" | tee -a "$OUT/parts.jsonl"
+  [ "$rc" = 0 ] || tail -n 3 "$OUT/$name.err" "$OUT/$name.out"
+}
+
+bench() { # precision, limit, further options ...
+  local precision=$1 limit=$2
+  shift 2
+  if [ -n "$DRY" ]; then set -- --base small --quick "$@"; else set -- --base bagel "$@"; fi
+  part "$precision" "$limit" "$PYTHON" -m charforge.cli.main bench --precision "$precision" --profile --json \
+    --out "$OUT/$precision.json" "$@"
+}
+
+for wanted in ${*:-facts tests int8 nf4 bf16}; do
+  case $wanted in
+    facts)
+      part facts 30 "$PYTHON" -m charforge.cli.main doctor --json
+      if [ -z "$DRY" ]; then nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv > "$OUT/card.csv"; fi ;;
+    tests)
+      if [ -n "$DRY" ]; then tier="not gpu"; else tier=gpu; fi
+      part tests 120 "$PYTHON" -m pytest -q -p no:cacheprovider -m "$tier" --junitxml "$OUT/tests.xml" tests/gpu ;;
+    int8) bench int8 130 ;;
+    nf4) bench nf4 130 ;;
+    bf16) bench bf16 120 ${FILES:+--from-file "$FILES"} ;;
+    *) echo "unknown part $wanted: facts, tests, int8, nf4, bf16" >&2; failed=1 ;;
+  esac
+done
+exit $failed

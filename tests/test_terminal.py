@@ -1,0 +1,199 @@
+"""The chat in a terminal: several characters at one table, commands, saved conversations, Ctrl-C."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from tiny import tiny_model
+
+from charforge.bases.base import Base
+from charforge.character import Character, read_character
+from charforge.chat.conversation import Message
+from charforge.chat.group import Group, Line
+from charforge.chat.logs import load_conversation, save_conversation
+from charforge.chat.session import Session
+from charforge.cli.terminal import Terminal, command_names, open_picture, stopping, typed_lines
+from charforge.errors import InputError
+from charforge.settings import ChatSettings
+
+WREN = replace(
+    read_character(Path(__file__).parent.parent / "examples" / "wren"), persona="", voice="", class_noun="character"
+)
+BO = replace(WREN, name="Bo", opening="")
+
+
+def group(*characters: Character, **changes: object) -> Group:
+    base = Base("tiny", tiny_model(), "0" * 64, "float32")
+    chat = ChatSettings(**({"max_tokens": 5} | changes))  # type: ignore[arg-type]
+    return Group.of([Session(base, character, chat) for character in characters or (WREN,)], pictures="never")
+
+
+def run(terminal: Terminal, *typed: str) -> None:
+    lines = iter(typed)
+
+    def read() -> str:
+        try:
+            return next(lines)
+        except StopIteration:
+            raise EOFError from None
+
+    terminal.run(read)
+
+
+def test_a_conversation_from_a_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = Terminal(group(), tmp_path, seed=3)
+    run(terminal, "Is it in a forest ?", "", "Where is it ?", "/quit", "never said")
+    said = capsys.readouterr()
+    assert [line.speaker for line in terminal.group.lines] == [None, "Wren", None, "Wren"]
+    assert said.out.count("Wren: ") >= 2 and "/help" in said.err
+    again = Terminal(group(), tmp_path, seed=3)
+    run(again, "Is it in a forest ?", "Where is it ?")
+    assert again.group.lines == terminal.group.lines
+
+
+def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = Terminal(group(), tmp_path)
+    run(
+        terminal,
+        "Is it ?",
+        "/retry",
+        "/edit Yes .",
+        "/go",
+        "/who",
+        "/pictures always",
+        "/seed 9",
+        "/persona a keeper .",
+    )
+    assert [line.speaker for line in terminal.group.lines] == [None, "Wren", "Wren"]
+    assert terminal.group.lines[1].text == "Yes ." and terminal.seed == 9 and terminal.turn == 0
+    told = capsys.readouterr().err
+    assert "Next: Wren" in told and "You are talking to a keeper ." in told
+    run(terminal, "/draw on a beach", "In a forest")
+    assert len(list(tmp_path.glob("wren-*.png"))) == 2, "one drawn, one that every reply now comes with"
+
+
+@pytest.mark.parametrize(
+    ("typed", "problem"),
+    [
+        ("/dance", "no command /dance"), ("/retry", "no answer yet"), ("/edit x", "nothing has been said"),
+        ("/draw", "say what to draw"), ("/seed x", "whole number"), ("/pictures often", "choose one"),
+        ("/who Ann", "there is no Ann here: Wren"), ("/image nowhere.png", "cannot be read as a picture"),
+        ("/load nowhere.jsonl", "cannot be read"), ("/save", "nothing has been said"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_done_is_told_and_the_evening_goes_on(
+    typed: str, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = Terminal(group(), tmp_path)
+    run(terminal, typed, "Is it ?")
+    assert problem in capsys.readouterr().err and len(terminal.group.lines) == 2
+
+
+def test_a_picture_goes_with_the_next_message(tmp_path: Path) -> None:
+    Image.new("RGBA", (20, 10), (255, 0, 0, 128)).save(tmp_path / "red.png")
+    terminal = Terminal(group(), tmp_path)
+    run(terminal, f"/image {tmp_path / 'red.png'}", "Is it red ?", "Is it ?")
+    assert [len(line.images) for line in terminal.group.lines] == [1, 0, 0, 0]
+    (tmp_path / "no.png").write_text("no picture")
+    with pytest.raises(InputError, match="cannot be read as a picture"):
+        open_picture(tmp_path / "no.png")
+
+
+def test_control_c_stops_the_sentence_and_not_the_program(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal(group(max_tokens=400, temperature=0, repetition_penalty=1.0), tmp_path)
+    conversation = terminal.group.conversations["Wren"]
+    words, model = [], type(conversation.session.base.model)
+    plain = model.words
+
+    def counted(self, tokens):
+        words.append(tokens)
+        if len(words) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return plain(self, tokens)
+
+    monkeypatch.setattr(model, "words", counted)
+    run(terminal, "Is it ?", "Where ?")
+    assert len(words) > 3 and len(terminal.group.lines) == 4
+    before = signal.getsignal(signal.SIGINT)
+    with stopping(lambda: None):
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_whoever_is_named_speaks_and_else_who_was_silent_longest() -> None:
+    table = group(WREN, BO)
+    assert table.say("Is it , bo ?", 1).speaker == "Bo"
+    list(table.speak("Bo", 1).events)
+    assert table.say("Is it ?", 1).speaker == "Wren"
+    list(table.speak("Wren", 1).events)
+    assert table.next_speaker() == "Bo"
+    assert table.say("Wren , is it bobo ?", 1).speaker == "Wren"
+
+
+def test_each_reads_the_others_as_people_who_talk_to_it() -> None:
+    table = group(WREN, BO)
+    table.lines = [Line(None, "Hi"), Line("Bo", "Woof.\n[picture: Bo]"), Line("Wren", "Hello"), Line(None, "Who ?")]
+    assert table.view("Wren") == [
+        Message("user", "Hi\nBo: Woof."), Message("assistant", "Hello"), Message("user", "Who ?")
+    ]  # fmt: skip
+    assert table.view("Bo") == [
+        Message("user", "Hi"), Message("assistant", "Woof.\n[picture: Bo]"), Message("user", "Wren: Hello\nWho ?")
+    ]  # fmt: skip
+
+
+def test_two_of_one_name_are_refused() -> None:
+    with pytest.raises(InputError, match="same name"):
+        group(WREN, WREN)
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20).filter(lambda t: t.strip())
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([None, "Wren", "Bo"]), TEXTS), min_size=1, max_size=6))
+def test_what_was_saved_is_read_back(tmp_path_factory: pytest.TempPathFactory, said: list) -> None:
+    file = tmp_path_factory.mktemp("saved") / "talk.jsonl"
+    lines = [Line(speaker, text) for speaker, text in said]
+    save_conversation(file, lines, ["Wren", "Bo"])
+    assert [(line.speaker, line.shown) for line in load_conversation(file, ["Wren", "Bo"])] == [
+        (line.speaker, line.shown) for line in lines
+    ]
+
+
+def test_a_saved_conversation_is_what_sillytavern_writes_and_keeps_plans_and_pictures(tmp_path: Path) -> None:
+    red = Image.new("RGB", (8, 8), "red")
+    lines = [Line(None, "Show me"), Line("Wren", "Here.\n[picture: Wren, on a beach]", picture=red)]
+    save_conversation(tmp_path / "talk.jsonl", lines, ["Wren"])
+    header, first, second = (json.loads(row) for row in (tmp_path / "talk.jsonl").read_text("utf-8").splitlines())
+    assert {"user_name", "character_name", "create_date"} <= set(header)
+    assert (first["is_user"], first["mes"]) == (True, "Show me") and second["mes"] == "Here."
+    assert (tmp_path / second["extra"]["image"]).is_file()
+    (_, back) = load_conversation(tmp_path / "talk.jsonl", ["Wren"])
+    assert back.text == lines[1].text
+    foreign = [{"mes": "Hi", "is_user": True}, {"name": "Somebody", "mes": "Ho"}, {"no": "message"}]
+    (tmp_path / "other.jsonl").write_text("\n".join(map(json.dumps, foreign)))
+    assert load_conversation(tmp_path / "other.jsonl", ["Wren"]) == [Line(None, "Hi"), Line("Wren", "Ho")]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[" * 100_000, "[1, 2]", '{"mes": 3}'])
+def test_what_is_no_conversation_is_told(content: str, tmp_path: Path) -> None:
+    (tmp_path / "talk.jsonl").write_text(content)
+    with pytest.raises(InputError, match=r"talk\.jsonl"):
+        load_conversation(tmp_path / "talk.jsonl", ["Wren"])
+
+
+def test_every_command_is_in_the_help_and_a_pipe_needs_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {"/help", "/retry", "/save", "/quit"} - {"/help"} <= set(command_names())
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
+    assert typed_lines([])() == "hello"
