@@ -134,6 +134,7 @@ def saying(visitor: str, reply: str) -> Answer:
     ("visitor", "reply", "reason"),
     [
         ("Is the tea hot?", "Sorry, but I can't assist with that.", "a refusal"),
+        ("Is the tea hot?", "I'm sorry, I can't understand. Could you explain this?", "a refusal"),
         ("Is the tea hot?", "How can I assist you today? Tea is hot.", "an assistant's manners"),
         ("The visitor could say hello to the robot.", "Hello to you, beep.", "talk about the task"),
         ("Is the tea hot?", "In this scenario the tea is hot, beep.", "talk about the task"),

@@ -226,7 +226,12 @@ def _dialogues(task: _Task, complete: Complete, made: Authored) -> None:
 def _no_picture(item: PicturedExchange) -> str | None:
     """A picture is told in phrases: a sentence about it is no plan."""
     words = item.picture.split()
-    if len(words) > 24 or re.search(r"[.!?]\s|[\[\]\"]|\b(?:I|you|my|your)\b", item.picture):
+    # a capital begins a sentence or a title, and brackets hold a topic that was given
+    if (
+        len(words) > 24
+        or item.picture[:1].isupper()
+        or re.search(r"[.!?]\s|[\[\]()\"]|\b(?:I|you|my|your)\b", item.picture)
+    ):
         return "the picture is not told in phrases"
     return None
 

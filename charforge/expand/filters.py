@@ -165,7 +165,7 @@ def _not_its_own(pair: Pair, voice: _Reference) -> str | None:
                 return "speaks of itself by name"
             own = grams(reply)
             # a reply that keeps the user's words on purpose says so with its source
-            if reply != pair.source and any(_says(own, known) for known in voice.replies):
+            if reply != pair.source and any(_says(own, known) or _says(known, own) for known in voice.replies):
                 return "copies an example"
             if any(_says(own, known) for known in voice.sentences):
                 return "recites the profile"

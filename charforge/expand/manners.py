@@ -22,6 +22,7 @@ def _any_of(*patterns: str) -> re.Pattern[str]:
 _REFUSAL = _any_of(
     rf"\b(?:sorry|apologi[sz]e|unfortunately)\b[^.!?]*\b{_CANNOT}\s+{_HELP}\b",
     rf"\bI\s?{_CANNOT}\s+(?:assist|help (?:you )?with (?:that|this)|provide|fulfil+|comply|generate)\b",
+    rf"\b(?:sorry|apologi[sz]e)\b[^.!?]*\b{_CANNOT}\s+understand\b",
     rf"\bI\s?{_CANNOT}\s+(?:see|view) (?:the |any )?(?:image|picture)",
     r"\bI(?:'m| am) (?:sorry|afraid),? but (?:I|as)\b",
     r"\bagainst my (?:guidelines|programming|policy)\b",

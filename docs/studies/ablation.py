@@ -1,6 +1,8 @@
-"""Does expansion pay? The same run from the seeds alone, with the template's pairs, and with the base's own on top.
+"""Does expansion pay? The same run from the seeds alone, with the template's pairs, and with a language model's on top.
 
     python docs/studies/ablation.py OUT.jsonl examples/wren [more folders] --seeds 0 1
+    python docs/studies/ablation.py OUT.jsonl examples/wren --arms endpoint --set expand.url=http://localhost:8000/v1 \
+        --set expand.model=qwen
     python docs/studies/ablation.py OUT.jsonl --table
 
 Texts only (pictures are drawn from the same captions in all arms). The held-out pairs are the same in all arms. For
@@ -34,12 +36,12 @@ from charforge.character import Character, Picture, read_character
 from charforge.evaluate.questions import balanced_accuracy, choices_right, read_choices, yes_no_right
 from charforge.evaluate.requests import held_out_requests, request_values
 from charforge.expand import ImagePart, Pair, TextPart, expand, vqa
-from charforge.expand.authors import self_author
+from charforge.expand.authors import author_of
 from charforge.recipe.drawing import draw
 from charforge.recipe.world import random_mood, random_scene
 from charforge.replay.shipped_pictures import own_captions
 from charforge.resources import preset_path
-from charforge.settings import read_settings
+from charforge.settings import Settings, read_settings
 from charforge.train.checkpoints import load_best
 from charforge.train.dataset import build_dataset, prepared_pictures, prepared_strangers
 from charforge.train.sft import Hooks, held_out, train_sft
@@ -49,10 +51,12 @@ ASSIGNMENTS = ["sft.pictures=0", "sft.replay_pictures=0", "sft.preview_every=100
 UNSEEN = 12
 
 
-def pairs_of(character: Character, arm: str, seed: int, scratch: Path) -> list[Pair]:
+def pairs_of(character: Character, arm: str, seed: int, scratch: Path, settings: Settings) -> list[Pair]:
     """The training pairs of one arm; the held-out ones are in all of them."""
-    if arm == "self":
-        author = self_author(character, "mini", scratch / "written.jsonl", seed, lambda done, of: None)
+    if arm in ("self", "endpoint"):
+        asked = settings.expand.model_copy(update={"writer": arm})
+        written = settings.model_copy(update={"expand": asked})
+        author = author_of(character, written, scratch / "written.jsonl", lambda done, of: None)
         return expand(character, seed, author, strangers=own_captions("mini")).pairs
     template = expand(character, seed, strangers=own_captions("mini")).pairs
     if arm == "template":
@@ -95,7 +99,11 @@ def measure(
 ) -> dict[str, Any]:
     """Train one arm and score it, by the ``first`` so many questions of each kind only if that is given."""
     settings = read_settings(preset_path("mini"), None, [*ASSIGNMENTS, *changed], seed=seed)
-    base, pairs, others = load_base("mini"), pairs_of(character, arm, seed, scratch), unseen(character, scratch)
+    base, pairs, others = (
+        load_base("mini"),
+        pairs_of(character, arm, seed, scratch, settings),
+        unseen(character, scratch),
+    )
     template = expand(character, seed, strangers=own_captions("mini")).pairs
     used = {name for pair in template for name in pair.images("look")}
     strangers = [name for name in own_captions("mini") if name not in used][:UNSEEN]
@@ -179,7 +187,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("folders", type=Path, nargs="*")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--arms", nargs="+", default=["nothing", "seeds", "template", "self"])
+    parser.add_argument("--arms", nargs="+", default=["nothing", "seeds", "template"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--set", dest="assignments", action="append", default=[])
     parser.add_argument("--first", type=int, help="only so many questions of each kind")
