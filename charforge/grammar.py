@@ -97,8 +97,9 @@ def who(character: Character) -> str:
 
 
 def is_english(character: Character) -> bool:
-    """Whether sentences of our own may stand beside the character's: they are English."""
-    return character.language == "en"
+    """Whether sentences of our own, which are English, may stand beside the character's: unless its language is
+    surely another."""
+    return character.language in ("", "en")
 
 
 def introduction(character: Character) -> str:

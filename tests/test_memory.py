@@ -7,21 +7,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from charforge.bases.prepare import at_work, park_encoders, seen, sized
-from tiny import CONFIG, tiny_data, tiny_network, tiny_settings
+from tiny import CONFIG, tiny_data, tiny_model, tiny_settings
 from tiny_base import tiny_base
 
 from charforge.adapter.lora import add_adapter, lora_config
+from charforge.bases.base import use_picture_sizes
 from charforge.errors import InputError, MachineError
-from charforge.families.bagel.images import look_split, to_image
+from charforge.families.bagel.images import look_split
 from charforge.families.bagel.packing import pack
 from charforge.families.bagel.splits import TextSplit
+from charforge.pixels import to_image
 from charforge.settings import GrpoSettings, MemorySettings, PictureSettings, Settings
-from charforge.train.losses import Weights, draw_noise, text_loss, unified_gradient
+from charforge.train.losses import Weights, draw_noise, unified_gradient
 from charforge.train.memory import Memory, memory_of_second_stage
 from charforge.train.sft import Hooks, train_sft
 
-LORA = lora_config(rank=4, alpha=8)
+LORA = lora_config(CONFIG, rank=4, alpha=8)
 
 
 def quiet() -> Hooks:
@@ -30,11 +31,11 @@ def quiet() -> Hooks:
 
 def gradient(size: int = 64, chunk: int = 1024, checkpointing: bool = False) -> tuple[torch.Tensor, float, float]:
     """Of one step over all kinds of samples, with an adapter that acts."""
-    model, data = tiny_network(), tiny_data()
-    parameters = add_adapter(model, LORA, seed=0)
+    model, data = tiny_model(), tiny_data()
+    parameters = add_adapter(model.network, LORA, seed=0)
     for number, parameter in enumerate(parameters.values()):
         parameter.data = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number)) * 0.05
-    model.language_model.model.checkpoint_layers = checkpointing
+    model.recompute_layers = checkpointing
     texts = data.samples("dialogues") + data.samples("knowledge") + data.samples("looks")
     pictures = data.samples("pictures") + data.samples("replay_pictures")
     noise = draw_noise(pictures, 3.0, torch.Generator().manual_seed(0))
@@ -53,9 +54,9 @@ def test_a_step_in_pieces_is_the_same_step(how: dict):
 
 def test_recomputed_layers_keep_less():
     def kept(checkpointing: bool) -> int:
-        model, data = tiny_network(), tiny_data()
-        add_adapter(model, LORA, seed=0)
-        model.language_model.model.checkpoint_layers = checkpointing
+        model, data = tiny_model(), tiny_data()
+        add_adapter(model.network, LORA, seed=0)
+        model.recompute_layers = checkpointing
         sizes: dict[int, int] = {}
 
         def pack_hook(tensor: torch.Tensor) -> torch.Tensor:
@@ -63,7 +64,7 @@ def test_recomputed_layers_keep_less():
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack_hook, lambda tensor: tensor):
-            loss, _ = text_loss(model, data.samples("dialogues"))
+            loss, _ = model.text_loss(data.samples("dialogues"))
         assert loss.requires_grad
         return sum(sizes.values())
 
@@ -74,7 +75,7 @@ def test_recomputed_layers_keep_less():
 
 
 def test_what_does_not_fit_goes_down_notch_by_notch_and_the_result_is_the_same(tmp_path: Path):
-    model, parameter = tiny_network(), torch.nn.Parameter(torch.zeros(1))
+    model, parameter = tiny_model(), torch.nn.Parameter(torch.zeros(1))
     told: list[str] = []
     memory = Memory(model, MemorySettings(micro_batch=8), told.append, tmp_path / "memory.json")
 
@@ -87,7 +88,7 @@ def test_what_does_not_fit_goes_down_notch_by_notch_and_the_result_is_the_same(t
     with pytest.raises(MachineError, match="smaller card"):
         # a piece of two never fits here: nothing is left to give up
         Memory(model, MemorySettings(micro_batch=2)).fit(lambda size: work(9), [parameter])
-    model.language_model.model.checkpoint_layers = False
+    model.recompute_layers = False
     memory = Memory(model, MemorySettings(micro_batch=8), told.append, tmp_path / "memory.json")
     parameter.grad = None
     assert memory.fit(work, [parameter]) == 1
@@ -100,23 +101,24 @@ def test_what_does_not_fit_goes_down_notch_by_notch_and_the_result_is_the_same(t
         "memory.checkpoint_layers = true, slower",
     ]
     assert "CUDA out of memory" in told[0] and "Tried" not in told[0]
-    model.language_model.model.checkpoint_layers = False
+    model.recompute_layers = False
     again = Memory(model, MemorySettings(micro_batch=8), told.append, tmp_path / "memory.json")
     assert (again.micro_batch, again.checkpoint_layers) == (1, True)
 
 
 def test_a_run_that_runs_out_of_memory_ends_where_one_that_does_not_ends(tmp_path: Path, monkeypatch):
     def trained(folder: Path, most: int) -> dict[str, torch.Tensor]:
-        model = tiny_network()
-        parameters = add_adapter(model, LORA, seed=0)
-        forward = type(model).forward
+        model = tiny_model()
+        parameters = add_adapter(model.network, LORA, seed=0)
+        network = type(model.network)
+        forward = network.forward
 
         def short_of_memory(self, batch, *rest, **more):
             if torch.is_grad_enabled() and batch.layout.joint.rows > most:
                 raise torch.OutOfMemoryError("pretend")
             return forward(self, batch, *rest, **more)
 
-        monkeypatch.setattr(type(model), "forward", short_of_memory)
+        monkeypatch.setattr(network, "forward", short_of_memory)
         train_sft(model, parameters, tiny_data(), tiny_settings(steps=3), 0, folder, quiet())
         monkeypatch.undo()
         return {name: parameter.detach().clone() for name, parameter in parameters.items()}
@@ -130,36 +132,19 @@ def test_a_run_that_runs_out_of_memory_ends_where_one_that_does_not_ends(tmp_pat
 
 
 def test_a_picture_seen_once_is_the_picture():
-    base = tiny_base()
+    model = tiny_model()
     image = to_image(torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1)
-    look = look_split(image, CONFIG)
-    once = seen(base, look)
-    text = TextSplit((7, 8, 9), loss=True)
-    fresh, cached = (base.model(pack([[one, text]], CONFIG)).logits for one in (look, once))
+    once, text = model.look(image), TextSplit((7, 8, 9), loss=True)
+    looks = (look_split(image, CONFIG), once)
+    fresh, cached = (model.network(pack([[one, text]], CONFIG)).logits for one in looks)
     torch.testing.assert_close(cached, fresh)
     without_patches = pack([[once, text]], CONFIG)
     assert without_patches.features is not None and without_patches.features.shape == (16, 128)
 
 
-def test_parked_encoders_come_for_the_block_and_go_back(monkeypatch: pytest.MonkeyPatch):
-    base, moved = tiny_base(), []
-    monkeypatch.setattr(type(base.model), "device", torch.device("cuda"))
-    monkeypatch.setattr(
-        torch.nn.Module, "to", lambda module, device: moved.append((type(module).__name__, str(device)))
-    )
-    names = ["Autoencoder", "VisionTower", "Connector", "PositionTable"]
-    park_encoders(base)
-    assert moved == [(name, "cpu") for name in names]
-    moved.clear()
-    with at_work(base):
-        assert moved == [(name, "cuda") for name in names]
-        moved.clear()
-    assert moved == [(name, "cpu") for name in names]
-
-
 def test_the_second_stage_has_a_size_of_its_own_and_remembers_where_the_first_ended(tmp_path: Path):
     settings = Settings(memory=MemorySettings(micro_batch=8), grpo=GrpoSettings(micro_batch=4))
-    model, file = tiny_network(), tmp_path / "memory.json"
+    model, file = tiny_model(), tmp_path / "memory.json"
     assert memory_of_second_stage(model, settings, file=file).micro_batch == 4
     file.write_text('{"micro_batch": 2, "checkpoint_layers": true}')
     later = memory_of_second_stage(model, settings, file=file)
@@ -167,12 +152,12 @@ def test_the_second_stage_has_a_size_of_its_own_and_remembers_where_the_first_en
 
 
 def test_sizes_that_a_base_cannot_draw_are_refused():
-    base = tiny_base()
-    sampling = sized(base, PictureSettings(draw_side=16, draw_steps=3)).config.sampling
+    base = use_picture_sizes(tiny_base(), PictureSettings(draw_side=16, draw_steps=3))
+    sampling = base.model.shapes.sampling
     assert (sampling.height, sampling.width, sampling.steps) == (16, 16, 3)
     for side in (18, 64):
         with pytest.raises(InputError, match="multiples of 4 up to 16"):
-            sized(tiny_base(), PictureSettings(draw_side=side))
+            use_picture_sizes(tiny_base(), PictureSettings(draw_side=side))
 
 
 # the optimiser
@@ -184,8 +169,8 @@ def test_eight_bit_moments_train_and_resume_to_the_bit(kind: str, tmp_path: Path
     settings, how = tiny_settings(steps=6), MemorySettings(optimizer=kind)  # type: ignore[arg-type]
 
     def run(folder: Path, stop: int | None = None) -> dict[str, torch.Tensor]:
-        model = tiny_network()
-        parameters = add_adapter(model, lora_config(rank=48, alpha=8), seed=0)
+        model = tiny_model()
+        parameters = add_adapter(model.network, lora_config(CONFIG, rank=48, alpha=8), seed=0)
 
         def on_step(log) -> None:
             if log.step == stop:

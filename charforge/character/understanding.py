@@ -68,7 +68,9 @@ def understand(character: Character, breed: str = "") -> Understanding:
 def understood(character: Character, breed: str = "") -> Character:
     """The character with what :func:`understand` makes of it, in the places from which everything reads it."""
     told = understand(character, breed)
-    return replace(character, class_noun=told.class_noun.value, language=told.language.value, understanding=told)
+    # a guess from a few words must not silence the template: only a language that is sure decides
+    language = told.language.value if told.language.how == "sure" else ""
+    return replace(character, class_noun=told.class_noun.value, language=language, understanding=told)
 
 
 def _item(claim: Claim | None) -> Item:
