@@ -67,6 +67,12 @@ def settings_rows(model: type[BaseModel] = Settings, prefix: str = "") -> Iterat
             yield Setting(
                 prefix + name, _allowed(field), field.default, field.description or "", NEUTRAL not in field.metadata
             )
+    if model.model_config.get("extra") == "allow":
+        # kinds of samples that have been added to the table and have no field of their own
+        for name, count in (model().model_extra or {}).items():
+            step = "study step" if name.startswith("study_") else "step"
+            what = f"How many samples of the kind {name.removeprefix('study_')} a {step} takes."
+            yield Setting(prefix + name, "whole number, at least 0", count, what, True)
 
 
 def find_settings(key: str) -> list[Setting]:
