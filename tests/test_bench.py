@@ -175,6 +175,7 @@ def test_random_weights_keep_activations_of_order_one():
     assert bench.side == 128
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_a_row_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch):
     def no_room(*_: object) -> None:
         raise torch.OutOfMemoryError("out of memory")
@@ -220,6 +221,7 @@ def test_weights_that_cannot_fit_are_refused_before_they_are_made(monkeypatch: p
         run_bench("bagel", "bf16", "cpu", silent)
 
 
+@pytest.mark.slow
 def test_a_base_is_loaded_from_files_that_were_written_for_it_and_found_again(tmp_path: Path):
     family, shapes = shapes_to_measure("small", quick=True)
     write_base(family, shapes, "small", tmp_path / "base", nobody)
@@ -310,7 +312,7 @@ def test_the_command_as_programs_meet_it(tmp_path: Path):
     assert told["update"]["images_per_s"] == pytest.approx(4 / told["update_step_s"])
 
 
-@pytest.mark.parametrize("precision", ["int8", "nf4"])
+@pytest.mark.parametrize("precision", ["int8", pytest.param("nf4", marks=pytest.mark.slow)])
 def test_quantised_shapes_run_through_both_stages(precision: str, capsys: pytest.CaptureFixture[str]):
     result = run_bench("small", precision, "cpu", silent, quick=True)
     assert result["precision"] == precision

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 from bundle_parts import png
+from card_files import card_json
 from folders import make_folder
 
 from charforge.bundle import read_bundle
 from charforge.character import Character, read_folder
-from charforge.character.cards import card_json, read_card
+from charforge.character.cards import read_card
 from charforge.character.json_text import MAX_DEPTH, parse_json
 from charforge.errors import InputError
 

@@ -20,6 +20,7 @@ from charforge.families.bagel.layers import grid_position_ids, rotary_tables, si
 from charforge.families.bagel.model import BagelModel
 from charforge.families.bagel.packing import Pack, pack, with_noise
 from charforge.families.bagel.sampler import Guidance, draw, timestep_schedule
+from charforge.families.bagel.sizes import MAX_PIXELS, resized
 from charforge.families.bagel.splits import LatentSplit, LookSplit, Split, TextSplit
 from charforge.families.bagel.vision import patchify
 from charforge.flow import interpolate, logit_normal_timesteps, target_velocity
@@ -99,16 +100,16 @@ def test_preprocessing_of_opaque_and_transparent_pictures():
         assert torch.equal(torch.from_numpy(__import__("numpy").array(rgb)), unit[f"{name}.rgb_u8"])
         for kind, rule in (("vae", (64, 32, 16)), ("vit", (84, 28, 14))):
             expected = unit[f"{name}.{kind}_{'_'.join(map(str, rule))}"]
-            close(to_pixels(rgb, images.resized(*rgb.size, *rule)), expected, 1e-6)
+            close(to_pixels(rgb, resized(*rgb.size, *rule)), expected, 1e-6)
 
 
 @pytest.mark.parametrize("rule", sorted(META["resize_rule"]))
 def test_resize_rule(rule):
     name, _, number = rule.partition("_img_num_")
     maximum, minimum, stride = (int(part) for part in name.split("_")[-3:])
-    max_pixels = 2_007_040 if name.startswith("vlm") else images.MAX_PIXELS
+    max_pixels = 2_007_040 if name.startswith("vlm") else MAX_PIXELS
     for case in META["resize_rule"][rule]:
-        size = images.resized(case["w"], case["h"], maximum, minimum, stride, max_pixels, int(number or 1))
+        size = resized(case["w"], case["h"], maximum, minimum, stride, max_pixels, int(number or 1))
         assert size == (case["out_w"], case["out_h"]), case
 
 

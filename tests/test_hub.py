@@ -202,7 +202,7 @@ def test_without_tokenizer_json_vocabulary_and_merges_serve(hub: Hub, tmp_path: 
     (tmp_path / "old/tokenizer.json").unlink()
     hub.folder = tmp_path / "old"
     pull(hub)
-    assert load_base("bagel").tokenizer.encode("a page of dialogue")
+    assert load_base("bagel").model.reply_tokens("a page of dialogue")
 
 
 def test_two_pulls_at_once_do_not_write_into_each_other(hub: Hub):

@@ -139,6 +139,7 @@ def official_files(config: BagelConfig) -> dict[str, dict]:
             "num_attention_heads": config.heads,
             "num_key_value_heads": config.kv_heads,
             "vocab_size": config.vocab_size,
+            "max_position_embeddings": config.context_tokens,
             "rope_theta": config.rope_theta,
             "rms_norm_eps": config.rms_norm_eps,
         },
