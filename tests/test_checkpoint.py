@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from layout import CONFIG, MARKERS, VOCABULARY, WORDS, random_state, real_config, write_checkpoint
+from official import quantize_decoder
 from safetensors.torch import load_file, save_file
 from tiny import tokenizer
 from torch import nn
@@ -30,7 +31,6 @@ from charforge.families.bagel.folder import weight_files
 from charforge.families.bagel.layers import grid_position_ids, sincos_table
 from charforge.families.bagel.model import BagelModel
 from charforge.families.bagel.packing import pack
-from charforge.families.bagel.quantize import quantize_decoder
 from charforge.families.bagel.splits import LatentSplit, LookSplit, TextSplit
 from charforge.families.bagel.stream import load_tensors
 from charforge.families.bagel.tokenizer import Tokenizer

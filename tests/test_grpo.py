@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from official import quantize_decoder
 from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny import CONFIG, tiny_data, tiny_model
@@ -17,7 +18,6 @@ from tiny_base import SCENES, grpo_settings, tiny_judges
 from charforge.adapter.lora import add_adapter, lora_config, with_values
 from charforge.bases.drawing import read_prompts
 from charforge.errors import Interrupted, MachineError
-from charforge.families.bagel.quantize import quantize_decoder
 from charforge.families.bagel.unified import TrainingDenoiser
 from charforge.families.protocol import Conditioning
 from charforge.flow import ode_step

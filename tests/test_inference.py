@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from official import quantize_decoder
 from tiny import CONFIG, tiny_data, tiny_model, tiny_network
 
 from charforge.adapter.load import load_adapter
@@ -21,7 +22,6 @@ from charforge.families.bagel.decode import SLOTS, TextDecoder, generate_text, r
 from charforge.families.bagel.layers import grid_position_ids
 from charforge.families.bagel.model import BagelModel
 from charforge.families.bagel.packing import pack
-from charforge.families.bagel.quantize import quantize_decoder
 from charforge.families.bagel.splits import LatentSplit, LookSplit, Split, TextSplit
 from charforge.families.bagel.unified import UnifiedBagel
 from charforge.low_rank import LowRankLinear, adapted_layers, adapter_off

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from official import save_official
 from safetensors.torch import load_file, save_file
 from test_golden import GOLDEN
 from tiny import CONFIG, tiny_data, tiny_network
@@ -18,7 +19,6 @@ from charforge.families.bagel.checkpoint import (
     load_official,
     load_tensors,
     rounded_rows,
-    save_official,
 )
 from charforge.families.bagel.context import empty_context, extend_context, prepare_block, velocity
 from charforge.families.bagel.images import patchify_latent, unpatchify_latent

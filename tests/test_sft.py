@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from official import quantize_decoder
 from safetensors.torch import load_file
 from tiny import CONFIG, changed, tiny_data, tiny_model, tiny_network, tiny_settings
 
@@ -14,7 +15,6 @@ from charforge.adapter.load import load_adapter
 from charforge.adapter.lora import adapter_state, add_adapter, lora_config, save_adapter
 from charforge.errors import InputError
 from charforge.families.bagel.packing import pack
-from charforge.families.bagel.quantize import quantize_decoder
 from charforge.low_rank import adapted_layers, adapter_off, addition_of
 from charforge.sample import Noise
 from charforge.train.checkpoints import load_best

@@ -53,10 +53,10 @@ def second_stage(
     # the iteration that did best on held-out scenes, or the first stage where none did better
     load_best(parameters, run / "checkpoints" / "best.safetensors")
     load_best(parameters, folder / "best.safetensors")
-    return told(result)
+    return stage_metrics(result)
 
 
-def told(result: GrpoResult) -> dict[str, Any]:
+def stage_metrics(result: GrpoResult) -> dict[str, Any]:
     """The second stage in the run's metrics."""
     kept = ("proxy", "gold", "identity", "gold_identity", "copy_rate")
     lines = {"before": asdict(result.start), "after": asdict(result.best)}

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from charforge.families.bagel.autoencoder import Autoencoder
 from charforge.families.bagel.checkpoint import load_official, model_shapes, official_files
 from charforge.families.bagel.config import BAGEL_TOKENS, AutoencoderConfig, BagelConfig, ExpertConfig, VisionConfig
-from charforge.families.bagel.quantize import quantised_linear
+from charforge.quantization import quantised_linear
 
 KINDS = ("bf16", "int8", "nf4")
 MIB = 2**20

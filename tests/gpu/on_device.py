@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 import torch
+from official import quantize_decoder
 from test_golden import GOLDEN, META
 from tiny import CONFIG, tiny_model
 
@@ -13,7 +14,6 @@ from charforge.families.bagel.autoencoder import Autoencoder
 from charforge.families.bagel.checkpoint import load_official
 from charforge.families.bagel.config import SpecialTokens
 from charforge.families.bagel.model import BagelModel
-from charforge.families.bagel.quantize import quantize_decoder
 from charforge.families.bagel.unified import UnifiedBagel
 
 LORA = lora_config(CONFIG, rank=4, alpha=8)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from charforge.errors import InputError
@@ -16,7 +14,6 @@ from charforge.families.bagel.folder import weight_files
 from charforge.families.bagel.model import BagelModel
 from charforge.families.bagel.stream import SCALE, Addition, added, check_additions, load_tensors, plan, read_tensor
 from charforge.families.bagel.stream import set_tensor as set_tensor
-from charforge.files import write_atomic, write_atomic_with
 
 
 def rounded_rows(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -111,19 +108,6 @@ def load_autoencoder(file: Path, config: BagelConfig, device: str | torch.device
     tensors = {name: read_tensor(source, torch.float32, device) for name, source in sources.items()}
     autoencoder.load_official(tensors, assign=True)
     return autoencoder.to(device).eval().requires_grad_(False)
-
-
-def save_official(folder: Path, model: BagelModel, autoencoder: Autoencoder, dtype: torch.dtype) -> None:
-    """Write the official layout. Only models with equal widths fit it: raises InputError otherwise."""
-    config = model.config
-    if config.understanding != config.generation or config.generation_layers is not None:
-        raise InputError("the official layout needs two experts of the same shape in every layer")
-    state = {name: tensor.detach().to(dtype).contiguous() for name, tensor in model.state_dict().items()}
-    write_atomic_with(folder / "ema.safetensors", lambda path: save_file(state, path, {"format": "pt"}))
-    ae_state = autoencoder.official_state()
-    write_atomic_with(folder / "ae.safetensors", lambda path: save_file(ae_state, path, {"format": "pt"}))
-    for name, content in official_files(config).items():
-        write_atomic(folder / name, json.dumps(content, indent=2))
 
 
 def official_files(config: BagelConfig) -> dict[str, dict]:

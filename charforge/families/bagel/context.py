@@ -56,19 +56,6 @@ def empty_context(rows: int = 1) -> Context:
     return Context(None, nothing, nothing, (0,) * rows)
 
 
-def repeat_context(context: Context, count: int) -> Context:
-    """A one-row context for ``count`` pictures drawn side by side. No memory is copied until it is used."""
-    cache = context.cache
-    if cache is not None:
-        cache = [(k.expand(count, -1, -1, -1), v.expand(count, -1, -1, -1)) for k, v in cache]
-    return Context(
-        cache,
-        context.valid.expand(count, -1),
-        context.understanding_valid.expand(count, -1),
-        context.positions * count,
-    )
-
-
 def join_contexts(first: Context, second: Context) -> Context:
     """The rows of both as one batch; the shorter cache is filled up with entries that nobody may look at."""
     known = first.cache or second.cache

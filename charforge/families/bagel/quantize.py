@@ -10,7 +10,7 @@ from torch import nn
 
 from charforge.errors import InputError
 from charforge.families.bagel.model import BagelModel
-from charforge.quantization import KINDS, NF4_BLOCK, quantised_linear
+from charforge.quantization import KINDS, NF4_BLOCK
 
 
 def decoder_linears(model: BagelModel, kind: str) -> dict[str, nn.Linear]:
@@ -32,17 +32,6 @@ def decoder_linears(model: BagelModel, kind: str) -> dict[str, nn.Linear]:
                 f"nf4 needs layers {NF4_BLOCK} wide or a multiple of it, this base has {linear.in_features}: use int8"
             )
     return linears
-
-
-def quantize_decoder(model: BagelModel, kind: str, int8_threshold: float = 0.0) -> None:
-    """Quantise a loaded ``model`` in place, on the device where it is. Raises InputError as decoder_linears does."""
-    for name, linear in decoder_linears(model, kind).items():
-        device = linear.weight.device
-        new = quantised_linear(linear, linear.weight.data.cpu(), kind, device, int8_threshold)
-        if linear.bias is not None:
-            new.bias = nn.Parameter(linear.bias.data, requires_grad=False)
-        model.set_submodule(name, new)
-    mark_quantised(model, kind)
 
 
 def mark_quantised(model: BagelModel, kind: str) -> None:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from charforge.errors import InputError
 from charforge.families.bagel.model import BagelModel
-from charforge.families.bagel.quantize import decoder_linears, mark_quantised, quantised_linear
+from charforge.families.bagel.quantize import decoder_linears, mark_quantised
+from charforge.quantization import quantised_linear
 from charforge.tensor_headers import StoredTensor, read_header
 
 # a matrix stored in int8 is accompanied by the fp32 scale of each of its rows
