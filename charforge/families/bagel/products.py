@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -83,9 +84,22 @@ class PackedWeight:
 
 
 def can_pack(linears: Sequence[nn.Module]) -> bool:
-    """Whether these are plain linears on a CPU whose PyTorch carries oneDNN's packed products."""
+    """Whether these are plain linears on a CPU whose PyTorch carries oneDNN's packed products for their type."""
     plain = all(type(linear) is nn.Linear and linear.weight.device.type == "cpu" for linear in linears)
-    return plain and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return plain and all(_packs(linear.get_parameter("weight").dtype) for linear in linears)
+
+
+@cache
+def _packs(dtype: torch.dtype) -> bool:
+    """Whether oneDNN orders weights of this type here: it is asked, because what it may use can be limited from
+    outside (ONEDNN_MAX_CPU_ISA), whatever the processor is."""
+    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+        return False
+    try:
+        torch.ops.mkldnn._reorder_linear_weight(torch.zeros(16, 16, dtype=dtype), 2 * LEAST_ROWS)
+    except RuntimeError:
+        return False
+    return True
 
 
 def pack_weight(weight: Tensor, bias: Tensor | None = None) -> PackedWeight:
