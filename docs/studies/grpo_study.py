@@ -35,7 +35,7 @@ from charforge.recipe.bench.fewshot import write_folder
 from charforge.recipe.bench.unseen import identity_words, subject
 from charforge.recipe.probe import SHIPPED, Probe, load_probe
 from charforge.resources import preset_path
-from charforge.run.second_stage import trained_pictures
+from charforge.run.second_stage import trained_names
 from charforge.settings import Settings, read_settings, settings_toml
 from charforge.train.dataset import build_dataset, prepared_pictures
 from charforge.train.grpo import GrpoHooks, IterationLog, train_grpo
@@ -148,7 +148,8 @@ def prepare(
         parameter.requires_grad_(True)
     train_sft(base.model, parameters, data, settings.sft, settings.seed, folder / "sft", silent())
     start = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-    judges = load_judges(base.model, settings.reward, trained_pictures(character, pairs, pictures))
+    known = {name: pictures[name] for name in trained_names(character, pairs)}
+    judges = load_judges(base.model, settings.reward, known)
     scenes = write_new_scenes(character, settings.seed)
     return Bench(base, parameters, start, data, scenes, judges, settings, folder)
 
@@ -222,7 +223,8 @@ def best_of(bench: Bench) -> Drawn:
     bench.reset()
     scenes = bench.held[:BEST_SCENES]
     drawn = draw_scenes(bench.base, scenes, BEST_OF, lambda done, of: None)
-    scored = scene_reward(bench.base.model, drawn.pictures, drawn.shown).view(-1, BEST_OF)
+    looks = bench.base.model.look_at(drawn.pictures).parts
+    scored = scene_reward(bench.base.model, looks, drawn.shown).view(-1, BEST_OF)
     rows = torch.arange(len(scored)) * BEST_OF + scored.argmax(1)
     return Drawn(scenes, drawn.pictures[rows], 1)
 

@@ -24,8 +24,8 @@ from charforge.character import read_character
 from charforge.evaluate.measure import Drawn, draw_scenes
 from charforge.expand.scenes import Scene
 from charforge.judges.judges import advantages
-from charforge.judges.likeness import leave_one_out_variety
 from charforge.judges.published import group_diversity
+from charforge.judges.rewards.variety import leave_one_out_variety
 from charforge.judges.scene import scene_reward
 from charforge.recipe.bench.fewshot import write_folder
 from charforge.recipe.bench.unseen import subject
@@ -98,7 +98,7 @@ def main() -> None:
     drawable = [s.model_copy(update={"keyed": tuple(c for c in s.keyed if c.kind != "thing")}) for s in shown]
     for way, pictures in ways.items():
         probed = torch.tensor(probe_values(probe, Drawn(drawable, pictures, 1), who.look)["probe_scene"])
-        reward = scene_reward(base.model, pictures, shown)
+        reward = scene_reward(base.model, base.model.look_at(pictures).parts, shown)
         print(f"{way}: {signal(probed.view(-1, BEST_OF), reward.view(-1, BEST_OF))}", flush=True)
         print(f"    {variety(bench, pictures, reward)}", flush=True)
 
