@@ -54,11 +54,6 @@ class LowRankLinear(nn.Module):
         self.lora_A[name] = nn.Parameter(a, requires_grad=False)
         self.lora_B[name] = nn.Parameter(b, requires_grad=False)
 
-    def remove(self, name: str) -> None:
-        """Let go of ``name``, if it is held here."""
-        if self.strengths.pop(name, None) is not None:
-            del self.lora_A[name], self.lora_B[name]
-
     def additions(self) -> list[Addition]:
         """Those that act now. Raises ValueError where several are held and none has been chosen."""
         chosen = _ACTING.get()

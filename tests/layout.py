@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 import torch
+from official import official_files
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from charforge.families.bagel.autoencoder import Autoencoder
-from charforge.families.bagel.checkpoint import build_empty, official_files
+from charforge.families.bagel.checkpoint import build_empty
 from charforge.families.bagel.config import (
     AutoencoderConfig,
     BagelConfig,

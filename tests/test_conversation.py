@@ -116,6 +116,19 @@ def test_it_can_be_stopped_and_keeps_what_was_said() -> None:
     assert whole.startswith(said) and len(said) < len(whole)
 
 
+def test_who_stops_before_the_first_piece_has_stopped_this_answer() -> None:
+    talk = conversation(max_tokens=50, temperature=0, repetition_penalty=1.0)
+    events = talk.say(QUESTIONS[0], seed=1)
+    talk.stopped.set()
+    assert isinstance(list(events)[-1], Said) and len(talk.messages[-1].text.split()) <= 1
+
+
+def test_a_picture_is_known_by_what_it_shows() -> None:
+    talk = conversation()
+    one, same, other = (Image.new("RGB", (32, 32), color) for color in ("red", "red", "blue"))
+    assert talk._look(one)[0] is talk._look(same)[0] and talk._look(one)[0] is not talk._look(other)[0]
+
+
 def test_nothing_said_and_nothing_to_retry_are_errors() -> None:
     with pytest.raises(InputError, match="nothing in this message"):
         conversation().say("  ", seed=1)

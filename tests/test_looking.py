@@ -20,6 +20,7 @@ from charforge.expand.looking import (
     with_looks,
     write_looked,
 )
+from charforge.expand.sight import probe_pictures
 
 SEES = {"probe:triangle": "Purple triangle.", "probe:square": "green square"}
 
@@ -98,3 +99,34 @@ def test_what_was_seen_is_kept(marco: Character, tmp_path: Path) -> None:
 def test_refusals_tell_nothing() -> None:
     assert told_phrases("Sorry, but I can't assist with that.") == []
     assert told_phrases("I see a man in a garden.") == []
+
+
+def test_a_base_confirms_by_the_odds_of_yes_here_and_on_a_known_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import Image
+    from tiny_base import tiny_base
+
+    from charforge.expand import base_sight as sight
+    from charforge.likelihood import Question, answer_likelihoods
+
+    base = tiny_base()
+    images = {"0": Image.new("RGB", (32, 32), "red"), "1": Image.new("RGB", (32, 32), "blue"), **probe_pictures()}
+    pictures = {name: base.model.prepare_picture(image) for name, image in images.items()}
+    question = "Is it in a forest ?"
+
+    def odds(name: str) -> float:
+        asked = [Question(0, question, ("Yes .", "No ."), first_word=True)]
+        ((yes, no),) = answer_likelihoods(base.model, [(pictures[name].look,)], asked)
+        return (yes - no).item()
+
+    here, elsewhere = odds("0"), odds(sight.ELSEWHERE)
+    for margin in (here - 0.01, here + 0.01):
+        monkeypatch.setattr(sight, "LEAST_MARGIN", margin)
+        assert sight.base_sight(base, pictures).confirm("0", question) is (here >= margin and elsewhere < 0)
+    score = sight.base_sight(base, pictures).score
+    assert score is not None
+    both, first, second = (
+        score(shown, "Where is it ?", ("In a forest .", "In a desert .")) for shown in ("01", "0", "1")
+    )
+    assert both == pytest.approx([(a + b) / 2 for a, b in zip(first, second, strict=True)], abs=1e-4)
+    # an answer that is as likely where nothing was asked gains nothing
+    assert score("0", sight.NOT_ASKED, ("In a forest .",)) == pytest.approx([0.0], abs=1e-5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -68,10 +67,8 @@ def test_order_depth_recursion_and_budget() -> None:
 
 def test_patterns_that_take_for_ever_call_for_nothing_and_end_soon() -> None:
     rows = [{"keys": ["(a+)+$"], "use_regex": True, "content": "never"}] * 20
-    began = time.process_time()
+    # without a limit they would outlast the machine, and this test with them
     assert called(book(*rows), "a" * 5000 + "!") == []
-    # twenty patterns of a fiftieth of a second; without a limit they would outlast the machine
-    assert time.process_time() - began < 30
 
 
 ANYTHING = st.recursive(

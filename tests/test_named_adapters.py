@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import CONFIG, tiny_data, tiny_model
 
-from charforge.adapter.load import load_adapter, unload_adapter
+from charforge.adapter.load import load_adapter
 from charforge.adapter.lora import add_adapter, lora_config, save_adapter
 from charforge.bases.base import Base
 from charforge.bases.drawing import draw_prompts
@@ -119,15 +119,6 @@ def test_threads_choose_for_themselves(both: UnifiedBagel) -> None:
 def test_nobody_is_guessed_where_several_are_held(both: UnifiedBagel) -> None:
     with pytest.raises(ValueError, match="choose with"):
         loss(both)
-
-
-@torch.no_grad()
-def test_one_that_is_let_go_of_leaves_the_other_and_then_plain_layers(both: UnifiedBagel, tmp_path: Path) -> None:
-    unload_adapter(both, "bo")
-    assert torch.equal(loss(both), loss(alone(tmp_path, 1)))
-    unload_adapter(both, "wren")
-    assert torch.equal(loss(both), loss(tiny_model()))
-    assert not adapter_names(both.network)
 
 
 def test_an_adapter_that_adds_nothing_is_refused(tmp_path: Path) -> None:

@@ -47,12 +47,3 @@ def load_adapter(model: UnifiedModel, folder: Path, dtype: torch.dtype, name: st
         device = layer.base_layer.get_parameter("weight").device
         a, b = (state[f"{PREFIX}{linear}.lora_{letter}.weight"].to(device, dtype) for letter in "AB")
         layer.add(name, (a, b, strength))
-
-
-def unload_adapter(model: UnifiedModel, name: str) -> None:
-    """Let go of the adapter ``name``. Layers without any are plain again."""
-    layers = [(path, layer) for path, layer in model.network.named_modules() if isinstance(layer, LowRankLinear)]
-    for path, layer in layers:
-        layer.remove(name)
-        if not layer.strengths:
-            model.network.set_submodule(path, layer.base_layer)

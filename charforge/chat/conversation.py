@@ -5,6 +5,7 @@ Terminal, server and evaluation talk through this object. The same messages, set
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -85,7 +86,7 @@ class Conversation:
     stopped: threading.Event = field(default_factory=threading.Event)
     """Set it from anywhere, and the reply under way ends with what it has."""
     _first: int = 0
-    _known: dict[tuple[object, ...], tuple[Part, ...]] = field(default_factory=dict)
+    _known: dict[tuple[str, ...], tuple[Part, ...]] = field(default_factory=dict)
     _reading: Reading = field(init=False)
 
     def __post_init__(self) -> None:
@@ -119,7 +120,11 @@ class Conversation:
 
     def answer(self, seed: int) -> Iterator[Event]:
         """The character's turn, whoever spoke last."""
+        # at once and not when the first piece is asked for: who stops in between has stopped this answer
         self.stopped.clear()
+        return self._answer(seed)
+
+    def _answer(self, seed: int) -> Iterator[Event]:
         session, whole = self.session, ""
 
         def texts() -> Iterator[str]:
@@ -189,7 +194,8 @@ class Conversation:
         return self._known[said]
 
     def _look(self, image: Image.Image) -> tuple[Part, ...]:
-        key = ("image", id(image))
+        # by what it shows: the same picture may come again as another object
+        key = (image.mode, str(image.size), hashlib.sha256(image.tobytes()).hexdigest())
         if key not in self._known:
             self._known[key] = (self.session.base.model.look(image),)
         return self._known[key]

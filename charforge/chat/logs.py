@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from charforge import grammar
 from charforge.chat.group import Line
 from charforge.errors import InputError
 from charforge.files import write_atomic, write_atomic_with
@@ -69,4 +70,4 @@ def _whole(row: dict[str, Any]) -> str:
     extra = row.get("extra")
     own = extra.get("charforge") if isinstance(extra, dict) else None
     text = own.get("text") if isinstance(own, dict) else None
-    return text if isinstance(text, str) and Line("", text).text.startswith(row["mes"]) else row["mes"]
+    return text if isinstance(text, str) and grammar.split_plan(text)[0] == row["mes"] else row["mes"]

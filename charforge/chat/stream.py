@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -33,12 +33,10 @@ def sampler_of(settings: ChatSettings, rows: int, seed: int) -> Callable[[Tensor
     return choose
 
 
-def reply_texts(
-    model: UnifiedModel, read: Conditioning, settings: ChatSettings, seed: int, stops: Sequence[str] = ()
-) -> Iterator[str]:
+def reply_texts(model: UnifiedModel, read: Conditioning, settings: ChatSettings, seed: int) -> Iterator[str]:
     """The reply to the one row of ``read`` after each of its tokens, whole from its beginning.
 
-    It ends before the first of ``stops``. Whoever stops asking ends the decoding.
+    Whoever stops asking ends the decoding.
     """
     tokens: list[int] = []
     steps = model.reply(read, sampler_of(settings, 1, seed), settings.max_tokens)
@@ -50,21 +48,16 @@ def reply_texts(
             return
         tokens.append(step.tokens[0])
         text = model.words(tokens)
-        found = [place for stop in stops if stop and (place := text.find(stop)) >= 0]
-        if found:
-            yield text[: min(found)]
-            return
         if not text.endswith(UNFINISHED):
             yield text
 
 
-def shown_pieces(texts: Iterator[str], stops: Sequence[str] = ()) -> Iterator[str]:
+def shown_pieces(texts: Iterator[str]) -> Iterator[str]:
     """The pieces that a person may read at once, of texts that grow: nothing of a plan, nor of what may become one."""
     shown = 0
     whole = ""
-    hidden = (PLAN, *stops)
     for whole in texts:
-        safe = _readable(whole, hidden)
+        safe = _readable(whole)
         if safe > shown:
             yield whole[shown:safe]
             shown = safe
@@ -74,15 +67,12 @@ def shown_pieces(texts: Iterator[str], stops: Sequence[str] = ()) -> Iterator[st
         yield whole[shown:end].rstrip()
 
 
-def _readable(text: str, hidden: Sequence[str]) -> int:
+def _readable(text: str) -> int:
     """How much of ``text`` is sure to be shown: up to a plan, or to an end that may become the beginning of one."""
     lower = text.lower()
-    plan = lower.find(PLAN)
-    end = len(text) if plan < 0 else plan
-    for word in hidden:
-        for length in range(min(len(word) - 1, end), 0, -1):
-            if lower[:end].endswith(word[:length].lower()):
-                end = min(end, end - length)
-                break
+    end = lower.find(PLAN)
+    if end < 0:
+        begun = next((length for length in range(len(PLAN) - 1, 0, -1) if lower.endswith(PLAN[:length])), 0)
+        end = len(text) - begun
     # the space before a plan belongs to nobody
-    return len(text[:end].rstrip()) if plan >= 0 or end < len(text) else len(text.rstrip())
+    return len(text[:end].rstrip())

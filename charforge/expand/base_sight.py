@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-import torch
-
 from charforge.bases.base import Base
 from charforge.expand.looking import Sight
-from charforge.sample import Part, Picture
+from charforge.likelihood import NOT_ASKED, Question, answer_likelihoods
+from charforge.sample import Picture
 
 LEAST_MARGIN = math.log(3)
 """Nats by which "Yes" is likelier than "No": three to one."""
@@ -21,33 +20,21 @@ def base_sight(base: Base, pictures: Mapping[str, Picture]) -> Sight:
     """The sight of ``base`` for prepared pictures by name, the known ones among them."""
 
     def confirm(picture: str, question: str) -> bool:
-        here, elsewhere = (_margin(base, pictures[name].look, question) for name in (picture, ELSEWHERE))
+        looks = [(pictures[name].look,) for name in (picture, ELSEWHERE)]
+        asked = [Question(number, question, ("Yes.", "No."), first_word=True) for number in range(2)]
+        here, elsewhere = ((yes - no).item() for yes, no in answer_likelihoods(base.model, looks, asked))
         return here >= LEAST_MARGIN and elsewhere < 0
 
     def score(shown: Sequence[str], question: str, answers: Sequence[str]) -> list[float]:
-        return [_mean_score(base, [pictures[name].look for name in shown], question, answer) for answer in answers]
+        """The mean over the pictures of how much likelier each answer is than where nothing was asked: short and common
+        words are likely whatever the question.
+        """
+        looks = [(pictures[name].look,) for name in shown]
+        texts = (question, NOT_ASKED)
+        asked = [Question(number, text, tuple(answers)) for text in texts for number in range(len(shown))]
+        found = [[words.sum().item() for words in each] for each in answer_likelihoods(base.model, looks, asked)]
+        gains = zip(found[: len(shown)], found[len(shown) :], strict=True)
+        rows = [[told - anyway for told, anyway in zip(*both, strict=True)] for both in gains]
+        return [sum(column) / len(shown) for column in zip(*rows, strict=True)]
 
     return Sight(confirm, score)
-
-
-@torch.no_grad()
-def _margin(base: Base, look: Part, question: str) -> float:
-    """Log-likelihood of "Yes" less that of "No", nats, as the first word of the reply."""
-    model = base.model
-    asked = model.text(question, "user")
-    with model.autocast():
-        found = model.log_likelihoods(
-            [(look, asked, model.text(answer, "assistant", loss=True)) for answer in ("Yes.", "No.")]
-        )
-    yes, no = (values[model.reply_prefix()].item() for values in found)
-    return yes - no
-
-
-@torch.no_grad()
-def _mean_score(base: Base, looks: Sequence[Part], question: str, answer: str) -> float:
-    """Log-likelihood of the answer's words, nats, mean over the pictures."""
-    model = base.model
-    asked, told = model.text(question, "user"), model.text(answer, "assistant", loss=True)
-    with model.autocast():
-        found = model.log_likelihoods([(look, asked, told) for look in looks])
-    return sum(values[model.reply_prefix() :].sum().item() for values in found) / len(looks)

@@ -32,7 +32,7 @@ CLEAR = 0.8
 """Probability from which on the base's answer to what the character is counts."""
 MOST_CANDIDATES = 8
 THE_BASE = "the base's answer"
-SEEN = "the base looked, and confirmed each phrase"
+SEEN = "the writer looked, and confirmed each phrase"
 _COMMON = ("woman", "man", "girl", "boy", "dog", "cat", "robot", "creature")
 
 Confirm = Callable[[str, str], bool]
