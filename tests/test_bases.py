@@ -90,3 +90,9 @@ def test_a_processor_without_bf16_computes_in_fp32(monkeypatch, native):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert product.dtype == compute_dtype("cpu") == (torch.bfloat16 if native else torch.float32)
     assert compute_dtype("cuda") == torch.bfloat16
+
+
+def test_int8_is_refused_where_its_products_are_wrong(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("charforge.bases.base.is_int8_right", lambda device: False)
+    with pytest.raises(MachineError, match="VNNI"):
+        load_base("mini", "int8")

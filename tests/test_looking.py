@@ -103,14 +103,17 @@ def test_refusals_tell_nothing() -> None:
 
 def test_a_base_confirms_by_the_odds_of_yes_here_and_on_a_known_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     from PIL import Image
+    from tiny import tiny_data
     from tiny_base import tiny_base
 
     from charforge.expand import base_sight as sight
     from charforge.likelihood import Question, answer_likelihoods
+    from charforge.sample import Picture
 
     base = tiny_base()
     images = {"0": Image.new("RGB", (32, 32), "red"), "1": Image.new("RGB", (32, 32), "blue"), **probe_pictures()}
-    pictures = {name: base.model.prepare_picture(image) for name, image in images.items()}
+    target = tiny_data().samples("pictures")[0][-1]
+    pictures = {name: Picture(target, base.model.look(image)) for name, image in images.items()}
     question = "Is it in a forest ?"
 
     def odds(name: str) -> float:

@@ -16,6 +16,7 @@ from charforge.adapter.lora import adapter_state, add_adapter, lora_config, save
 from charforge.errors import InputError
 from charforge.families.bagel.packing import pack
 from charforge.low_rank import adapted_layers, adapter_off, addition_of
+from charforge.quantization import is_int8_right
 from charforge.sample import Noise
 from charforge.train.checkpoints import load_best
 from charforge.train.interrupt import Interruption
@@ -304,6 +305,7 @@ def test_an_adapter_of_another_shape_is_refused(tmp_path: Path):
         load_adapter(tiny_model(), tmp_path, torch.float32)
 
 
+@pytest.mark.skipif(not is_int8_right("cpu"), reason="this processor's int8 products overflow: such a base is refused")
 def test_an_int8_base_computes_nearly_the_same():
     batch = pack([list(sample) for sample in tiny_data().samples("dialogues")], CONFIG)
     exact = tiny_network()(batch).logits

@@ -14,9 +14,11 @@ from charforge.bases.language import ensure_language_weights
 from charforge.bases.where import MINI as MINI
 from charforge.bases.where import find_base
 from charforge.device import multiplies_bf16
+from charforge.errors import MachineError
 from charforge.families import family_of
 from charforge.families.protocol import UnifiedModel
 from charforge.progress import byte_progress
+from charforge.quantization import is_int8_right
 from charforge.settings import PictureSettings
 
 
@@ -48,6 +50,11 @@ def load_base(
     if name == "mini":
         ensure_language_weights()
     files = find_base(name)
+    if quantize == "int8" and not is_int8_right(device):
+        raise MachineError(
+            "--quantize int8 computes wrongly on this processor, which has no 8-bit dot products (VNNI): leave --quantize "
+            "out, or use nf4"
+        )
     with byte_progress(f"loading {name}") as report:
         model = family_of(files.config_folder).load(files, dtype, device, quantize, int8_threshold, report)
     with byte_progress(f"checking {name}") as report:
