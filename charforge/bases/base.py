@@ -52,8 +52,8 @@ def load_base(
     files = find_base(name)
     if quantize == "int8" and not is_int8_right(device):
         raise MachineError(
-            "--quantize int8 computes wrongly on this processor, which has no 8-bit dot products (VNNI): leave --quantize "
-            "out, or use nf4"
+            "--quantize int8 computes wrongly on this processor, which has no 8-bit dot products (VNNI): leave "
+            "--quantize out, or use nf4"
         )
     with byte_progress(f"loading {name}") as report:
         model = family_of(files.config_folder).load(files, dtype, device, quantize, int8_threshold, report)
