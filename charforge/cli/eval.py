@@ -14,6 +14,7 @@ def evaluate(
     runs: Annotated[list[Path], typer.Argument(help="run folders that charforge train made")],
     each: Annotated[int, typer.Option("-n", min=1, max=16, help="pictures of each held-out scene")] = 2,
     bare: Annotated[bool, typer.Option("--bare", help="the base without the adapter, for comparison")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="six scenes and fewer questions, for a look")] = False,
     device: Device = None,
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
@@ -36,22 +37,25 @@ def evaluate(
 
     with waiting("loading PyTorch"):
         from charforge.device import chosen_device
-        from charforge.evaluate.measure import draw_scenes, load_run, measured, result_line
+        from charforge.evaluate.measure import load_run
+        from charforge.evaluate.series import Extent
+        from charforge.evaluate.whole import comparisons, measure_run, result_line
         from charforge.pixels import contact_sheet
 
-    lines = []
+    extent = Extent.quick(each) if quick else Extent.full(each)
+    all_measured = []
     for run in runs:
         with waiting(f"loading {run.name}"):
             opened = load_run(run, chosen_device(device), adapter=not bare)
-        with counting(f"drawing {run.name}") as report:
-            drawn = draw_scenes(opened.base, opened.scenes, each, report)
-        sheet = contact_sheet(drawn.images(), 4 * each, drawn.pictures.shape[-1])
+        with counting(f"measuring {run.name}") as report:
+            measured = measure_run(run, opened, extent, report, compare=not bare)
+        sheet = contact_sheet(measured.after.drawn.images(), 4 * each, measured.after.drawn.pictures.shape[-1])
         file = run / ("evaluation_bare.png" if bare else "evaluation.png")
         write_atomic_with(file, partial(sheet.save, format="PNG"))
-        with waiting(f"measuring {run.name}"):
-            lines.append(result_line(run, measured(opened, drawn)))
         say(f"wrote {file}")
+        all_measured.append(measured)
+    lines, compared = [result_line(measured) for measured in all_measured], comparisons(all_measured)
     if as_json:
-        print_json({"runs": lines})
+        print_json({"runs": lines, **({"compared": compared} if compared else {})})
     else:
-        print_metrics(lines)
+        print_metrics(lines, compared)

@@ -158,18 +158,36 @@ def _counted(kind: str, count: int) -> str:
     return kind if count == 1 else f"{kind}s"
 
 
-def print_metrics(lines: list[dict[str, Any]]) -> None:
-    """A table of measures with their intervals, one row a run, on stderr."""
+def print_metrics(lines: list[dict[str, Any]], compared: list[dict[str, Any]]) -> None:
+    """Measures with their intervals on stderr: of one run before, after and of the real thing, of several a column
+    each; then by how much the others differ from the first."""
     from rich.table import Table
 
     table = Table(show_lines=False)
-    names = list(lines[0]["metrics"])
-    for column in ("run", *names):
-        table.add_column(column)
-    for line in lines:
-        cells = [f"{m['value']:.3f}\n{m['low']:.3f} to {m['high']:.3f}" for m in line["metrics"].values()]
-        table.add_row(cell(line["run"]), *cells)
+    table.add_column("")
+    columns: list[tuple[str, dict[str, Any]]] = [(line["run"], line["metrics"]) for line in lines]
+    if len(lines) == 1:
+        columns = [
+            ("without the adapter", lines[0].get("before", {})),
+            *columns,
+            ("the real thing", lines[0]["ceiling"]),
+        ]
+    for name, _ in columns:
+        table.add_column(cell(name))
+    for name in dict.fromkeys(name for line in lines for name in line["metrics"]):
+        table.add_row(name, *(_with_interval(metrics.get(name)) for _, metrics in columns))
     show(table)
+    for one in compared:
+        table = Table(show_lines=False, title=f"{one['run']} less {one['than']}", title_justify="left")
+        for column in ("", "difference", "over"):
+            table.add_column(column)
+        for name, metric in one["metrics"].items():
+            table.add_row(name, _with_interval(metric), str(metric["n"]))
+        show(table)
+
+
+def _with_interval(metric: dict[str, Any] | None) -> str:
+    return "" if metric is None else f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
 
 
 def print_runs(lines: list[dict[str, Any]]) -> None:
