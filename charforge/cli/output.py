@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from charforge.character.understanding import Understanding
     from charforge.cost import Cost
     from charforge.errors import CharforgeError, Problem
+    from charforge.evaluate.references import Judged
     from charforge.expand.table import TaskRow
 
 
@@ -188,6 +189,23 @@ def print_metrics(lines: list[dict[str, Any]], compared: list[dict[str, Any]]) -
 
 def _with_interval(metric: dict[str, Any] | None) -> str:
     return "" if metric is None else f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
+
+
+def print_likeness(judged: Judged, encoder: str) -> None:
+    """Each picture's likeness on stderr, and what is usual for pictures of the character."""
+    from rich.table import Table
+
+    table = Table(show_lines=False)
+    for column in ("picture", f"likeness ({encoder})", "most like"):
+        table.add_column(column, overflow="fold")
+    for file, one in judged.pictures.items():
+        table.add_row(cell(file), f"{one.likeness:.3f}", cell(one.nearest))
+    show(table)
+    if judged.scale is not None:
+        say(
+            f"its own pictures are at {judged.scale.ceiling:.3f} of each other; "
+            f"at {judged.scale.floor:.3f} when only 16 by 16 pixels of them are left"
+        )
 
 
 def print_runs(lines: list[dict[str, Any]]) -> None:

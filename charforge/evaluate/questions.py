@@ -11,7 +11,7 @@ from pathlib import Path
 from charforge.bases.base import Base
 from charforge.errors import InputError
 from charforge.expand import ImagePart, Pair
-from charforge.likelihood import NOT_ASKED, Question, answer_likelihoods
+from charforge.likelihood import NOT_ASKED, Likelihoods, Question, answer_likelihoods
 from charforge.low_rank import adapter_off
 from charforge.sample import Picture, Sample
 
@@ -58,17 +58,34 @@ def choices_picked(base: Base, before: Sequence[Sample], choices: Sequence[Choic
     Picked is the option that is likeliest per token, its end left out, less how likely the bare base finds it when
     nothing was asked: plain likelihood prefers common words whatever the question.
     """
-    read, rows = _read_once(before)
-    numbered = list(zip(rows, choices, strict=True))
-    asked = answer_likelihoods(base.model, read, [Question(row, one.question, one.options) for row, one in numbered])
+    asked = _answers(base, before, choices)
     with adapter_off(base.model.network):
         # an adapter that knows the facts tells them whatever it is asked
-        anyway = answer_likelihoods(base.model, read, [Question(row, NOT_ASKED, one.options) for row, one in numbered])
+        anyway = _answers(base, before, [Choice(NOT_ASKED, one.options, one.right) for one in choices])
     picked = []
     for options, plain in zip(asked, anyway, strict=True):
         gains = [(one[:-1].mean() - other[:-1].mean()).item() for one, other in zip(options, plain, strict=True)]
         picked.append(gains.index(max(gains)))
     return picked
+
+
+def choices_said(base: Base, before: Sequence[Sample], choices: Sequence[Choice]) -> list[int]:
+    """Which option the model would rather say: the likeliest per token, its end left out, nothing taken off.
+
+    For options that are all ordinary lines of the character, and where "I do not know" is one of them: how likely that
+    is anyway is a part of the answer.
+    """
+    likeliest = []
+    for options in _answers(base, before, choices):
+        means = [tokens[:-1].mean().item() for tokens in options]
+        likeliest.append(means.index(max(means)))
+    return likeliest
+
+
+def _answers(base: Base, before: Sequence[Sample], choices: Sequence[Choice]) -> list[Likelihoods]:
+    read, rows = _read_once(before)
+    questions = [Question(row, one.question, one.options) for row, one in zip(rows, choices, strict=True)]
+    return answer_likelihoods(base.model, read, questions)
 
 
 def _read_once(before: Sequence[Sample]) -> tuple[list[Sample], list[int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,18 +15,17 @@ from charforge.evaluate.identity import encoded, nearest_other
 from charforge.evaluate.intervals import Series
 from charforge.evaluate.knowledge import calibrated_accuracy, exam_of
 from charforge.evaluate.measure import Drawn, OpenRun, Seen, draw_scenes, per_scene, see
-from charforge.evaluate.questions import choices_right
+from charforge.evaluate.questions import choices_said
 from charforge.evaluate.replies import Conversation, answered, asked_in, held_out_conversations
 from charforge.evaluate.requests import request_replies, share_planned
 from charforge.evaluate.voice import (
     breaks_character,
     chrf,
-    distance_of_counts,
     distinct,
     perplexity,
-    run_counts,
     sameness,
     speaks_for_user,
+    voice_distance,
 )
 from charforge.kinds import TALK
 from charforge.replay.answers import replay_texts
@@ -120,7 +119,8 @@ def text_series(opened: OpenRun, replies: Replies) -> dict[str, Series]:
         closeness = [chrf(reply, one.reference) for reply, one in zip(shown, talked, strict=False)]
         series["chrf"] = Series(names[: len(talked)], np.array(closeness))
         if own:
-            series["voice_distance"] = distance_series(names[: len(talked)], shown[: len(talked)], own)
+            far = [voice_distance(reply, own) for reply in shown[: len(talked)]]
+            series["voice_distance"] = Series(names[: len(talked)], np.array(far))
     if shown:
         said = " ".join(own_lines(opened)).lower()
         series["distinct_2"] = Series(names, np.array([distinct(reply) for reply in shown]))
@@ -141,22 +141,19 @@ def own_lines(opened: OpenRun) -> list[str]:
     return list(dict.fromkeys(line for line in lines if line))
 
 
-def distance_series(names: Sequence[str], replies: Sequence[str], own: Sequence[str]) -> Series:
-    """:func:`charforge.evaluate.voice.voice_distance`, a row of counts for each reply."""
-    table, _ = run_counts([*replies, *own])
-    theirs = table[len(replies) :]
-    return Series(tuple(names), table[: len(replies)], lambda rows: distance_of_counts(rows, theirs))
-
-
 def exam_series(opened: OpenRun, most: int) -> dict[str, Series]:
-    """Knowledge, and calibrated accuracy; nothing where the character has too few facts."""
+    """Knowledge, and calibrated accuracy; nothing where the character has too few facts, or where its
+    questions do not begin with who it is."""
     exam = exam_of(opened.pairs)
-    if exam is None:
+    system = [text for pair in opened.pairs if pair.task == "knowledge" for text in pair.texts("system")]
+    if exam is None or not system:
         return {}
-    system = next(pair.texts("system") for pair in opened.pairs if pair.task == "knowledge")
     known, unknown = exam.known[:most], exam.unknown[:most]
-    right = choices_right(opened.base, system[0] if system else "", [*known, *unknown])
-    names = tuple(choice.question for choice in (*known, *unknown))
+    before = (opened.base.model.text(system[0], "system"),)
+    asked = [*known, *unknown]
+    said = choices_said(opened.base, [before] * len(asked), asked)
+    right = [pick == choice.right for pick, choice in zip(said, asked, strict=True)]
+    names = tuple(choice.question for choice in asked)
     kinds = [1.0] * len(known) + [0.0] * len(unknown)
     rows = np.array(list(zip(kinds, map(float, right), strict=True)))
     return {
@@ -209,7 +206,7 @@ def ceilings(opened: OpenRun) -> dict[str, Series]:
     own = own_lines(opened)
     if lines and own:
         said = " ".join(own).lower()
-        found["voice_distance"] = distance_series(names, lines, own)
+        found["voice_distance"] = Series(names, np.array([voice_distance(line, own) for line in lines]))
         found["distinct_2"] = Series(names, np.array([distinct(line) for line in lines]))
         found["speaks_for_user"] = Series(names, np.array([float(speaks_for_user(line)) for line in lines]))
         found["breaks_character"] = Series(names, np.array([float(breaks_character(line, said)) for line in lines]))
