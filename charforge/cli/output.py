@@ -191,6 +191,28 @@ def _with_interval(metric: dict[str, Any] | None) -> str:
     return "" if metric is None else f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
 
 
+def print_benchmark(told: dict[str, Any]) -> None:
+    """The published table on stderr, with the adapter and without it, and again with names replaced."""
+    from rich.table import Table
+
+    for title, states in (
+        (f"{told['name']}, pictures by {told['encoder']}", ("characters", "bare")),
+        ("the same with an invented name in place of the character's", ("names_replaced", "names_replaced_bare")),
+    ):
+        table = Table(title=title, title_justify="left", show_lines=False)
+        table.add_column("")
+        columns = [(name, state) for name in told["characters"] for state in states]
+        for name, state in columns:
+            table.add_column(cell(name if state == states[0] else f"{name}, bare base"))
+        for metric in dict.fromkeys(m for name, state in columns for m in told[state][name]):
+            cells = [told[state][name].get(metric) for name, state in columns]
+            table.add_row(metric, *(_with_interval(one) + (f" n={one['n']}" if one else "") for one in cells))
+        show(table)
+    for name, items in told["items"].items():
+        gone = [f"{item['leaked']} of {item['parsed']} {kind}" for kind, item in items.items() if item["leaked"]]
+        say(f"{name}: left out because training asks them: {', '.join(gone) or 'nothing'}")
+
+
 def print_likeness(judged: Judged, encoder: str) -> None:
     """Each picture's likeness on stderr, and what is usual for pictures of the character."""
     from rich.table import Table

@@ -12,7 +12,7 @@ import numpy as np
 
 from charforge.evaluate.forgetting import forgotten
 from charforge.evaluate.intervals import Interval, Series, paired_difference
-from charforge.evaluate.measure import OpenRun
+from charforge.evaluate.measure import OpenRun, Real
 from charforge.evaluate.series import Extent, Report, State, ceilings, forgetting_rows, measure_state
 from charforge.low_rank import adapter_off
 
@@ -20,10 +20,13 @@ from charforge.low_rank import adapter_off
 @dataclass(frozen=True)
 class Measured:
     """``after``: with the adapter. ``before``: the bare base on the same prompts and noise; None where it was not asked
-    for. ``ceiling``: the character's own pictures and lines."""
+    for. ``ceiling``: the character's own pictures and lines. ``copy``: the likeness from which a picture is a copy."""
 
     run: Path
-    opened: OpenRun
+    name: str
+    encoder: str
+    copy: float
+    real: Real | None
     after: State
     before: State | None
     ceiling: dict[str, Series]
@@ -46,12 +49,20 @@ def measure_run(run: Path, opened: OpenRun, extent: Extent, report: Report, comp
     total = min(len(opened.scenes), extent.scenes) * (2 if compare else 1)
     after = measure_state(opened, extent, lambda done, of: report(done, total))
     if not compare:
-        return Measured(run, opened, after, None, ceilings(opened))
+        return _measured(run, opened, after, None)
     with adapter_off(opened.base.model.network):
         before = measure_state(opened, extent, lambda done, of: report(total - of + done, total))
     if extent.replayed:
         after = State(after.series | forgetting_series(opened, extent.replayed), after.drawn, after.seen, after.replies)
-    return Measured(run, opened, after, before, ceilings(opened))
+    return _measured(run, opened, after, before)
+
+
+def _measured(run: Path, opened: OpenRun, after: State, before: State | None) -> Measured:
+    # without the base: several runs are measured one after the other
+    judges, character = opened.judges, opened.character
+    name = character.name if character is not None else run.name
+    encoder, mark = judges.encoder.name, judges.references.copy
+    return Measured(run, name, encoder, mark, opened.real, after, before, ceilings(opened))
 
 
 def forgetting_series(opened: OpenRun, most: int) -> dict[str, Series]:
@@ -72,7 +83,7 @@ def result_line(measured: Measured) -> dict[str, Any]:
         "run": str(measured.run),
         "metrics": measured.metrics(),
         "result": json.loads((measured.run / "result.json").read_text("utf-8")),
-        "encoder": measured.opened.judges.encoder.name,
+        "encoder": measured.encoder,
         "ceiling": intervals(measured.ceiling),
     }
     if measured.before is not None:
@@ -90,7 +101,7 @@ def comparisons(runs: Sequence[Measured]) -> list[dict[str, Any]]:
 
 
 def _differences(first: Measured, other: Measured) -> dict[str, Interval]:
-    same_encoder = first.opened.judges.encoder.name == other.opened.judges.encoder.name
+    same_encoder = first.encoder == other.encoder
     found = {}
     for name in first.after.series.keys() & other.after.series.keys():
         difference = paired_difference(first.after.series[name], other.after.series[name])
