@@ -59,11 +59,15 @@ def evaluate(
     releases = read_released(benchmark[1]) if benchmark is not None else []
     with waiting("loading PyTorch"):
         from charforge.device import chosen_device
+        from charforge.evaluate.benchmark import find_subject, matched
         from charforge.evaluate.measure import is_run, load_run
         from charforge.evaluate.series import Extent
         from charforge.evaluate.whole import comparisons, measure_run, result_line
         from charforge.pixels import contact_sheet
 
+    # before anything is computed
+    subjects = [find_subject(path) for path in runs] if releases else []
+    chosen = matched(subjects, releases)
     extent = Extent.quick(each) if quick or releases else Extent.full(each)
     all_measured = []
     for run in runs:
@@ -79,9 +83,9 @@ def evaluate(
         say(f"wrote {file}")
         all_measured.append(measured)
     lines, compared = [result_line(measured) for measured in all_measured], comparisons(all_measured)
-    told: dict[str, Any] = {"runs": lines, **({"compared": compared} if compared else {})}
+    told: dict[str, Any] = {"runs": lines} | ({"compared": compared} if compared else {})
     if releases:
-        told["benchmark"] = run_benchmark(runs, releases, encoder, each, chosen_device(device))
+        told["benchmark"] = run_benchmark(subjects, chosen, releases, encoder, each, chosen_device(device))
     if as_json:
         print_json(told)
         return
@@ -104,27 +108,25 @@ def read_released(path: Path) -> list[Release]:
     return releases
 
 
-def run_benchmark(runs: list[Path], releases: list[Release], encoder: str, each: int, device: str) -> dict[str, Any]:
-    """The published tables of the characters of ``runs``."""
+def run_benchmark(
+    subjects: list[Subject], chosen: list[Release], releases: list[Release], encoder: str, each: int, device: str
+) -> dict[str, Any]:
+    """The published tables of the characters that were trained."""
     import torch
 
     from charforge.cli.output import say
-    from charforge.evaluate.benchmark import as_json, benchmark_character, matched, open_subject
+    from charforge.evaluate.benchmark import as_json, benchmark_character, open_subject
     from charforge.judges.encoders import load_encoder
     from charforge.progress import counting, waiting
 
-    subjects: list[Subject] = []
-    with waiting("loading the characters"):
-        for path in runs:
-            subjects.append(open_subject(path, device, subjects[0].session if subjects else None))
-        eyes = load_encoder(encoder, torch.device(device))
-    chosen = matched(subjects, releases)
-    untrained = [one.name for one in releases if one.name not in {release.name for _, release in chosen}]
+    untrained = [one.name for one in releases if one not in chosen]
     if untrained:
         say(f"without a run, and left out: {', '.join(untrained)}")
-    found = []
-    for subject, release in chosen:
+    eyes, session, found = load_encoder(encoder, torch.device(device)), None, []
+    for subject, release in zip(subjects, chosen, strict=True):
+        with waiting(f"loading {subject.path.name}"):
+            session = open_subject(subject, device, session)
         others = [other for other in releases if other is not release]
-        with counting(f"drawing {release.name}") as report:
-            found.append(benchmark_character(subject, release, others, eyes, each, report))
+        with counting(f"asking and drawing {release.name}") as report:
+            found.append(benchmark_character(session, subject.pairs, release, others, eyes, each, report))
     return as_json(found, eyes.name, each)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from charforge import grammar
 from charforge.bases.drawing import draw_pixels
+from charforge.bundle import read_bundle
 from charforge.character import Character, load_picture
 from charforge.chat.session import Session, open_character
 from charforge.errors import InputError
@@ -49,48 +50,44 @@ STATES = ("characters", "bare", "names_replaced", "names_replaced_bare")
 
 @dataclass(frozen=True)
 class Subject:
-    """A trained character. ``pairs`` are those that its run trained on; None for a bundle, which has none."""
+    """A trained character that is not loaded yet. ``pairs`` are those that its run trained on; None for a bundle, which
+    has none."""
 
     path: Path
-    session: Session
+    bundle: Path
+    name: str
     pairs: list[Pair] | None
 
 
-def open_subject(path: Path, device: str | None, beside: Session | None) -> Subject:
-    """A run folder or a bundle, on the base of ``beside`` where it is the same.
-
-    Raises InputError for anything else, and for a run whose bundle was moved away.
-    """
-    pairs = None
-    bundle = path
+def find_subject(path: Path) -> Subject:
+    """A run folder or a bundle. Raises InputError for anything else, and for a run whose bundle was moved away."""
+    pairs, bundle = None, path
     if is_run(path):
         bundles = sorted(path.glob("*.charx"))
         if not bundles:
             raise InputError(f"{path} has no bundle in it any more: name the .charx file instead of the run")
         bundle, pairs = bundles[0], read_pairs(path / "pairs" / "pairs.jsonl")
-    try:
-        session = open_character(bundle, device=device, beside=beside)
-    except InputError:
-        if beside is None:
-            raise
-        # another base: its own weights beside the first ones
-        session = open_character(bundle, device=device)
-    return Subject(path, session, pairs)
+    return Subject(path, bundle, read_bundle(bundle).manifest.character.name, pairs)
 
 
-def matched(subjects: Sequence[Subject], releases: Sequence[Release]) -> list[tuple[Subject, Release]]:
-    """Each subject with the character of its name. Raises InputError where one has none, or two have the same."""
+def open_subject(subject: Subject, device: str | None, beside: Session | None) -> Session:
+    """The character on its base, which is that of ``beside`` where they have the same."""
+    same = beside is not None and (read_bundle(subject.bundle).manifest.base.content_hash == beside.base.content_hash)
+    return open_character(subject.bundle, device=device, beside=beside if same else None)
+
+
+def matched(subjects: Sequence[Subject], releases: Sequence[Release]) -> list[Release]:
+    """The character of its name for each subject. Raises InputError where one has none, or two have the same."""
     by_name = {_key(called): release for release in releases for called in (release.folder, release.name)}
-    found: list[tuple[Subject, Release]] = []
+    found: list[Release] = []
     for subject in subjects:
-        name = subject.session.character.name
-        release = by_name.get(_key(name))
-        known = ", ".join(release.name for release in releases)
+        release = by_name.get(_key(subject.name))
         if release is None:
-            raise InputError(f"{subject.path} is {name}, who is not in the benchmark; there are {known}")
-        if any(other.name == release.name for _, other in found):
+            known = ", ".join(release.name for release in releases)
+            raise InputError(f"{subject.path} is {subject.name}, who is not in the benchmark; there are {known}")
+        if release in found:
             raise InputError(f"{subject.path} is a second {release.name}: name one run or bundle of a character")
-        found.append((subject, release))
+        found.append(release)
     return found
 
 
@@ -109,13 +106,14 @@ class Benchmarked:
 
 
 def benchmark_character(
-    subject: Subject, release: Release, others: Iterable[Release], encoder: Encoder, each: int, report: Report
-) -> Benchmarked:
-    """All four tables of one character; ``each`` pictures of each prompt. ``others`` lend the questions that it cannot
-    answer."""
-    kept, leaked = without_leaks(release, subject.pairs)
+    session: Session, pairs: list[Pair] | None, release: Release, others: Iterable[Release], encoder: Encoder,
+    each: int, report: Report,
+) -> Benchmarked:  # fmt: skip
+    """All four tables of one character; ``each`` pictures of each prompt. ``pairs`` are what it was trained on, if that
+    is known; ``others`` lend the questions that it cannot answer."""
+    kept, leaked = without_leaks(release, pairs)
     strangers = [choice for other in others for choice in other.knowledge]
-    session, tables = subject.session, {}
+    tables = {}
     total = 2 * len(STATES) * len(release.captions)
     for number, state in enumerate(STATES):
         character, items = session.character, kept

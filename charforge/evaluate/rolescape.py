@@ -192,8 +192,8 @@ def _text(item: Any, key: str) -> str:
 
 
 def _line(scene: Any) -> Line:
-    user = next(turn for turn in scene if turn["role"] == "user")
-    machine = next(turn for turn in scene if turn["role"] == "machine")
+    said = {turn["role"]: turn for turn in reversed(scene)}
+    user, machine = said["user"], said["machine"]
     return Line(_text(user, "text"), _text(machine, "text"), str(machine.get("image", "")))
 
 

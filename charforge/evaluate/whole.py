@@ -96,6 +96,8 @@ def comparisons(runs: Sequence[Measured]) -> list[dict[str, Any]]:
 
     Likenesses by different encoders are not compared: they have scales of their own.
     """
+    if len(runs) < 2:
+        return []
     first, *others = runs
     return [{"run": str(other.run), "than": str(first.run), "metrics": _differences(first, other)} for other in others]
 
