@@ -31,12 +31,16 @@ def evaluate(
         str,
         typer.Option(help='whose eyes judge the benchmark\'s pictures: as reward.encoder, or "clip:MODEL/PRETRAINED"'),
     ] = "efficientnet-lite0",
+    page: Annotated[
+        Path | None, typer.Option(help="where the page of one run goes, instead of evaluation.html in its folder")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="six scenes and fewer questions, for a look")] = False,
     device: Device = None,
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
 ) -> None:
-    """Measure trained runs on held-out scenes and dialogues, with 95 % intervals; the pictures go beside them.
+    """Measure trained runs on held-out scenes and dialogues, with 95 % intervals, against the bare base and the real
+    thing. A page with the pictures and conversations goes into each run; several runs are compared.
 
     \b
     Examples:
@@ -47,11 +51,13 @@ def evaluate(
     from charforge.machine import set_threads
 
     set_threads(threads)
+    import shlex
+    import sys
     from functools import partial
 
     from charforge.cli.output import print_benchmark, print_json, print_metrics, say
     from charforge.errors import InputError
-    from charforge.files import write_atomic_with
+    from charforge.files import write_atomic, write_atomic_with
     from charforge.progress import counting, waiting
 
     if benchmark is not None and benchmark[0] != "rolescape":
@@ -61,6 +67,7 @@ def evaluate(
         from charforge.device import chosen_device
         from charforge.evaluate.benchmark import find_subject, matched
         from charforge.evaluate.measure import is_run, load_run
+        from charforge.evaluate.page import markdown, write_page
         from charforge.evaluate.series import Extent
         from charforge.evaluate.whole import comparisons, measure_run, result_line
         from charforge.pixels import contact_sheet
@@ -82,6 +89,12 @@ def evaluate(
         write_atomic_with(file, partial(sheet.save, format="PNG"))
         say(f"wrote {file}")
         all_measured.append(measured)
+        if not bare:
+            command = shlex.join(["charforge", *sys.argv[1:]])
+            out = page or run / "evaluation.html"
+            write_page(out, measured, command)
+            write_atomic(out.with_suffix(".md"), markdown(measured, command))
+            say(f"wrote {out} and {out.with_suffix('.md').name}")
     lines, compared = [result_line(measured) for measured in all_measured], comparisons(all_measured)
     told: dict[str, Any] = {"runs": lines} | ({"compared": compared} if compared else {})
     if releases:

@@ -13,20 +13,22 @@ import numpy as np
 from charforge.evaluate.forgetting import forgotten
 from charforge.evaluate.intervals import Interval, Series, paired_difference
 from charforge.evaluate.measure import OpenRun, Real
-from charforge.evaluate.series import Extent, Report, State, ceilings, forgetting_rows, measure_state
+from charforge.evaluate.series import Extent, Report, State, ceilings, forgetting_rows, measure_state, own_lines
 from charforge.low_rank import adapter_off
 
 
 @dataclass(frozen=True)
 class Measured:
     """``after``: with the adapter. ``before``: the bare base on the same prompts and noise; None where it was not asked
-    for. ``ceiling``: the character's own pictures and lines. ``copy``: the likeness from which a picture is a copy."""
+    for. ``ceiling``: the character's own pictures and lines. ``copy``: the likeness from which a picture is a copy;
+    ``own``: its own lines, in lower case."""
 
     run: Path
     name: str
     encoder: str
     copy: float
     real: Real | None
+    own: str
     after: State
     before: State | None
     ceiling: dict[str, Series]
@@ -61,8 +63,9 @@ def _measured(run: Path, opened: OpenRun, after: State, before: State | None) ->
     # without the base: several runs are measured one after the other
     judges, character = opened.judges, opened.character
     name = character.name if character is not None else run.name
+    own = " ".join(own_lines(opened)).lower()
     encoder, mark = judges.encoder.name, judges.references.copy
-    return Measured(run, name, encoder, mark, opened.real, after, before, ceilings(opened))
+    return Measured(run, name, encoder, mark, opened.real, own, after, before, ceilings(opened))
 
 
 def forgetting_series(opened: OpenRun, most: int) -> dict[str, Series]:
