@@ -18,7 +18,7 @@ from charforge.adapter.lora import add_adapter, lora_config
 from charforge.bases.where import MINI
 from charforge.character import Character
 from charforge.evaluate.consistency import Promise, kept_promises, promises, shuffled_promises
-from charforge.evaluate.copies import copied, copy_margin
+from charforge.evaluate.copies import copied, copy_marks
 from charforge.evaluate.forgetting import (
     CAPTIONS,
     QUESTIONS,
@@ -28,7 +28,7 @@ from charforge.evaluate.forgetting import (
     picture_rows,
     text_rows,
 )
-from charforge.evaluate.identity import Scale, likeness, likeness_scale, nearest_other, separation
+from charforge.evaluate.identity import Scale, encoded, likeness, likeness_scale, nearest_other, separation
 from charforge.evaluate.intervals import Series, interval, mean, paired_difference
 from charforge.evaluate.knowledge import calibrated_accuracy, exam_of, with_abstention
 from charforge.evaluate.questions import Choice, choices_picked, choices_said, shuffled
@@ -133,10 +133,16 @@ def test_separation_is_the_area_under_the_curve():
 
 
 def test_a_copy_is_nearer_than_any_two_pictures_are():
-    known = calibrate(unit((1.0, 0.0, 0.0), (0.9, 0.5, 0.0), (0.0, 0.0, 1.0)))
-    nearest = torch.tensor([0.999, known.copy, 0.2])
-    assert copied(nearest, known).tolist() == [True, False, False]
-    assert copy_margin(nearest, known)[1].item() == pytest.approx(0, abs=1e-6)
+    own = list(torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(3)) * 2 - 1)
+    known = calibrate(encoded(fine, own))
+    marks = copy_marks(known, own)
+    new = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(4)) * 2 - 1
+    # one is the same picture to the encoder, one is not; one has the same pixels though it is dimmer
+    pictures = torch.stack([new[0], new[1], 0.8 * own[2]])
+    nearest = torch.tensor([known.copy + 0.01, known.copy - 0.01, known.copy - 0.01])
+    assert copied(pictures, nearest, marks).tolist() == [True, False, True]
+    # no training picture is a copy of another one
+    assert nearest_other(marks.pixels).max() < marks.by_pixels
 
 
 def test_variety_is_the_mean_distance_within_a_prompt():

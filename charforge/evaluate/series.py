@@ -90,7 +90,7 @@ def measure_state(opened: OpenRun, extent: Extent, report: Report) -> State:
     scenes = opened.scenes[: extent.scenes]
     total = len(scenes) + STEPS_BESIDE
     drawn = draw_scenes(opened.base, scenes, extent.each, lambda done, _: report(done, total))
-    seen = see(opened.base, opened.judges, drawn, opened.real.scale if opened.real else None)
+    seen = see(opened.base, opened.judges, drawn, opened.real)
     prompts = tuple(scene.prompt for scene in drawn.scenes)
     series = {name: Series(prompts, rows) for name, rows in per_scene(seen, drawn.each).items()}
     replies = reply_all(opened)
