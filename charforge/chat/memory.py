@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from PIL import Image
 
@@ -36,6 +36,10 @@ class Memory:
     _known: dict[tuple[str, ...], Part] = field(default_factory=dict)
     _parts: list[Part] = field(default_factory=list)
     _states: dict[int, Conditioning] = field(default_factory=dict)
+
+    def fork(self) -> Memory:
+        """Another one that knows the same: for a conversation that begins, or goes on, as this one did."""
+        return replace(self, _known=dict(self._known), _parts=list(self._parts), _states=dict(self._states))
 
     @property
     def tokens(self) -> int:
@@ -119,7 +123,8 @@ class Memory:
             for length in range(begin, len(parts)):
                 state = model.read([(parts[length],)], state)
                 self._states[length + 1] = state
-        for length in sorted(self._states)[:-KEPT]:
+        # the first is what every conversation with this character begins with
+        for length in sorted(self._states)[1:-KEPT]:
             del self._states[length]
         return model.read([()]) if state is None else state
 

@@ -42,6 +42,8 @@ class Session:
     lore: Lorebook = field(default_factory=Lorebook)
     scale: float = 1.0
     styles: tuple[tuple[str, float], ...] = ()
+    bare: bool = False
+    """The base as it is: it is told nothing of a character, and draws what it is asked for."""
 
     def acts(self) -> AbstractContextManager[None]:
         """Inside the block this character's adapter and its styles act, and no others."""
@@ -56,12 +58,18 @@ class Session:
 
     def prompt(self, user: str = "") -> str:
         """What the character is told about itself, and about the user: "a lighthouse keeper from the north"."""
+        if self.bare:
+            return f"You are talking to {user}." if user else ""
         told = grammar.system_prompt(self.character)
         return f"{told} You are talking to {user}." if user else told
 
+    def picture_prompt(self, prompt: str) -> str:
+        """``prompt`` with the character's name and class, where they are missing."""
+        return prompt if self.bare else grammar.caption_with_name(self.character, prompt)
+
     def imagine(self, prompt: str, seed: int, count: int = 1, exactly: bool = False) -> list[Image.Image]:
         """Pictures of ``prompt``; the character's name and class are added unless ``exactly``."""
-        full = prompt if exactly else grammar.caption_with_name(self.character, prompt)
+        full = prompt if exactly else self.picture_prompt(prompt)
         with self.acts():
             return draw_many(self.base.model, full, seed, count)
 
