@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import random
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +19,10 @@ from PIL import Image
 from served import client_of, served, tiny_engine, tiny_seats
 
 from charforge.chat.conversation import Conversation, reply_of
+from charforge.chat.lore import Lorebook
 from charforge.serve.guard import Access, is_here
 from charforge.serve.local import LocalEngine
+from charforge.serve.remote import RemoteEngine, RemoteVoice, Upstream
 from charforge.serve.scheduler import Limits
 
 QUESTION = "Is it in a forest ?"
@@ -351,3 +354,49 @@ def test_figures_say_what_was_done_and_nothing_of_what_was_said(address: str) ->
     text = httpx.get(f"{address}/metrics").text
     assert 'charforge_requests_total{route="/v1/chat/completions",status="200"}' in text
     assert "charforge_tokens_total" in text and "secret" not in text
+
+
+# another server computes
+
+
+def test_in_front_of_another_server_a_character_says_and_draws_the_same(client: OpenAI, address: str) -> None:
+    seat = tiny_seats()[0]
+    # the other server's base as it is: what makes it Wren is told and asked from here
+    voice = RemoteVoice(seat.voice, seat.session.settings, Lorebook(), "tiny")
+    with served(RemoteEngine([voice], Upstream(f"{address}/v1"), 8)) as front:
+        talk = client_of(front)
+        assert [model.id for model in talk.models.list()] == ["wren"]
+        body = {"pictures": "always"}
+        texts = asked(QUESTION, "Yes", "Where is it ?")
+        here, there = (
+            one.chat.completions.create(model="wren", messages=texts, seed=2, n=2, extra_body=body)
+            for one in (client, talk)
+        )
+        assert [one.message for one in here.choices] == [one.message for one in there.choices]
+        assert here.usage == there.usage
+        stream = talk.chat.completions.create(model="wren", messages=texts, seed=2, stream=True)
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+        assert text == here.choices[0].message.content
+        drawn = [
+            one.images.generate(model="wren", prompt="in a forest", extra_body={"seed": 3}).data[0].b64_json
+            for one in (client, talk)
+        ]
+        assert drawn[0] == drawn[1]
+    unknown = RemoteVoice(seat.voice, seat.session.settings, Lorebook(), "nobody")
+    refusal = r"the other server refused this \(404\): model: there is no 'nobody'"
+    with (
+        served(RemoteEngine([unknown], Upstream(f"{address}/v1"), 8)) as front,
+        pytest.raises(openai.BadRequestError, match=refusal),
+    ):
+        client_of(front).chat.completions.create(model="wren", messages=texts)
+
+
+def test_another_server_that_is_not_there_is_said() -> None:
+    seat = tiny_seats()[0]
+    voice = RemoteVoice(seat.voice, seat.session.settings, Lorebook(), "tiny")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/v1"
+        with served(RemoteEngine([voice], Upstream(url), 8)) as front:
+            answer = httpx.post(f"{front}/v1/chat/completions", json={"messages": asked("Hi")})
+    assert answer.status_code == 503 and "look whether it runs" in answer.json()["error"]["message"]

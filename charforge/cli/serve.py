@@ -31,6 +31,19 @@ def serve(
     keep_tokens: Annotated[
         int, typer.Option(min=0, help="tokens of conversations that stay read, so that their next turn begins at once")
     ] = 16384,
+    engine_url: Annotated[
+        str | None,
+        typer.Option(
+            help="let another server compute that speaks OpenAI's interface, e.g. http://gpu:8000/v1 (vLLM with merged "
+            "weights): no base is loaded here"
+        ),
+    ] = None,
+    engine_model: Annotated[
+        str | None, typer.Option(help="what that server calls the model; else it is the character's id")
+    ] = None,
+    engine_key_env: Annotated[
+        str | None, typer.Option(help="name of the environment variable that holds that server's key")
+    ] = None,
     beside: With = None,
     scale: Scale = None,
     device: Device = None,
@@ -51,7 +64,7 @@ def serve(
     from charforge.cli.output import say
     from charforge.export.hub import local_bundle
     from charforge.machine import set_threads
-    from charforge.serve.listen import access_of, listen, open_socket
+    from charforge.serve.listen import access_of, key_in, listen, open_socket
     from charforge.words import printable_line
 
     access = access_of(host, api_key_env, allow_origin or [])
@@ -62,18 +75,28 @@ def serve(
         from charforge.progress import waiting as shown
 
         with shown("opening the characters"):
-            from charforge.chat.session import Style
-            from charforge.device import chosen_device
-            from charforge.serve.local import LocalEngine
-            from charforge.serve.scheduler import Limits
-            from charforge.serve.voices import bundles_in, open_seats
+            from charforge.serve.engine import Engine
+            from charforge.serve.voices import bundles_in, open_seats, remote_voices
 
-            styles = [Style(local_bundle(name), strength) for name, strength in others]
             paths = bundles_in([Path(name) if Path(name).is_dir() else local_bundle(name) for name in bundles])
-            seats = open_seats(paths, chosen_device(device), factor, styles)
-            engine = LocalEngine(seats, Limits(rows, waiting, seconds), keep_tokens)
+            engine: Engine
+            if engine_url is not None:
+                from charforge.serve.remote import RemoteEngine, Upstream
+
+                upstream = Upstream(engine_url, key_in(engine_key_env, "--engine-key-env"), seconds=seconds)
+                engine = RemoteEngine(remote_voices(paths, engine_model), upstream, waiting)
+            else:
+                from charforge.chat.session import Style
+                from charforge.device import chosen_device
+                from charforge.serve.local import LocalEngine
+                from charforge.serve.scheduler import Limits
+
+                styles = [Style(local_bundle(name), strength) for name, strength in others]
+                seats = open_seats(paths, chosen_device(device), factor, styles)
+                engine = LocalEngine(seats, Limits(rows, waiting, seconds), keep_tokens)
         address = "http://{}:{}".format(*socket.getsockname()[:2])
-        for line in greeting(address, [seat.voice.name for seat in seats[:-1]], access.key is not None):
+        names = [voice.name for voice in engine.voices.values() if voice.character]
+        for line in greeting(address, names, access.key is not None):
             say(printable_line(line))
         listen(engine, access, socket)
 

@@ -22,11 +22,7 @@ GRACE = 5
 def access_of(host: str, key_variable: str | None, origins: Sequence[str]) -> Access:
     """Who may ask a server at ``host``. Raises InputError for a key that is not there, and for listening to others than
     this machine without one."""
-    key = None
-    if key_variable is not None:
-        key = os.environ.get(key_variable, "").strip()
-        if not key:
-            raise InputError(f"--api-key-env {key_variable}: this variable is empty; set it to the key you choose")
+    key = key_in(key_variable, "--api-key-env")
     here = _is_loopback(host)
     if not here and key is None:
         raise InputError(
@@ -34,6 +30,16 @@ def access_of(host: str, key_variable: str | None, origins: Sequence[str]) -> Ac
             "with --api-key-env"
         )
     return Access(key, tuple(origins), only_here=here)
+
+
+def key_in(variable: str | None, option: str) -> str | None:
+    """The key in an environment variable. Raises InputError for a variable that is empty."""
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise InputError(f"{option} {variable}: this variable is empty; set it to the key")
+    return key
 
 
 def _is_loopback(host: str) -> bool:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from charforge import grammar
 from charforge.bases.drawing import DrawingProgress, begin_drawing
 from charforge.chat.memory import LORE_CONTEXT
-from charforge.chat.messages import Message
 from charforge.chat.session import Session
 from charforge.chat.turn import Said, Step, Wish, take_turn
 from charforge.errors import CharforgeError
@@ -27,9 +24,9 @@ from charforge.serve.engine import (
     Voice,
 )
 from charforge.serve.memories import Memories
+from charforge.serve.plans import Plans
 from charforge.serve.scheduler import Job, JobEvent, Limits, Scheduler
 
-REMEMBERED_REPLIES = 1000
 Begin = Callable[[Job], Iterator[Step]]
 
 
@@ -117,29 +114,6 @@ def wish_of(order: ChatOrder, session: Session, seed: int) -> Wish:
     # front ends send a page of instructions: it leads a small model astray, which knows its character from training
     told = order.told if session.bare or session.base.model.shapes.context_tokens >= LORE_CONTEXT else ""
     return Wish(settings, seed, pictures, order.user, told, order.stop)
-
-
-class Plans:
-    """Replies with their plans. A client sends back the words alone, and the next turn reads what was really said."""
-
-    def __init__(self) -> None:
-        self._whole: OrderedDict[tuple[str, str], str] = OrderedDict()
-
-    def remember(self, voice: str, said: Said) -> None:
-        """What ``voice`` said last."""
-        self._whole[voice, said.reply.text] = said.text
-        self._whole.move_to_end((voice, said.reply.text))
-        while len(self._whole) > REMEMBERED_REPLIES:
-            self._whole.popitem(last=False)
-
-    def restored(self, voice: str, messages: Sequence[Message]) -> tuple[Message, ...]:
-        """The messages, with the plans of the replies that are known and have none."""
-        return tuple(
-            replace(message, text=self._whole.get((voice, message.text.strip()), message.text))
-            if message.who == "assistant" and grammar.split_plan(message.text)[1] is None
-            else message
-            for message in messages
-        )
 
 
 class _Jobs:

@@ -9,10 +9,12 @@ from typing import Any
 
 from charforge.bundle import Bundle, read_bundle
 from charforge.character import Character
+from charforge.chat.lore import card_lorebook
 from charforge.chat.session import Session, Style, open_character
 from charforge.errors import InputError
 from charforge.serve.engine import Voice
 from charforge.serve.local import Seat
+from charforge.serve.remote import RemoteVoice
 from charforge.settings import ChatSettings
 from charforge.words import file_stem
 
@@ -65,6 +67,17 @@ def _greetings(character: Character, card: Mapping[str, Any]) -> tuple[str, ...]
     others = card.get("alternate_greetings")
     each = [character.opening, *(others if isinstance(others, list) else [])]
     return tuple(text for text in each[:MOST_GREETINGS] if isinstance(text, str) and text.strip())
+
+
+def remote_voices(bundles: Sequence[Path], model: str | None) -> list[RemoteVoice]:
+    """The characters of ``bundles``, for another server, which calls them ``model``, or by their ids."""
+    voices: list[RemoteVoice] = []
+    for path in bundles:
+        bundle = read_bundle(path)
+        voice = character_voice(bundle, [one.voice.id for one in voices])
+        settings = ChatSettings(**bundle.manifest.chat.model_dump())
+        voices.append(RemoteVoice(voice, settings, card_lorebook(bundle.card, voice.name), model or voice.id))
+    return voices
 
 
 def open_seats(
