@@ -59,7 +59,7 @@ def serve(
     Examples:
       charforge serve runs/wren-20261123-1/wren.charx
       charforge serve characters/ --port 8080
-      CHARFORGE_KEY=secret charforge serve wren.charx --host 0.0.0.0 --api-key-env CHARFORGE_KEY
+      charforge serve wren.charx --host 0.0.0.0 --api-key-env CHARFORGE_KEY
     """
     from charforge.cli.output import say
     from charforge.export.hub import local_bundle
