@@ -52,7 +52,7 @@ async function troubleOf(response) {
   const retryAfter = Number.isFinite(seconds) && seconds > 0 ? Math.min(seconds, 600) : null;
   const said = await response.json().catch(() => null);
   const message = typeof said?.error?.message === "string" ? said.error.message : `The server answered ${response.status}.`;
-  return new Trouble(response.status === 429 ? `The server is busy. ${message}` : message, { status: response.status, retryAfter });
+  return new Trouble(response.status === 429 ? `The server is busy: ${message}` : message, { status: response.status, retryAfter });
 }
 
 /** Who can be talked to: [{id, name, kind, greetings, description, draws, bare, avatar}]. */

@@ -95,12 +95,15 @@ function show() {
   if (conversation === null) {
     switcher.hide();
     part("title").replaceChildren("charforge");
+    part("title").classList.remove("visually-hidden");
     document.title = "charforge";
     start.show([...people.values()], begin);
     return;
   }
   const title = plain(talk.titleOf(conversation), 60);
   part("title").replaceChildren(make("bdi", {}, title));
+  // before anything is said, the name beside it says the same
+  part("title").classList.toggle("visually-hidden", !talk.isBegun(conversation));
   document.title = `${title} · charforge`;
   const members = conversation.members.map((id) => people.get(id)).filter(Boolean);
   const run = speaking.of(current);
@@ -114,8 +117,8 @@ function route() {
   if (current) drafts.set(current, composer.draft());
   current = id && book.get(id) ? id : null;
   if (id && !current) history.replaceState(null, "", "#/");
-  composer.restore(drafts.get(current));
   show();
+  composer.restore(drafts.get(current));
   if (!current) return;
   thread.scrollToEnd();
   if (!matchMedia("(pointer: coarse)").matches) composer.focus();
@@ -274,7 +277,8 @@ async function openPicture(messageId, pictureId) {
   if (!blob) return;
   const { plan = null, seed = null, likeness = null } = talk.shown(message);
   const name = message.speaker ? (here().names[message.speaker] ?? message.speaker) : "picture";
-  const about = [plan, seed === null ? null : `Seed ${seed}`, likeness === null ? null : `Likeness ${likeness.toFixed(2)}`].filter(Boolean);
+  const numbers = [seed === null ? null : `Seed ${seed}`, likeness === null ? null : `Likeness ${likeness.toFixed(2)}`].filter(Boolean);
+  const about = [plan, numbers.join(" · ")].filter(Boolean);
   showPicture({ url, blob, alt: plan ? plain(plan, 300) : "Picture", about, stem: seed === null ? plain(name) : `${plain(name)} ${seed}` });
 }
 

@@ -165,9 +165,10 @@ export function composerIn(root, does) {
 }
 
 function optionsIn(panel, button, summary) {
-  const choices = make("fieldset", { class: "segments" }, make("legend", {}, "Pictures"));
+  const segments = make("div", { class: "segments" });
+  const choices = make("fieldset", { class: "field" }, make("legend", {}, "Pictures"), segments);
   for (const [value, [label, title]] of Object.entries(PICTURES)) {
-    choices.append(make("label", { title }, make("input", { type: "radio", name: "pictures", value, on: { change: () => choose({ pictures: value }) } }), make("span", {}, label)));
+    segments.append(make("label", { title }, make("input", { type: "radio", name: "pictures", value, on: { change: () => choose({ pictures: value }) } }), make("span", {}, label)));
   }
   const seed = make("input", { id: "seed", type: "text", inputMode: "numeric", pattern: "[0-9]*", maxLength: 10, placeholder: "new each time", "aria-describedby": "seed-help" });
   seed.addEventListener("change", () => {

@@ -29,7 +29,7 @@ export function fillBody(article, view, does, pictureUrl) {
   const body = article.querySelector(".body");
   if (editing) return;
   const words = make("div", { class: "words" }, formatted(text));
-  if (run && !run.drawing) (words.lastElementChild ?? words).append(make("span", { class: "cursor", "aria-hidden": "true" }));
+  if (run && !run.drawing && !pictures.length) (words.lastElementChild ?? words).append(make("span", { class: "cursor", "aria-hidden": "true" }));
   if (run && !run.drawing && !text) words.append(make("span", { class: "visually-hidden" }, "Writing"));
   const shownBefore = new Map([...body.querySelectorAll("[data-picture]")].map((node) => [node.dataset.picture, node]));
   const figures = pictures.map((id) => shownBefore.get(id) ?? pictureFigure(id, view, does, pictureUrl));

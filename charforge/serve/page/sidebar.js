@@ -97,5 +97,5 @@ function previewOf(conversation) {
   const last = conversation.messages.at(-1);
   if (!last) return "";
   const { text, plan } = shown(last);
-  return plain(text || (last.kind === "drawing" ? `Drawn: ${plan}` : "Picture"), 60);
+  return plain(text.replaceAll("*", "") || (last.kind === "drawing" ? `Drawn: ${plan}` : "Picture"), 60);
 }

@@ -13,13 +13,20 @@ export function threadIn(root, toEnd, does, pictureUrl) {
   let countdown = null;
 
   const isAtEnd = () => root.scrollHeight - root.scrollTop - root.clientHeight < NEAR_PX;
-  const scrollToEnd = () => (root.scrollTop = root.scrollHeight);
   let follows = true;
+  let top = 0;
+  const scrollToEnd = () => {
+    root.scrollTop = root.scrollHeight;
+    top = root.scrollTop;
+  };
   root.addEventListener("scroll", () => {
-    follows = isAtEnd();
+    // only the user goes upwards; a message that grows leaves the place as it is
+    follows = isAtEnd() || (follows && root.scrollTop >= top - 1);
+    top = root.scrollTop;
     toEnd.hidden = follows;
   });
   toEnd.addEventListener("click", () => {
+    follows = true;
     scrollToEnd();
     root.focus({ preventScroll: true });
   });
