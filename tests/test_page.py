@@ -47,9 +47,11 @@ def visit(browser: Any, played: Played, allowed: str = "$^", **window: Any) -> I
         page.on("pageerror", lambda error: said.append(f"script: {error}"))
         foreign = (base, "data:", "blob:")
         page.on("request", lambda asked: None if asked.url.startswith(foreign) else said.append(f"asks {asked.url}"))
-        open_page(page)
-        yield page
-        context.close()
+        try:
+            open_page(page)
+            yield page
+        finally:
+            context.close()
     assert [line for line in said if not re.search(allowed, line)] == []
 
 
@@ -253,7 +255,7 @@ def test_stop_ends_the_work_of_the_server_and_keeps_what_was_said(browser: Any) 
     with visit(browser, played) as page:
         begin(page)
         say(page, "a long story")
-        page.get_by_text("word9 ").wait_for()
+        page.locator(".words").get_by_text("word9 ").wait_for()
         page.get_by_role("button", name="Stop", exact=True).click()
         answered(page, 2)
         assert page.get_by_text("Stopped").is_visible() and messages(page)[-1].startswith("word0 word1")
@@ -277,7 +279,7 @@ def test_a_reply_that_is_cut_off_by_the_end_of_the_page_is_kept(browser: Any) ->
     with visit(browser, Played()) as page:
         begin(page)
         say(page, "a long story")
-        page.get_by_text("word20 ").wait_for()
+        page.locator(".words").get_by_text("word20 ").wait_for()
         page.wait_for_timeout(1200)
         page.reload()
         page.get_by_text("Stopped").wait_for()
@@ -321,10 +323,10 @@ def test_a_key_is_asked_for_once_and_sent_with_everything(browser: Any) -> None:
     with serving(build_app(played)) as base:
         page = browser.new_page(base_url=base)
         page.goto("/")
-        page.get_by_label("Key").fill("wrong")
+        page.get_by_role("textbox", name="Key").fill("wrong")
         page.keyboard.press("Enter")
         page.get_by_text("is not the right one").wait_for()
-        page.get_by_label("Key").fill("sesame")
+        page.get_by_role("textbox", name="Key").fill("sesame")
         page.keyboard.press("Enter")
         page.wait_for_selector("body[data-ready]")
         page.wait_for_selector(".person .avatar img")
@@ -588,7 +590,11 @@ def test_on_a_phone_everything_is_within_the_window(browser: Any) -> None:
         assert box["x"] >= 0 and box["x"] + box["width"] <= 360 and box["y"] + box["height"] <= 640
         assert not page.locator("#sidebar").is_visible() and page.evaluate("document.querySelector('#sidebar').inert")
         page.get_by_role("button", name="Conversations", exact=True).click()
-        assert page.locator("#sidebar").is_visible() and page.evaluate("document.querySelector('#main').inert")
+        page.locator("#sidebar").get_by_role("link", name="New conversation").wait_for()
+        assert page.evaluate("[document.querySelector('#main').inert, document.activeElement.id]") == [
+            True,
+            "sidebar-close",
+        ]
         page.keyboard.press("Escape")
         waits(page, "getComputedStyle(document.querySelector('#sidebar')).visibility === 'hidden'")
         assert page.evaluate("document.activeElement.id") == "sidebar-open"

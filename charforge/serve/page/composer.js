@@ -14,6 +14,7 @@ export function composerIn(root, does) {
   const text = part("composer-text");
   const send = part("send");
   let waiting = [];
+  let adding = Promise.resolve();
   let state = { can: false, running: false, draws: false, name: "" };
 
   part("attach").append(icon("attach"));
@@ -43,9 +44,11 @@ export function composerIn(root, does) {
     else submit();
   });
 
-  function submit() {
+  async function submit() {
+    // pictures that are still being made small go with this message
+    await adding;
     const said = text.value.trim();
-    if (!state.can || (!said && !waiting.length)) return;
+    if (!state.can || state.running || (!said && !waiting.length)) return;
     const blobs = waiting.map(({ blob }) => blob);
     const to = part("who-answers").hidden ? null : part("who-answers-select").value || null;
     clear();
@@ -87,7 +90,13 @@ export function composerIn(root, does) {
     add(files);
   });
 
-  async function add(files) {
+  // one after the other, so that they are sent in the order in which they came
+  function add(files) {
+    adding = adding.then(() => addEach(files));
+    return adding;
+  }
+
+  async function addEach(files) {
     for (const file of files) {
       if (waiting.length >= MOST_PICTURES) {
         toast(`A message takes ${MOST_PICTURES} pictures. The others were left out.`);
