@@ -312,7 +312,7 @@ def test_an_error_within_a_reply_keeps_what_came_before_it(browser: Any) -> None
         page.locator(".trouble").get_by_text("the card ran out of memory").wait_for()
         assert messages(page)[-1] == "By my left spanner!"[: len(messages(page)[-1])] and messages(page)[-1]
         page.get_by_label("Dismiss").click()
-        assert page.locator(".trouble").count() == 0
+        page.locator(".trouble").wait_for(state="detached")
 
 
 @browser_test
@@ -345,7 +345,7 @@ def test_hostile_names_stand_there_and_do_nothing(browser: Any) -> None:
         begin(page, 2)
         say(page, f"Hello {HOSTILE}")
         answered(page, 2)
-        page.get_by_label("Talk to others").click()
+        page.get_by_role("button", name="Talk to others").click()
         assert page.locator("#switcher-menu button").count() == 5
         assert page.title() != "taken" and "<img src=x" in page.title()
         assert page.locator("img[src='x']").count() == 0 and page.locator("body script").count() == 0
@@ -456,7 +456,7 @@ def test_whoever_is_named_answers_and_hears_the_others(browser: Any) -> None:
         begin(page)
         say(page, "Hello")
         answered(page, 2)
-        page.get_by_label("Talk to others").click()
+        page.get_by_role("button", name="Talk to others").click()
         page.locator("#switcher-menu").get_by_role("button", name="Bo", exact=True).last.click()
         say(page, "And you, Bo?")
         answered(page, 3)

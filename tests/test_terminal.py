@@ -184,7 +184,8 @@ def test_a_saved_conversation_is_what_sillytavern_writes_and_keeps_plans_and_pic
     second["mes"] = "Changed by hand."
     (tmp_path / "edited.jsonl").write_text(json.dumps(second))
     assert load_conversation(tmp_path / "edited.jsonl", ["Wren"]) == [Line("Wren", "Changed by hand.")]
-    foreign = [{"mes": "Hi", "is_user": True}, {"name": "Somebody", "mes": "Ho"}, {"no": "message"}]
+    hidden = {"name": "Wren", "mes": "", "is_system": True, "extra": {"image": "drawn.png"}}
+    foreign = [{"mes": "Hi", "is_user": True}, {"name": "Somebody", "mes": "Ho"}, {"no": "message"}, hidden]
     (tmp_path / "other.jsonl").write_text("\n".join(map(json.dumps, foreign)))
     assert load_conversation(tmp_path / "other.jsonl", ["Wren"]) == [Line(None, "Hi"), Line("Wren", "Ho")]
 

@@ -47,14 +47,16 @@ def load_conversation(file: Path, names: Sequence[str]) -> list[Line]:
     try:
         if file.stat().st_size > LONGEST:
             raise InputError(f"{file} is larger than {LONGEST >> 20} MB: name the file of one conversation")
-        rows = [json.loads(row) for row in file.read_text("utf-8-sig").splitlines() if row.strip()]
+        # not splitlines(): that also cuts at separators that may stand within a record's text
+        rows = [json.loads(row) for row in file.read_text("utf-8-sig").split("\n") if row.strip()]
     except OSError as error:
         raise InputError(f"{file} cannot be read ({error.strerror}): name a conversation that was saved") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file} is no conversation: one JSON record a line is expected") from error
     lines = []
     for row in rows:
-        if not isinstance(row, dict) or not isinstance(row.get("mes"), str):
+        # rows of the system are for people: SillyTavern hides them from the model
+        if not isinstance(row, dict) or not isinstance(row.get("mes"), str) or row.get("is_system"):
             continue
         speaker = None
         if not row.get("is_user"):

@@ -106,11 +106,13 @@ export function avatar(person, size = "") {
   const box = make("span", { class: `avatar ${size}`, "aria-hidden": "true" });
   box.style.setProperty("--hue", String([...person.id].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) % 360, 7)));
   const letter = [...plain(person.name).replace(/[^\p{L}\p{N}]/gu, "")][0] || "?";
-  box.append(make("span", {}, letter.toUpperCase()));
+  const first = make("span", {}, letter.toUpperCase());
+  box.append(first);
   if (person.picture) {
     const image = make("img", { src: person.picture, alt: "" });
     // a picture that cannot be shown leaves the letter
     image.addEventListener("error", () => image.remove());
+    image.addEventListener("load", () => first.remove());
     box.append(image);
   }
   return box;

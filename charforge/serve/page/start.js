@@ -48,8 +48,7 @@ export function switcherIn(button, menu, does) {
       const of = (id) => people.get(id) ?? { id, name: conversation.names[id] ?? id, picture: null };
       const members = conversation.members.map(of);
       button.hidden = false;
-      button.replaceChildren(...members.slice(0, 3).map((person) => avatar(person, "small")), make("span", { class: "switcher-names" }, ...members.flatMap((person, at) => [at ? ", " : "", nameOf(person.name)])), icon("people"));
-      button.setAttribute("aria-label", `With ${members.map(({ name }) => plain(name, 40)).join(", ")}. Talk to others`);
+      button.replaceChildren(...members.slice(0, 3).map((person) => avatar(person, "small")), make("span", { class: "switcher-names" }, ...members.flatMap((person, at) => [at ? ", " : "", nameOf(person.name)])), icon("people"), make("span", { class: "visually-hidden" }, ". Talk to others"));
       button.title = "Talk to others";
       opener = () => {
         const others = [...people.values()].filter(({ id, bare }) => !bare && !conversation.members.includes(id));
