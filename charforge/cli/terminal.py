@@ -11,11 +11,12 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from charforge import grammar
-from charforge.chat.conversation import Conversation, Drawing, Event, Piece, reply_of
+from charforge.chat.conversation import Conversation, Event, Piece, reply_of
 from charforge.chat.group import Group, Turn
 from charforge.chat.logs import load_conversation, save_conversation
-from charforge.chat.session import Reply, Session
+from charforge.chat.messages import Reply
+from charforge.chat.session import Session
+from charforge.chat.turn import Drawing, Said
 from charforge.cli.output import print_json, say
 from charforge.errors import InputError
 from charforge.files import write_atomic_with
@@ -157,8 +158,7 @@ class Terminal:
         """What each character is told about itself and about the user."""
         for name, conversation in self.group.conversations.items():
             conversation.user = text.rstrip(".") or conversation.user
-            user = f" You are talking to {conversation.user}." if conversation.user else ""
-            say(f"{name} is told: {grammar.system_prompt(conversation.session.character)}{user}")
+            say(f"{name} is told: {conversation.session.prompt(conversation.user)}")
 
     def save(self, path: str) -> None:
         """The conversation as a file."""
@@ -209,7 +209,7 @@ def show_as_said(events: Iterator[Event]) -> Reply:
             print(printable(event.text), end="", flush=True)
         elif isinstance(event, Drawing):
             say("\n(drawing)")
-        else:
+        elif isinstance(event, Said):
             reply = event.reply
     print()
     assert reply is not None
