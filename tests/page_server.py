@@ -147,7 +147,11 @@ def build_app(played: Played) -> FastAPI:
         data = picture_url(body["seed"]).partition(",")[2]
         return {"created": 0, "data": [{"b64_json": data, "revised_prompt": body["prompt"]}]}
 
-    app.mount("/", StaticFiles(directory=PAGE, html=True))
+    @app.get("/")
+    async def page() -> Response:
+        return FileResponse(PAGE / "index.html")
+
+    app.mount("/page", StaticFiles(directory=PAGE))
     return app
 
 
@@ -190,9 +194,10 @@ def chunks(body: dict[str, Any]) -> Iterator[str]:
     plan = None
     if body["pictures"] == "always" or (body["pictures"] == "auto" and "draw" in said):
         plan = "Wren, a girl, smiling, in her workshop"
+        yield event({}, own={"drawing": {"plan": plan, "step": 0, "steps": None, "preview": None}})
         for step in range(1, STEPS + 1):
-            preview = picture_url(body["seed"], 32) if step % 4 == 0 else None
-            drawing = {"plan": plan, "step": step, "steps": STEPS, "preview": preview}
+            preview = picture_url(body["seed"], 32) if step % 4 == 0 and body.get("previews") else None
+            drawing = {"step": step, "steps": STEPS, "preview": preview}
             yield event({}, own={"drawing": drawing})
         yield event({"images": [{"type": "image_url", "image_url": {"url": picture_url(body["seed"])}}]})
     likeness = 0.93 if plan else None

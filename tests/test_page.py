@@ -196,7 +196,7 @@ def test_another_greeting_can_be_chosen_before_anything_is_said(browser: Any) ->
         begin(page)
         assert stored(page) == []
         page.get_by_label("Next greeting").click()
-        assert messages(page)[0].startswith("The lighthouse door creaks open.")
+        page.locator(".words").get_by_text("The lighthouse door creaks open.").wait_for()
         say(page, "Hello")
         answered(page, 2)
         assert page.get_by_label("Next greeting").count() == 0
@@ -217,6 +217,7 @@ def test_retry_takes_another_seed_and_keeps_the_first_answer(browser: Any) -> No
         second = messages(page)[-1]
         assert first != second
         page.get_by_label("Previous answer").click()
+        page.get_by_text("1 of 2").wait_for()
         assert messages(page)[-1] == first
         # who leafs by keyboard stays at the buttons
         assert page.evaluate("document.activeElement.closest('.message') !== null")
@@ -245,7 +246,7 @@ def test_an_edited_message_is_answered_anew_and_what_followed_is_gone_until_undo
         page.locator(".message.theirs").last.get_by_label("Edit").click()
         page.get_by_label("Words of this message").fill("Other words of hers")
         page.keyboard.press("Control+Enter")
-        assert messages(page)[-1] == "Other words of hers"
+        page.locator(".message.theirs").last.get_by_text("Other words of hers").wait_for()
     assert [message["content"] for message in played.asked[2]["messages"]][1:] == ["Something else"]
 
 
@@ -258,12 +259,14 @@ def test_stop_ends_the_work_of_the_server_and_keeps_what_was_said(browser: Any) 
         page.locator(".words").get_by_text("word9 ").wait_for()
         page.get_by_role("button", name="Stop", exact=True).click()
         answered(page, 2)
-        assert page.get_by_text("Stopped").is_visible() and messages(page)[-1].startswith("word0 word1")
-        page.wait_for_timeout(200)
+        page.get_by_text("Stopped").wait_for()
+        assert messages(page)[-1].startswith("word0 word1")
+        for _ in range(100):
+            if played.left:
+                break
+            page.wait_for_timeout(50)
         assert played.left == ["a long story"]
         page.get_by_label("Continue: the character speaks again").click()
-        waits(page, "document.querySelectorAll('.message.theirs').length === 3")
-        page.keyboard.press("Escape")
         answered(page, 3)
         # nothing but what was read of the first answer is told to the model
         assert played.asked[1]["messages"][-1]["role"] == "assistant"
@@ -272,6 +275,10 @@ def test_stop_ends_the_work_of_the_server_and_keeps_what_was_said(browser: Any) 
         answered(page, 2)
         page.get_by_role("button", name="Undo").click()
         answered(page, 3)
+        say(page, "another long story")
+        page.locator(".message").last.get_by_text("word9 ").wait_for()
+        page.keyboard.press("Escape")
+        answered(page, 4)
 
 
 @browser_test
@@ -310,7 +317,7 @@ def test_an_error_within_a_reply_keeps_what_came_before_it(browser: Any) -> None
         begin(page)
         say(page, "break")
         page.locator(".trouble").get_by_text("the card ran out of memory").wait_for()
-        assert messages(page)[-1] == "By my left spanner!"[: len(messages(page)[-1])] and messages(page)[-1]
+        assert messages(page)[-1] == "By my left spanner!"
         page.get_by_label("Dismiss").click()
         page.locator(".trouble").wait_for(state="detached")
 
@@ -499,6 +506,7 @@ def test_what_is_exported_is_read_by_the_terminal_and_imported_again(browser: An
         assert len(rows[3]["swipes"]) == 2 and rows[3]["swipes"][rows[3]["swipe_id"]] == rows[3]["mes"]
         page.set_input_files("#import-files", file)
         waits(page, "document.querySelectorAll('#conversations li').length === 2")
+        page.wait_for_selector(".message.mine")
         assert messages(page) == before
         assert picture_width(page.locator(".message .picture img")) == 256
         again = next(one for one in stored(page) if one["id"] != kept["id"])
@@ -529,6 +537,7 @@ def test_what_the_terminal_saved_is_imported_with_its_pictures(browser: Any, tmp
         page.get_by_text("Imported without 2 pictures").wait_for()
         page.set_input_files("#import-files", [file, *sorted((tmp_path / "talk").iterdir())])
         page.get_by_text("Imported.").wait_for()
+        page.locator(".words").get_by_text("Lovely").wait_for()
         assert messages(page) == ["Look at this", "Here I am.", "Lovely"]
         assert page.locator(".message .picture img").count() == 2
         page.get_by_role("button", name="Get an answer").click()
@@ -560,7 +569,7 @@ def test_the_files_of_the_terminal_and_of_the_page_are_the_same(
             save_conversation(file, lines, ["Wren", "Bo"])
             back = page.evaluate(
                 """async ([text, people]) => {
-                    const { exported, imported } = await import("/logs.js");
+                    const { exported, imported } = await import("/page/logs.js");
                     return exported(imported(text, people).conversation, async () => null);
                 }""",
                 [file.read_text("utf-8"), people],

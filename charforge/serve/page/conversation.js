@@ -110,9 +110,13 @@ function positionOf(name, text) {
   return text.search(new RegExp(`(?<![\\p{L}\\p{N}_])${escaped}(?![\\p{L}\\p{N}_])`, "iu"));
 }
 
+// what the server reads of one request; older pictures are left out
+const MOST_PICTURES = 16;
+const MOST_LETTERS = 24_000_000;
+
 /**
  * The messages as `speaker` knows them, in the form of the API: its own lines, and between them what others said, as
- * one turn of the user. `urlOf(picture id)` gives the data URL of a picture that the user sent.
+ * one turn of the user. `urlOf(picture id)` gives the data URL of a picture that the user sent; only the latest go along.
  */
 export async function spokenTo(conversation, speaker, urlOf) {
   const turns = [];
@@ -133,11 +137,26 @@ export async function spokenTo(conversation, speaker, urlOf) {
       turns.push({ role: "user", texts: [said], images });
     }
   }
-  return turns.map(({ texts, images, ...turn }) => (texts ? { ...turn, content: contentOf(texts.filter(Boolean).join("\n"), images) } : turn));
+  const sent = latest(turns.flatMap(({ images = [] }) => images).filter(Boolean));
+  return turns.map(({ texts, images, ...turn }) => {
+    if (!texts) return turn;
+    return { ...turn, content: contentOf(texts.filter(Boolean).join("\n"), images.filter((url) => sent.has(url))) };
+  });
+}
+
+function latest(urls) {
+  const kept = new Set();
+  let letters = 0;
+  for (const url of urls.toReversed()) {
+    letters += kept.has(url) ? 0 : url.length;
+    if (letters > MOST_LETTERS || kept.size >= MOST_PICTURES) break;
+    kept.add(url);
+  }
+  return kept;
 }
 
 function contentOf(text, images) {
   if (!images.length) return text;
-  const parts = images.filter(Boolean).map((url) => ({ type: "image_url", image_url: { url } }));
+  const parts = images.map((url) => ({ type: "image_url", image_url: { url } }));
   return text ? [{ type: "text", text }, ...parts] : parts;
 }

@@ -72,6 +72,7 @@ export function speakingIn(book, { onChange, onEnd }) {
         messages: await spokenTo(before, speaker, book.dataUrlOf),
         seed,
         pictures,
+        previews: true,
         ...(persona.trim() && { user_persona: persona.trim() }),
       };
       let reason = "stop";
@@ -80,7 +81,7 @@ export function speakingIn(book, { onChange, onEnd }) {
         if (event.drawing) {
           const { plan, step, steps, preview } = event.drawing;
           const blob = blobOf(preview);
-          setPreview(run, { plan, step, steps, url: blob ? URL.createObjectURL(blob) : (run.drawing?.url ?? null) });
+          setPreview(run, { plan: plan ?? run.drawing?.plan, step, steps, url: blob ? URL.createObjectURL(blob) : (run.drawing?.url ?? null) });
           if (typeof plan === "string") change(() => ({ plan }), { soon: true });
           onChange(id, run);
         }
