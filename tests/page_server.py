@@ -210,7 +210,7 @@ def serving(app: FastAPI) -> Iterator[str]:
     """The base URL of ``app`` on a free port of loopback, until the block ends."""
     held = socket.socket()
     held.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [held]}, daemon=True)
     thread.start()
     while not server.started:
@@ -220,7 +220,8 @@ def serving(app: FastAPI) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{held.getsockname()[1]}"
     finally:
-        server.should_exit = True
+        # connections that a browser keeps open are not waited for
+        server.should_exit = server.force_exit = True
         thread.join()
         held.close()
 

@@ -5,7 +5,7 @@ import { openBook } from "./book.js";
 import { composerIn } from "./composer.js";
 import * as talk from "./conversation.js";
 import { announce, ask, showPicture, toast } from "./dialogs.js";
-import { iconButton, make, plain } from "./dom.js";
+import { iconButton, make, plain, watch } from "./dom.js";
 import { exportFile, importFiles } from "./files.js";
 import { picturesAmong } from "./pictures.js";
 import { choose } from "./settings.js";
@@ -18,6 +18,7 @@ import { threadIn } from "./thread.js";
 const part = (id) => document.getElementById(id);
 const people = new Map();
 const drafts = new Map();
+const titleDiffers = watch();
 let current = null;
 let planned = false;
 
@@ -33,6 +34,7 @@ askKeysWith((refused) =>
 
 const book = await openBook(await storeOfBrowser(), {
   onChange: redraw,
+  isBusy: (id) => speaking.of(id) !== null,
   onLost: (error) => notice(`This could not be saved in your browser (${error.name}). Export the conversation if you want to keep it.`),
 });
 const speaking = speakingIn(book, { onChange: redraw, onEnd: tellEnd });
@@ -94,14 +96,14 @@ function show() {
   part("skip").hidden = conversation === null;
   if (conversation === null) {
     switcher.hide();
-    part("title").replaceChildren("charforge");
+    if (titleDiffers(null)) part("title").replaceChildren("charforge");
     part("title").classList.remove("visually-hidden");
     document.title = "charforge";
     start.show([...people.values()], begin);
     return;
   }
   const title = plain(talk.titleOf(conversation), 60);
-  part("title").replaceChildren(make("bdi", {}, title));
+  if (titleDiffers(title)) part("title").replaceChildren(make("bdi", {}, title));
   // before anything is said, the name beside it says the same
   part("title").classList.toggle("visually-hidden", !talk.isBegun(conversation));
   document.title = `${title} · charforge`;

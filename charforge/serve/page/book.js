@@ -5,8 +5,11 @@ import { dataUrlOf } from "./pictures.js";
 
 const SAVE_MS = 1000;
 
-/** `onChange(id)` is called after each change; `onLost(error)` when something could not be saved. */
-export async function openBook(store, { onChange, onLost }) {
+/**
+ * `onChange(id)` is called after each change; `onLost(error)` when something could not be saved. `isBusy(id)`: whether
+ * a reply is being written here, so that what another tab does to the conversation counts for less.
+ */
+export async function openBook(store, { onChange, onLost, isBusy }) {
   const conversations = new Map((await store.conversations()).map((one) => [one.id, asLeft(one)]));
   const blobs = new Map();
   const urls = new Map();
@@ -37,6 +40,7 @@ export async function openBook(store, { onChange, onLost }) {
   }
 
   store.listen(async (id) => {
+    if (isBusy(id)) return;
     const conversation = await store.conversation(id);
     if (conversation) conversations.set(id, asLeft(conversation));
     else conversations.delete(id);

@@ -1,6 +1,6 @@
 // Where the user writes: words, pictures, and the options of the reply.
 
-import { icon, iconButton, make, plain } from "./dom.js";
+import { icon, iconButton, make, plain, watch } from "./dom.js";
 import { picturesAmong, prepared } from "./pictures.js";
 import { choose, chosen, MOST_SEED, onChosen } from "./settings.js";
 import { toast } from "./dialogs.js";
@@ -14,6 +14,7 @@ export function composerIn(root, does) {
   const text = part("composer-text");
   const send = part("send");
   let waiting = [];
+  const differs = watch();
   let adding = Promise.resolve();
   let state = { can: false, running: false, draws: false, name: "" };
 
@@ -154,10 +155,12 @@ export function composerIn(root, does) {
       state = next;
       const many = next.members.length > 1;
       part("who-answers").hidden = !many;
-      const select = part("who-answers-select");
-      const before = select.value;
-      select.replaceChildren(make("option", { value: "" }, "Who is next"), ...next.members.map(({ id, name }) => make("option", { value: id }, plain(name, 30))));
-      if (next.members.some(({ id }) => id === before)) select.value = before;
+      if (differs(next.members)) {
+        const select = part("who-answers-select");
+        const before = select.value;
+        select.replaceChildren(make("option", { value: "" }, "Who is next"), ...next.members.map(({ id, name }) => make("option", { value: id }, plain(name, 30))));
+        if (next.members.some(({ id }) => id === before)) select.value = before;
+      }
       refresh();
     },
     /** Words that were typed for another conversation do not stay. */

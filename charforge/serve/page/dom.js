@@ -118,6 +118,17 @@ export function avatar(person, size = "") {
   return box;
 }
 
+/** Says of each value whether it differs from the one before: what is the same need not be drawn again. */
+export function watch() {
+  let before = null;
+  return (value) => {
+    const now = JSON.stringify(value);
+    const differs = now !== before;
+    before = now;
+    return differs;
+  };
+}
+
 /** Puts a popover under its button, within the window. */
 export function placeBy(popover, button) {
   const at = button.getBoundingClientRect();

@@ -1,7 +1,7 @@
 // The list of conversations, and what can be done with one.
 
 import { isBegun, membersText, shown, titleOf } from "./conversation.js";
-import { avatar, icon, iconButton, make, placeBy, plain } from "./dom.js";
+import { avatar, icon, iconButton, make, placeBy, plain, watch } from "./dom.js";
 import { chooseTheme, theme } from "./settings.js";
 
 const THEMES = { system: ["system", "As the system"], light: ["sun", "Light"], dark: ["moon", "Dark"] };
@@ -65,7 +65,7 @@ export function sidebarIn(does) {
     menu.firstChild.focus();
   }
 
-  let before = "";
+  const differs = watch();
 
   return {
     close,
@@ -73,9 +73,7 @@ export function sidebarIn(does) {
     show(conversations, people, current) {
       const rows = conversations.filter(isBegun).map((one) => ({ id: one.id, title: plain(titleOf(one)), with: plain(membersText(one), 40), preview: previewOf(one), person: people.get(one.members[0]) ?? { id: one.members[0], name: one.names[one.members[0]] ?? "?" } }));
       part("no-conversations").hidden = rows.length > 0;
-      const signature = JSON.stringify([current, rows]);
-      if (signature === before) return;
-      before = signature;
+      if (!differs([current, rows])) return;
       const held = document.activeElement?.closest?.("#conversations li")?.dataset.id;
       const heldButton = document.activeElement?.tagName === "BUTTON";
       list.replaceChildren(...rows.map((row) => {

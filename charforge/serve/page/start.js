@@ -1,19 +1,23 @@
 // The first screen: who can be talked to. And the menu that offers the same people from inside a conversation.
 
-import { avatar, icon, make, nameOf, placeBy, plain } from "./dom.js";
+import { avatar, icon, make, nameOf, placeBy, plain, watch } from "./dom.js";
 
 /** `begin(id)` opens a new conversation. */
 export function startIn(root, bases) {
+  const differs = watch();
   return {
     show(people, begin) {
+      if (!differs(people)) return;
+      const held = document.activeElement?.dataset.person;
       const characters = people.filter((person) => !person.bare);
       root.replaceChildren(...characters.map((person) => make("li", {}, card(person, begin))));
       root.hidden = !characters.length;
       const bare = people.filter((person) => person.bare);
       bases.replaceChildren(...(bare.length ? [
         make("h3", {}, "Or the base by itself"),
-        make("ul", { class: "bases" }, ...bare.map((person) => make("li", {}, make("button", { type: "button", class: "base", on: { click: () => begin(person.id) } }, nameOf(person.name), make("span", { class: "quiet" }, "without a character"))))),
+        make("ul", { class: "bases" }, ...bare.map((person) => make("li", {}, make("button", { type: "button", class: "base", data: { person: person.id }, on: { click: () => begin(person.id) } }, nameOf(person.name), make("span", { class: "quiet" }, "without a character"))))),
       ] : []));
+      if (held) document.querySelector(`[data-person="${CSS.escape(held)}"]`)?.focus();
     },
   };
 }
@@ -21,7 +25,7 @@ export function startIn(root, bases) {
 function card(person, begin) {
   const { name, kind, description, greetings } = person;
   const said = description || (greetings[0] ?? "");
-  return make("button", { type: "button", class: "person", on: { click: () => begin(person.id) } },
+  return make("button", { type: "button", class: "person", data: { person: person.id }, on: { click: () => begin(person.id) } },
     avatar(person, "huge"),
     make("span", { class: "person-name" }, nameOf(name)),
     kind ? make("bdi", { class: "person-kind quiet" }, plain(kind, 40)) : null,
@@ -31,6 +35,7 @@ function card(person, begin) {
 /** The button with the character's name, and its menu. `does`: {begin(id), invite(id), leave(id)}. */
 export function switcherIn(button, menu, does) {
   let opener = () => undefined;
+  const differs = watch();
   menu.addEventListener("toggle", ({ newState }) => button.setAttribute("aria-expanded", String(newState === "open")));
   button.addEventListener("click", () => opener());
 
@@ -48,7 +53,7 @@ export function switcherIn(button, menu, does) {
       const of = (id) => people.get(id) ?? { id, name: conversation.names[id] ?? id, picture: null };
       const members = conversation.members.map(of);
       button.hidden = false;
-      button.replaceChildren(...members.slice(0, 3).map((person) => avatar(person, "small")), make("span", { class: "switcher-names" }, ...members.flatMap((person, at) => [at ? ", " : "", nameOf(person.name)])), icon("people"), make("span", { class: "visually-hidden" }, ". Talk to others"));
+      if (differs(members)) button.replaceChildren(...members.slice(0, 3).map((person) => avatar(person, "small")), make("span", { class: "switcher-names" }, ...members.flatMap((person, at) => [at ? ", " : "", nameOf(person.name)])), icon("people"), make("span", { class: "visually-hidden" }, ". Talk to others"));
       button.title = "Talk to others";
       opener = () => {
         const others = [...people.values()].filter(({ id, bare }) => !bare && !conversation.members.includes(id));
