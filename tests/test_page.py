@@ -15,11 +15,13 @@ import pytest
 from browser import chromium
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from page_server import HOSTILE, PAGE, PICTURES, Played, build_app, serving
+from page_server import HOSTILE, PAGE, PICTURES, WREN, Played, build_app, serving
 from PIL import Image
+from served import served, tiny_engine
 
 from charforge.chat.group import Line
 from charforge.chat.logs import load_conversation, save_conversation
+from charforge.serve.guard import Access
 
 browser_test = pytest.mark.browser
 PATIENCE_MS = 20_000
@@ -38,26 +40,28 @@ def visit(browser: Any, played: Played, allowed: str = "$^", **window: Any) -> I
     Fails for anything in the console that does not match ``allowed``, for errors of scripts, and for requests to
     another place.
     """
+    with serving(build_app(played)) as base, window_at(browser, base, allowed, **window) as page:
+        yield page
+
+
+@contextmanager
+def window_at(browser: Any, base: str, allowed: str = "$^", **window: Any) -> Iterator[Any]:
+    """See :func:`visit`, for the page of a server that runs already."""
     said: list[str] = []
-    with serving(build_app(played)) as base:
-        context = browser.new_context(base_url=base, accept_downloads=True, **window)
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE_MS)
-        page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: said.append(f"script: {error}"))
-        foreign = (base, "data:", "blob:")
-        page.on("request", lambda asked: None if asked.url.startswith(foreign) else said.append(f"asks {asked.url}"))
-        try:
-            open_page(page)
-            yield page
-        finally:
-            context.close()
+    context = browser.new_context(base_url=base, accept_downloads=True, **window)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: said.append(f"script: {error}"))
+    foreign = (base, "data:", "blob:")
+    page.on("request", lambda asked: None if asked.url.startswith(foreign) else said.append(f"asks {asked.url}"))
+    try:
+        page.goto("/")
+        page.wait_for_selector("body[data-ready], dialog[open]")
+        yield page
+    finally:
+        context.close()
     assert [line for line in said if not re.search(allowed, line)] == []
-
-
-def open_page(page: Any, address: str = "/") -> None:
-    page.goto(address)
-    page.wait_for_selector("body[data-ready]")
 
 
 def begin(page: Any, number: int = 0) -> None:
@@ -293,6 +297,30 @@ def test_a_reply_that_is_cut_off_by_the_end_of_the_page_is_kept(browser: Any) ->
         assert messages(page)[-1].startswith("word0 word1")
 
 
+@browser_test
+def test_the_page_talks_to_the_real_server(browser: Any) -> None:
+    access = Access(key="sesame")
+    with served(tiny_engine(), access) as base, window_at(browser, base, allowed="401") as page:
+        page.get_by_role("textbox", name="Key").fill("sesame")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("body[data-ready]")
+        begin(page)
+        page.click("#options-open")
+        page.get_by_label("Always").check()
+        page.get_by_label("Seed of the next answer").fill("3")
+        say(page, "Hello")
+        answered(page, 2)
+        assert picture_width(page.locator(".message .picture img")) == 16
+        page.get_by_label("Try again with another seed").click()
+        page.get_by_text("2 of 2").wait_for()
+        page.get_by_role("button", name="Seed 4. Use it for the next answer").wait_for()
+        page.fill("#composer-text", "in the rain")
+        page.get_by_label("Draw what is written, without a reply").click()
+        page.get_by_text("Drawn: in the rain").last.wait_for()
+        answered(page, 3)
+        assert page.locator(".message .picture img").count() == 2 and page.locator(".trouble").count() == 0
+
+
 # what goes wrong
 
 
@@ -325,11 +353,7 @@ def test_an_error_within_a_reply_keeps_what_came_before_it(browser: Any) -> None
 @browser_test
 def test_a_key_is_asked_for_once_and_sent_with_everything(browser: Any) -> None:
     played = Played(key="sesame")
-    with visit(browser, Played(models=[]), allowed="$^") as page:
-        page.get_by_text("This server has no characters.").wait_for()
-    with serving(build_app(played)) as base:
-        page = browser.new_page(base_url=base)
-        page.goto("/")
+    with visit(browser, played, allowed="401") as page:
         page.get_by_role("textbox", name="Key").fill("wrong")
         page.keyboard.press("Enter")
         page.get_by_text("is not the right one").wait_for()
@@ -343,7 +367,20 @@ def test_a_key_is_asked_for_once_and_sent_with_everything(browser: Any) -> None:
         begin(page)
         say(page, "Hello")
         answered(page, 2)
-        page.close()
+
+
+@browser_test
+def test_a_server_without_characters_and_one_that_is_gone_are_told(browser: Any) -> None:
+    played = Played(models=[])
+    with visit(browser, played, allowed="Failed to load resource") as page:
+        page.get_by_text("This server has no characters.").wait_for()
+        page.route("**/v1/**", lambda route: route.abort())
+        page.get_by_role("button", name="Look again").click()
+        page.get_by_text("The server cannot be reached.").wait_for()
+        page.unroute("**/v1/**")
+        played.models.append(WREN)
+        page.get_by_role("button", name="Try again").click()
+        page.locator(".person").wait_for()
 
 
 @browser_test
@@ -498,7 +535,9 @@ def test_what_is_exported_is_read_by_the_terminal_and_imported_again(browser: An
         assert download.value.suggested_filename == "wren-please-draw-yourself.jsonl"
         file = tmp_path / "talk.jsonl"
         download.value.save_as(file)
-        greeting, said, reply = load_conversation(file, ["Wren"])
+        loaded = load_conversation(file, ["Wren"])
+        greeting, said, reply = loaded.lines
+        assert reply.picture is not None and reply.picture.size == (256, 256) and loaded.left_out == 0
         assert (greeting.speaker, said.text) == ("Wren", "Please draw yourself")
         assert reply.text.endswith("\n[picture: Wren, a girl, smiling, in her workshop]")
         rows = [json.loads(row) for row in file.read_text("utf-8").splitlines()]
@@ -575,7 +614,7 @@ def test_the_files_of_the_terminal_and_of_the_page_are_the_same(
                 [file.read_text("utf-8"), people],
             )
             file.write_text(back, "utf-8", newline="")
-            again = load_conversation(file, ["Wren", "Bo"])
+            again = load_conversation(file, ["Wren", "Bo"]).lines
             assert [(line.speaker, line.text.strip()) for line in again] == [
                 (line.speaker, line.text.strip()) for line in lines
             ]
@@ -684,7 +723,8 @@ def test_a_browser_that_keeps_nothing_says_so(browser: Any) -> None:
         page = browser.new_page(base_url=base)
         refuse = "{ get() { throw new DOMException('no', 'SecurityError') } }"
         page.add_init_script(f"Object.defineProperty(window, 'indexedDB', {refuse})")
-        open_page(page)
+        page.goto("/")
+        page.wait_for_selector("body[data-ready]")
         assert "keeps nothing for this page (SecurityError)" in page.locator("#notice").inner_text()
         begin(page)
         say(page, "Hello")
