@@ -90,6 +90,8 @@ function redraw() {
 
 function show() {
   const conversation = here();
+  // deleted, perhaps in another tab
+  if (current && !conversation) leaveScreen();
   sidebar.show(book.list(), people, current);
   part("start").hidden = conversation !== null;
   part("talk").hidden = conversation === null;
@@ -114,11 +116,16 @@ function show() {
   composer.show({ can: members.length > 0, running: run !== null, draws: members.some(({ draws }) => draws), name: members.map(({ name }) => name).join(", "), members });
 }
 
+function leaveScreen() {
+  current = null;
+  history.replaceState(null, "", "#/");
+}
+
 function route() {
   const id = /^#\/c\/([\w-]+)$/.exec(location.hash)?.[1] ?? null;
   if (current) drafts.set(current, composer.draft());
-  current = id && book.get(id) ? id : null;
-  if (id && !current) history.replaceState(null, "", "#/");
+  current = id;
+  if (id && !book.get(id)) leaveScreen();
   show();
   composer.restore(drafts.get(current));
   if (!current) return;
@@ -260,6 +267,7 @@ function offerUndo(before, text) {
     run() {
       speaking.stop(before.id);
       book.put(before);
+      go(before.id);
     },
   });
 }

@@ -40,10 +40,9 @@ export async function openBook(store, { onChange, onLost, isBusy }) {
   }
 
   store.listen(async (id) => {
-    if (isBusy(id)) return;
     const conversation = await store.conversation(id);
-    if (conversation) conversations.set(id, asLeft(conversation));
-    else conversations.delete(id);
+    if (!conversation) conversations.delete(id);
+    else if (!isBusy(id)) conversations.set(id, asLeft(conversation));
     onChange(id);
   });
 

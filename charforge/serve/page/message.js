@@ -35,7 +35,8 @@ export function fillBody(article, view, does, pictureUrl) {
   const figures = pictures.map((id) => shownBefore.get(id) ?? pictureFigure(id, view, does, pictureUrl));
   const drawing = run?.drawing && !pictures.length ? drawingFigure(body.querySelector(".drawing"), run.drawing) : null;
   const caption = message.kind === "drawing" && plan ? make("p", { class: "drawn-from quiet", dir: "auto" }, `Drawn: ${plan}`) : null;
-  body.replaceChildren(...[words.childNodes.length ? words : null, ...figures, drawing, caption].filter(Boolean));
+  const shownPictures = figures.length ? make("div", { class: "pictures" }, figures) : null;
+  body.replaceChildren(...[words.childNodes.length ? words : null, shownPictures, drawing, caption].filter(Boolean));
 }
 
 function pictureFigure(id, view, does, pictureUrl) {
