@@ -171,7 +171,10 @@ class Terminal:
 
     def load(self, path: str) -> None:
         """A conversation from a file takes the place of this one."""
-        self.group.lines = load_conversation(Path(path.strip("\"'")).expanduser(), self.group.names)
+        loaded = load_conversation(Path(path.strip("\"'")).expanduser(), self.group.names)
+        self.group.lines = loaded.lines
+        if loaded.left_out:
+            say(f"pictures that could not be read and were left out: {loaded.left_out}")
         for line in self.group.lines[-6:]:
             print(printable(f"{line.speaker or 'you'}: {line.shown}"))
 
