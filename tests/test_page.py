@@ -622,6 +622,50 @@ def test_the_files_of_the_terminal_and_of_the_page_are_the_same(
         there_and_back()
 
 
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.text(max_size=5) | st.just("data:image/png;base64,AAAA"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["text", "images", "seed"]), inner),
+    max_leaves=6,
+)
+extras = st.fixed_dictionaries({}, optional={"image": values, "charforge": values})
+rows_of_others = st.fixed_dictionaries(
+    {"mes": st.text(max_size=5) | values},
+    optional={
+        "name": values, "is_user": values, "is_system": values, "send_date": values, "extra": values | extras,
+        "swipes": values, "swipe_id": values, "swipe_info": values, "chat_metadata": values, "character_name": values,
+    },
+)  # fmt: skip
+
+
+@browser_test
+def test_any_file_is_imported_or_refused_in_a_sentence(browser: Any) -> None:
+    with visit(browser, Played()) as page:
+
+        @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+        @given(st.lists(rows_of_others | values, max_size=4))
+        def imported(rows: list[Any]) -> None:
+            outcome = page.evaluate(
+                """async ([text, people]) => {
+                    const { exported, imported } = await import("/page/logs.js");
+                    try {
+                        const { conversation } = imported(text, people);
+                        structuredClone(conversation);
+                        await exported(conversation, async () => null);
+                        return conversation.messages.length;
+                    } catch (error) {
+                        return error.message;
+                    }
+                }""",
+                ["\n".join(map(json.dumps, rows)), [{"id": "wren", "name": "Wren"}]],
+            )
+            said = [row for row in rows if isinstance(row, dict) and isinstance(row.get("mes"), str)]
+            assert outcome == (
+                len(said) or "This file holds no messages. Choose a conversation that was saved as .jsonl."
+            )
+
+        imported()
+
+
 # how it looks and how it is used
 
 

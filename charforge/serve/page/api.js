@@ -58,17 +58,20 @@ async function troubleOf(response) {
 /** Who can be talked to: [{id, name, kind, greetings, description, draws, bare, avatar}]. */
 export async function people() {
   const listed = await (await call("/v1/models")).json();
-  return (listed.data ?? []).filter((one) => typeof one?.id === "string").map(personOf);
+  return listOf(listed?.data).filter((one) => typeof one?.id === "string").map(personOf);
 }
 
-function personOf({ id, charforge: own = {} }) {
+const listOf = (value) => (Array.isArray(value) ? value : []);
+
+function personOf({ id, charforge }) {
+  const own = charforge ?? {};
   const text = (value) => (typeof value === "string" ? value : "");
   const avatar = text(own.avatar);
   return {
     id,
     name: text(own.name) || id,
     kind: text(own.class),
-    greetings: (Array.isArray(own.greetings) ? own.greetings : []).filter((greeting) => text(greeting).trim()),
+    greetings: listOf(own.greetings).filter((greeting) => text(greeting).trim()),
     description: text(own.description),
     base: text(own.base),
     draws: own.draws !== false,
@@ -100,14 +103,14 @@ export async function* replyTo(request, signal) {
     } catch {
       throw new Trouble("The server sent something that cannot be read. Try again.");
     }
-    if (chunk.error) throw new Trouble(String(chunk.error.message ?? "The server could not go on."));
-    const choice = chunk.choices?.[0];
+    if (chunk?.error) throw new Trouble(String(chunk.error.message ?? "The server could not go on."));
+    const choice = chunk?.choices?.[0];
     if (choice?.delta?.content) yield { text: String(choice.delta.content) };
-    for (const image of choice?.delta?.images ?? []) {
+    for (const image of listOf(choice?.delta?.images)) {
       const picture = blobOf(image?.image_url?.url);
       if (picture) yield { picture };
     }
-    if (chunk.charforge?.drawing) yield { drawing: chunk.charforge.drawing };
+    if (chunk?.charforge?.drawing) yield { drawing: chunk.charforge.drawing };
     if (choice?.finish_reason) {
       reason = choice.finish_reason;
       const { plan = null, seed = null, likeness = null } = chunk.charforge ?? {};

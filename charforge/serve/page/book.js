@@ -55,13 +55,14 @@ export async function openBook(store, { onChange, onLost, isBusy }) {
     /** The begun ones, the latest first. */
     list: () => [...conversations.values()].filter(isBegun).sort((a, b) => b.changed - a.changed),
 
-    /** `soon`: it will change again at once, and is saved when a second has gone by. */
+    /** Resolves when it is kept. `soon`: it will change again at once, and is saved when a second has gone by. */
     put(conversation, { soon = false } = {}) {
       const { id } = conversation;
       conversations.set(id, conversation);
-      if (!soon) save(id);
-      else if (!waiting.has(id)) waiting.set(id, setTimeout(() => save(id), SAVE_MS));
       onChange(id);
+      if (!soon) return save(id);
+      if (!waiting.has(id)) waiting.set(id, setTimeout(() => save(id), SAVE_MS));
+      return Promise.resolve();
     },
 
     remove(id) {

@@ -31,7 +31,7 @@ export async function importFiles(book, files, people) {
       for (const { id, blob } of pictures) book.addPicture(blob, id);
       // kept under a name of its own even if nothing but a greeting is in it
       const title = conversation.title ?? titleOf(conversation).slice(0, 80);
-      book.put({ ...conversation, title });
+      await book.put({ ...conversation, title });
       opened = conversation.id;
       if (missing.length) {
         const names = [...new Set(missing)].slice(0, 3).map((name) => plain(name, 40)).join(", ");

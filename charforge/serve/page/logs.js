@@ -77,7 +77,7 @@ export function imported(text, people, beside = new Map()) {
   const now = Date.now();
   const conversation = {
     id: newId(),
-    title: asText(header.chat_metadata?.charforge?.title) || null,
+    title: asText(header.chat_metadata?.charforge?.title).slice(0, 200) || null,
     members: members.map(({ id }) => id),
     names: Object.fromEntries(members.map(({ id, name }) => [id, name])),
     created: dateOf(header.create_date) ?? now,
@@ -119,7 +119,7 @@ function messageOf(row, read) {
   const kind = row.is_system && extra.charforge?.kind === "drawing" ? "drawing" : extra.charforge?.kind === "greeting" ? "greeting" : "reply";
   const current = versionOf(row.mes, extra, date, read);
   const swipes = Array.isArray(row.swipes) && row.swipes.every((swipe) => typeof swipe === "string") ? row.swipes : [];
-  const chosen = swipes[row.swipe_id] === undefined ? -1 : row.swipe_id;
+  const chosen = Number.isInteger(row.swipe_id) && row.swipe_id in swipes ? row.swipe_id : -1;
   const versions = chosen < 0 ? [current] : swipes.map((swipe, at) => {
     const info = objectOf(Array.isArray(row.swipe_info) ? row.swipe_info[at] : null);
     return at === chosen ? current : versionOf(swipe, objectOf(info.extra), dateOf(info.send_date) ?? date, read);

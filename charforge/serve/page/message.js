@@ -5,7 +5,7 @@ import { avatar, icon, iconButton, make, nameOf, plain, ring, setRing } from "./
 import { formatted } from "./markup.js";
 
 /**
- * The element of a message. `view` is {message, conversation, person, last, can, busy, run, editing}; `does` are the page's
+ * The element of a message. `view` is {message, conversation, person, last, can, run, editing}; `does` are the page's
  * actions, `pictureUrl(id)` gives the address of a picture.
  */
 export function messageElement(view, does, pictureUrl) {
@@ -69,12 +69,12 @@ function drawingFigure(before, { plan, step, steps, url }) {
   return figure;
 }
 
-function versionButtons({ message, last, busy }, does) {
-  if (message.role === "user" || message.versions.length < 2 || !last || busy) return null;
+function versionButtons({ message, last }, does) {
+  if (message.role === "user" || message.versions.length < 2 || !last) return null;
   const { chosen, versions, kind } = message;
   const what = kind === "greeting" ? "greeting" : "answer";
   const turn = (step) => () => does.chooseVersion(message.id, chosen + step);
-  return make("div", { class: "versions", role: "group", "aria-label": kind === "greeting" ? "Greetings" : "Answers" },
+  return make("div", { class: "versions when-idle", role: "group", "aria-label": kind === "greeting" ? "Greetings" : "Answers" },
     iconButton("back", `Previous ${what}`, turn(-1), { disabled: chosen === 0, data: { action: "previous" } }),
     make("span", { class: "quiet" }, kind === "greeting" ? `Greeting ${chosen + 1} of ${versions.length}` : `${chosen + 1} of ${versions.length}`),
     iconButton("forward", `Next ${what}`, turn(1), { disabled: chosen === versions.length - 1, data: { action: "next" } }));
@@ -96,16 +96,19 @@ function aboutOf({ message }, does) {
   return said;
 }
 
-function actionsOf({ message, last, can, busy }, does) {
-  const button = (name, label, action) => iconButton(name, label, () => does[action](message.id), { data: { action } });
+function actionsOf({ message, last, can }, does) {
+  const button = (name, label, action) => {
+    const always = action === "copy" ? "" : " when-idle";
+    return iconButton(name, label, () => does[action](message.id), { class: `icon-button${always}`, data: { action } });
+  };
   const theirs = message.role === "assistant";
   const words = shown(message).text;
   return make("div", { class: "actions" },
     theirs && last && can && message.kind !== "greeting" ? button("retry", "Try again with another seed", "retry") : null,
     theirs && last && can && message.kind !== "drawing" ? button("go", "Continue: the character speaks again", "goOn") : null,
-    busy || message.kind === "drawing" ? null : button("edit", "Edit", "edit"),
+    message.kind === "drawing" ? null : button("edit", "Edit", "edit"),
     words ? button("copy", "Copy", "copy") : null,
-    busy ? null : button("trash", "Delete", "remove"));
+    button("trash", "Delete", "remove"));
 }
 
 function editForm({ message, conversation, can }, does) {

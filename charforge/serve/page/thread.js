@@ -30,9 +30,18 @@ export function threadIn(root, toEnd, does, pictureUrl) {
     scrollToEnd();
     root.focus({ preventScroll: true });
   });
+  let planned = false;
+  const keepAtEnd = () => {
+    if (!follows || planned) return;
+    planned = true;
+    requestAnimationFrame(() => {
+      planned = false;
+      if (follows) scrollToEnd();
+    });
+  };
   // pictures that come late push the end away
-  root.addEventListener("load", () => follows && scrollToEnd(), true);
-  new ResizeObserver(() => follows && scrollToEnd()).observe(root);
+  root.addEventListener("load", keepAtEnd, true);
+  new ResizeObserver(keepAtEnd).observe(root);
 
   /** `can`: whether anybody here could answer now. `trouble` is what went wrong last, {message, retryAfter, again}. */
   function show({ conversation, people, run, trouble, can }) {
@@ -44,11 +53,13 @@ export function threadIn(root, toEnd, does, pictureUrl) {
       root.replaceChildren();
     }
     const held = heldFocus();
+    // what cannot be done while somebody speaks is hidden by its style: a thousand messages need not be made anew
+    root.classList.toggle("busy", run !== null);
     const next = new Map();
     conversation.messages.forEach((message, at) => {
       const last = at === conversation.messages.length - 1;
       const view = {
-        message, conversation, last, can: can && !run, busy: run !== null, editing: editing === message.id, run: run?.message === message.id ? run : null,
+        message, conversation, last, can, editing: editing === message.id, run: run?.message === message.id ? run : null,
         person: people.get(message.speaker) ?? { id: message.speaker ?? "", name: conversation.names[message.speaker] ?? message.speaker ?? "", picture: null },
       };
       next.set(message.id, elementFor(view));
@@ -63,9 +74,9 @@ export function threadIn(root, toEnd, does, pictureUrl) {
   }
 
   function elementFor(view) {
-    const { message, last, run, editing: open, can, busy, person } = view;
+    const { message, last, run, editing: open, can, person } = view;
     const before = elements.get(message.id);
-    const frame = [last, run, open, can, busy, person.picture, person.name, run ? null : message].map((value) => value ?? null);
+    const frame = [last, run, open, can && (last || open), person.picture, person.name, run ? null : message].map((value) => value ?? null);
     if (before && frame.every((value, at) => value === before.frame[at])) {
       if (run) fillBody(before.node, view, does, pictureUrl);
       return before;
