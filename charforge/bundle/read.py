@@ -25,6 +25,7 @@ from charforge.bundle.manifest import (
     Manifest,
     sprites_among,
 )
+from charforge.bundle.signature import BrokenSignature, signature_file, signer_of
 from charforge.bundle.versions import as_today, card_of_today, is_readable
 from charforge.character.cards import Card, read_card
 from charforge.character.listing import is_system_path
@@ -82,7 +83,8 @@ class BundleError(InputError):
 def read_bundle(path: Path) -> Bundle:
     """Verify and read ``path``. Raises BundleError with one sentence on whatever is wrong.
 
-    An ordinary character card, which has no adapter, is named as one.
+    An ordinary character card, which has no adapter, is named as one. A signature that lies beside it must be right;
+    none is as good.
     """
     if path.is_dir():
         raise BundleError(path, "is a folder", "name the .charx file that charforge train wrote")
@@ -101,6 +103,10 @@ def read_bundle(path: Path) -> Bundle:
         for label, member in sprites_among(contents).items():
             _check_picture(contents[member], f"picture of {printable_line(label[:40])}")
         card = _read_card(contents[CARD])
+        signer_of(path)
+    except BrokenSignature as error:
+        told = f"is refused: its signature {signature_file(path).name} {error}"
+        raise BundleError(path, told, "ask the sender for both files again") from error
     except PermissionError as error:
         raise BundleError(path, "cannot be read", "change its permissions") from error
     except Refusal as refusal:

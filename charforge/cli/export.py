@@ -11,6 +11,8 @@ import typer
 from charforge.cli.options import Device, Threads
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     from charforge.bundle import Bundle
     from charforge.export.sprites import Drawing
 
@@ -36,6 +38,12 @@ def export(
     ] = None,
     merged: Annotated[
         Path | None, typer.Option(help="a new folder with the whole model, the adapter inside its weights")
+    ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            help="a private SSH key (Ed25519): writes FILE.charx.sig beside the bundle, which `inspect` reads"
+        ),
     ] = None,
     sprites: Annotated[
         Path | None,
@@ -77,6 +85,7 @@ def export(
       charforge export wren.charx --peft wren-peft
     """
     from charforge.bundle import read_bundle
+    from charforge.bundle.signature import read_key
     from charforge.cli.output import say
     from charforge.errors import InputError
     from charforge.export.parts import renewed, with_rank
@@ -86,14 +95,10 @@ def export(
     forms = [
         name
         for name, chosen in (
-            ("--card", card),
-            ("--json", as_json),
-            ("--peft", peft),
-            ("--merged", merged),
-            ("--sprites", sprites),
+            ("--card", card), ("--json", as_json), ("--peft", peft), ("--merged", merged), ("--sprites", sprites),
         )
         if chosen
-    ]
+    ]  # fmt: skip
     if len(forms) > 1:
         raise typer.BadParameter(f"{' and '.join(forms)} are two results: ask for one at a time")
     if out is not None and (peft or merged):
@@ -106,8 +111,10 @@ def export(
         raise InputError(
             "--sprites are drawn by the adapter as it is: leave --rank out, or export the smaller one first"
         )
-    path = bundle_of(source)
-    bundle = left_out(renewed(read_bundle(path)), without or [])
+    if sign is not None and forms and (sprites is None or out is None):
+        raise InputError(f"--sign is of a .charx: leave it out{', or add -o FILE.charx' if sprites else ''}")
+    key = read_key(sign) if sign is not None else None
+    bundle = left_out(renewed(read_bundle(bundle_of(source))), without or [])
     if rank is not None:
         own = bundle.manifest.adapter.rank
         bundle, reduction = with_rank(bundle, rank)
@@ -124,44 +131,70 @@ def export(
 
         set_threads(threads)
         drawing = Drawing(best_of or 4, seed or 0, scene or SCENE, bundle.manifest.base.name == "mini")
-        _write_sprites(sprites, bundle, source, drawing, device, out)
+        _write_sprites(sprites, bundle, source, drawing, device, out, key)
     elif peft is not None:
         _write_peft(peft, bundle, source, without or [])
+    elif card or as_json:
+        _write_card(out, bundle, picture=card)
     else:
-        _write_file(out, bundle, path, card, as_json)
+        _write_charx(out, bundle, key)
 
 
-def _write_file(out: Path | None, bundle: Bundle, path: Path, card: bool, as_json: bool) -> None:
+def _write_card(out: Path | None, bundle: Bundle, picture: bool) -> None:
     from charforge.character.cards.write import card_json, card_png
-    from charforge.cli.output import print_json, say
-    from charforge.export.parts import write_again
+    from charforge.cli.output import print_json
     from charforge.files import write_atomic
-    from charforge.words import file_stem
 
-    if as_json and out is None:
+    if out is None and not picture:
         print_json(bundle.card)
         return
-    suffix = ".png" if card else ".json" if as_json else ".charx"
-    out = out or Path(file_stem(bundle.manifest.character.name) + suffix)
-    _check_file(out, suffix, path)
-    if card or as_json:
-        # the picture is the file itself, and nothing else of the bundle is there
-        plain = {**bundle.card, "data": {**bundle.card["data"], "assets": _assets_of_card(card)}}
-        write_atomic(out, card_png(plain, bundle.avatar()) if card else card_json(plain))
-    else:
-        write_again(out, bundle)
+    out = _checked_file(out, ".png" if picture else ".json", bundle)
+    # the picture is the file itself, and nothing else of the bundle is there
+    plain = {**bundle.card, "data": {**bundle.card["data"], "assets": _assets_of_card(picture)}}
+    write_atomic(out, card_png(plain, bundle.avatar()) if picture else card_json(plain))
+    _say_written(out)
+
+
+def _write_charx(out: Path | None, bundle: Bundle, key: Ed25519PrivateKey | None) -> None:
+    from charforge.bundle.signature import sign
+    from charforge.cli.output import say
+    from charforge.export.parts import write_again
+
+    out = _checked_charx(out, bundle, key)
+    write_again(out, bundle)
+    _say_written(out)
+    if key is not None:
+        say(f"signed it with {sign(out, key).fingerprint}: send {out.name}.sig along")
+
+
+def _checked_charx(out: Path | None, bundle: Bundle, key: Ed25519PrivateKey | None) -> Path:
+    from charforge.bundle.signature import check_unsigned
+
+    out = _checked_file(out, ".charx", bundle)
+    if key is None:
+        check_unsigned(out)
+    return out
+
+
+def _say_written(out: Path) -> None:
+    from charforge.cli.output import say
+
     say(f"wrote {out} ({out.stat().st_size / 1e6:.2f} MB)")
 
 
-def _check_file(out: Path, suffix: str, path: Path) -> None:
+def _checked_file(out: Path | None, suffix: str, bundle: Bundle) -> Path:
+    """The file to write, which is not the bundle that was read."""
     from charforge.character.outputs import check_over_inputs
     from charforge.errors import InputError
     from charforge.files import check_output
+    from charforge.words import file_stem
 
+    out = out or Path(file_stem(bundle.manifest.character.name) + suffix)
     if out.suffix.lower() != suffix:
         raise InputError(f"-o {out}: this result is a {suffix} file; name one that ends so")
     check_output(out, "-o")
-    check_over_inputs(out, [path], "-o")
+    check_over_inputs(out, [bundle.path], "-o")
+    return out
 
 
 def _assets_of_card(picture: bool) -> list[dict[str, str]]:
@@ -181,8 +214,9 @@ def _write_peft(folder: Path, bundle: Bundle, source: Path, without: list[str]) 
 
 
 def _write_sprites(
-    parent: Path, bundle: Bundle, source: Path, drawing: Drawing, device: str | None, out: Path | None
-) -> None:
+    parent: Path, bundle: Bundle, source: Path, drawing: Drawing, device: str | None, out: Path | None,
+    key: Ed25519PrivateKey | None,
+) -> None:  # fmt: skip
     from charforge.cli.output import say
     from charforge.export.faces import FACES, what_mini_knows
     from charforge.export.parts import with_sprites
@@ -192,7 +226,7 @@ def _write_sprites(
     who = bundle.manifest.character
     folder = parent / folder_name(who.name)
     if out is not None:
-        _check_file(out, ".charx", bundle.path)
+        _checked_charx(out, bundle, key)
     there = sprites_there(folder, bundle, drawing)
     if there:
         say(f"{len(there)} of {len(FACES)} expressions were drawn before and stay as they are")
@@ -202,7 +236,7 @@ def _write_sprites(
         _draw_sprites(folder, bundle, source, drawing, device, there)
     say(f"wrote {folder}: {len(FACES)} expressions")
     if out is not None:
-        _write_file(out, with_sprites(bundle, read_sprites(folder)), bundle.path, card=False, as_json=False)
+        _write_charx(out, with_sprites(bundle, read_sprites(folder)), key)
 
 
 def _draw_sprites(
