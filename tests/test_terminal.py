@@ -17,9 +17,9 @@ from tiny import tiny_model
 
 from charforge.bases.base import Base
 from charforge.character import Character, read_character
-from charforge.chat.conversation import Message
 from charforge.chat.group import Group, Line
 from charforge.chat.logs import load_conversation, save_conversation
+from charforge.chat.messages import Message
 from charforge.chat.session import Session
 from charforge.cli.terminal import Terminal, command_names, open_picture, stopping, typed_lines
 from charforge.errors import InputError

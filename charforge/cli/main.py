@@ -23,6 +23,7 @@ from charforge.cli import (
     inspect,
     new,
     runs,
+    serve,
     settings,
     train,
 )
@@ -42,6 +43,7 @@ app.command("expand")(speaking(expand.expand))
 app.command("train")(speaking(train.train))
 app.command("runs")(speaking(runs.runs))
 app.command("chat")(speaking(chat.chat))
+app.command("serve")(speaking(serve.serve))
 app.command("imagine")(speaking(imagine.imagine))
 app.command("eval")(speaking(eval.evaluate))
 app.command("inspect")(speaking(inspect.inspect))
