@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from bundle_parts import manifest
+from exported import contents, good
 from PIL import Image
-from test_export import contents, good
 from test_hostile_bundles import Members, changed
 from tiny_base import pixel_encoder, tiny_base
 from typer.testing import CliRunner, Result
