@@ -22,7 +22,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["charforge", "zipfile", "json", "PIL"], enable_loader_override=False):
-    from fuzz_readers import TARGETS, Touched, _place, guarded, watched
+    from fuzz_readers import TARGETS, Touched, guarded, place_of, watched
     from fuzz_seeds import SEEDS
     from mutations import mutated
 
@@ -86,7 +86,7 @@ def main() -> None:
         except CharforgeError:
             end = "refused"
         except (Touched, Exception) as error:
-            end, where = "failed", f"{type(error).__name__} {_place(error)}"
+            end, where = "failed", f"{type(error).__name__} {place_of(error)}"
             if where not in seen:
                 seen.add(where)
                 (a.keep / f"{reader}-{len(seen)}{suffix}").write_bytes(content)

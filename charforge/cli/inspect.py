@@ -77,5 +77,7 @@ def inspect(
         say(f"signed by {name or 'the key'} {signer.fingerprint} ({signer.kind})")
     for problem in problems:
         say(f"it {problem['problem']}; {problem['remedy']}")
+    if manifest.evaluation:
+        say("measured on texts and pictures that were in no training, without the adapter (off) and with it (on):")
     for name, value in manifest.evaluation.items():
         say(f"  {printable_line(name)}: {value if value is not None else 'not measured'}")
