@@ -139,6 +139,18 @@ def cgroup_memory(root: Path = CGROUPS) -> tuple[float, float] | None:
 _seen_gib = 0.0
 
 
+def begin_peak_memory() -> None:
+    """Let :func:`peak_memory_gib` count from what is taken now. Where the system cannot (all but Linux), the peak stays
+    that of the whole process."""
+    global _seen_gib
+    _seen_gib = 0.0
+    try:
+        # "5": forget the largest resident size (man 5 proc)
+        Path("/proc/self/clear_refs").write_text("5", "utf-8")
+    except OSError:
+        return  # another system, or one that hides its processes
+
+
 def peak_memory_gib() -> float:
     """The largest resident memory of this process so far.
 

@@ -25,11 +25,15 @@ PREVIEW_SEED = 1000
 
 
 class Progress:
-    """The screen and the metrics file of one run. ``on_line`` hears of every line of the latter."""
+    """The screen and the metrics file of one run. ``on_line`` hears of every line of the latter; ``check`` raises when
+    this process may not write any more.
+    """
 
-    def __init__(self, run: Path, on_line: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, run: Path, on_line: Callable[[], None] = lambda: None, check: Callable[[], None] = lambda: None
+    ) -> None:
         self.run = run
-        self._on_line = on_line
+        self._on_line, self._check = on_line, check
         self._open = ExitStack()
         self._part: str = ""
         self._total: int | None = None
@@ -101,6 +105,7 @@ class Progress:
         write_atomic_with(self.run / "previews" / f"{stage}{step:05d}.png", lambda path: sheet.save(path, "PNG"))
 
     def _write(self, line: dict[str, object]) -> None:
+        self._check()
         with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         self._on_line()
