@@ -25,6 +25,7 @@ from charforge.cli import (
     runs,
     settings,
     train,
+    watch,
 )
 from charforge.cli.failures import run
 from charforge.cli.options import QUIET, VERBOSE, set_verbosity, speaking
@@ -41,6 +42,7 @@ app.command("check")(speaking(check.check))
 app.command("expand")(speaking(expand.expand))
 app.command("train")(speaking(train.train))
 app.command("runs")(speaking(runs.runs))
+app.command("watch")(speaking(watch.watch))
 app.command("chat")(speaking(chat.chat))
 app.command("imagine")(speaking(imagine.imagine))
 app.command("eval")(speaking(eval.evaluate))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -36,10 +38,13 @@ from charforge.run.folder import TRAINING, check_run, find_run, is_complete, ope
 from charforge.run.given import check_pictures_of, given_pairs
 from charforge.run.identity import inputs_of
 from charforge.run.lease import Hold
+from charforge.run.live import LivePage
 from charforge.run.progress import Progress, peak_memory_gib
+from charforge.run.report import About, about
 from charforge.run.second_stage import run_scenes, second_stage, trained_names
 from charforge.run.shared import SharedBase
 from charforge.run.sittings import Sittings
+from charforge.run.tracking import Tracking, check_tracker
 from charforge.settings import Settings, read_settings
 from charforge.train.checkpoints import load_best
 from charforge.train.dataset import build_dataset, prepared_pictures, prepared_strangers
@@ -92,6 +97,7 @@ def train_character(
     check_run_folder(folder, run)
     bundle = run / f"{slug_of(character)}.charx"
     command = again or f"charforge train {shlex.quote(str(folder))} --out {shlex.quote(str(run))}"
+    prompts = preview_prompts(character)
     go_on = f"To go on: {command}, other options as before."
     if restart:
         set_aside(run)
@@ -107,13 +113,20 @@ def train_character(
         return TrainResult(run, bundle, metrics, finished_before=True)
     if both:
         check_rewards(settings.reward)
+    check_tracker(settings)
+
+    @cache
+    def described() -> About:
+        return about(character, settings, prompts, shlex.join(["charforge", *sys.argv[1:]]))
 
     with (
         full_disk_in_words(go_on),
         open_run(run, settings, inputs, say_line) as hold,
         failure_kept(run, TRAINING, hold),
         Sittings(run / "sittings.json", peak_memory_gib) as sittings,
-        Progress(run, sittings.keep, hold.check) as progress,
+        LivePage(run, described, say_line) as live,
+        Tracking(run, settings, say_line) as tracking,
+        Progress(run, sittings.keep, hold.check, live.keep, tracking.log) as progress,
         Interruption(progress.note, go_on) as stop,
         ExitStack() as borrowed,
     ):
@@ -134,10 +147,11 @@ def train_character(
         data = texts_read_once(model, data, first_layer)
         config = lora_config(model.shapes, settings.adapter.rank, settings.adapter.alpha, first_layer=first_layer)
         parameters = add_adapter(model.network, config, settings.seed)
-        prompts = preview_prompts(character)
         if settings.memory.park_encoders:
             model.park_encoders()
-        trained = Trained(run, bundle, character, settings, loaded, parameters, config, data, pairs, prompts)
+        trained = Trained(
+            run, bundle, character, settings, loaded, parameters, config, data, pairs, prompts, described()
+        )  # fmt: skip
 
         def finished(told: dict[str, Any]) -> dict[str, Any]:
             progress.begin("measuring", None)
