@@ -96,7 +96,7 @@ def test_the_page_is_there_from_the_first_step_and_tells_how_the_run_stands(tmp_
     assert "The first 10 steps, shaded" in second and second.count("<polyline") == 3
     # what never closes by itself is left out
     depth = Tags(second).depth
-    assert {tag for tag, open_ in depth.items() if open_} <= {"meta", "img", "rect", "line", "polyline"}
+    assert {tag for tag, open_ in depth.items() if open_} <= {"meta", "img", "rect", "line", "polyline", "circle"}
     assert said == []
 
 
@@ -298,7 +298,6 @@ def test_a_tracker_that_fails_is_left_alone_and_the_run_goes_on(tmp_path: Path, 
     with Tracking(tmp_path, asked("trackio"), said.append) as tracking:
         for number in (1, 2, 3):
             tracking.log(step(number))
-    assert said == []
     assert [number for _, number in logged] == [1, 2] and logged[0][0]["first/ce"] == 3.0
     assert len(said) == 1 and "the service is away" in said[0] and "goes on without it" in said[0]
 

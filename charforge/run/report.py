@@ -31,7 +31,7 @@ TEMPLATE = (Path(__file__).parent / "report.html").read_text("utf-8")
 SHARED = "share.png"
 THUMBNAIL = 160
 LINKS = (
-    ("pairs/pairs.html", "the training pairs, page by page"), ("pairs/pairs.jsonl", "the same as JSON Lines"),
+    ("pairs/pairs.html", "the training pairs to look through"), ("pairs/pairs.jsonl", "the same as JSON Lines"),
     ("config.toml", "all settings"), ("metrics.jsonl", "all figures"), ("result.json", "the result"),
     ("evaluation.png", "drawings of held-out scenes"),
 )  # fmt: skip

@@ -45,8 +45,11 @@ class Tracking:
             self._attempt(lambda: self._start(run, settings))
 
     def _start(self, run: Path, settings: Settings) -> None:
+        from accelerate import PartialState
         from accelerate.tracking import TensorBoardTracker, TrackioTracker, WandBTracker
 
+        # its trackers ask it which process writes
+        PartialState()
         tracker: Any
         if settings.tracking.tracker == "tensorboard":
             tracker = TensorBoardTracker(run.name, run / "tensorboard")
