@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 GIB = 1 << 30
@@ -89,6 +89,11 @@ def cgroup_cores(root: Path = CGROUPS) -> float | None:
         except (OSError, ValueError):
             continue  # no such group: another version, or another system
     return None
+
+
+def launched_as(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
+    """Which process this is of how many that `accelerate launch` or torchrun have started together: (0, 1) alone."""
+    return int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1"))
 
 
 def cpu_name() -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from charforge.cli.options import Assignments, Device, Threads
+from charforge.cli.options import Assignments, Device, Threads, set_verbosity
 
 
 def train(
@@ -63,7 +63,7 @@ def train(
     from charforge.cli.cast import train_members
     from charforge.cli.output import print_json, say
     from charforge.errors import InputError
-    from charforge.machine import set_threads
+    from charforge.machine import launched_as, set_threads
     from charforge.progress import waiting
     from charforge.resources import preset_path
     from charforge.run.folder import slug_of
@@ -71,6 +71,10 @@ def train(
     from charforge.settings import read_settings
 
     set_threads(threads)
+    rank, processes = launched_as()
+    if rank > 0:
+        # the first process speaks for all
+        set_verbosity(quiet=True, verbose=False)
     if stage not in ("all", "sft", "grpo"):
         raise InputError(f"--stage {stage}: use all, sft or grpo")
     if restart and stage == "grpo":
@@ -79,6 +83,8 @@ def train(
     cast = out or Path("runs")
     members = members_of(folders, cast)
     if members is not None:
+        if processes > 1:
+            raise InputError("several processes train one character: name one folder, or start charforge train alone")
         if pairs is not None or dry_run:
             given = "--pairs" if pairs is not None else "--dry-run"
             raise InputError(f"{given} is for one character: name one folder")
@@ -131,6 +137,8 @@ def train(
     )
     if result.finished_before:
         say(f"{result.run} is finished: nothing left to do. For a new result: --restart, or another --out")
+    if rank > 0:
+        return
     if as_json:
         print_json({"run": str(result.run), "bundle": str(result.bundle), "metrics": result.metrics})
     else:

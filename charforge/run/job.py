@@ -36,6 +36,7 @@ from charforge.resources import preset_path
 from charforge.run.finish import Trained, finish, write_failure
 from charforge.run.folder import TRAINING, check_run, find_run, is_complete, open_run, read_result, set_aside, slug_of
 from charforge.run.given import check_pictures_of, given_pairs
+from charforge.run.helper import lend_a_hand
 from charforge.run.identity import inputs_of
 from charforge.run.lease import Hold
 from charforge.run.live import LivePage
@@ -51,6 +52,7 @@ from charforge.train.dataset import build_dataset, prepared_pictures, prepared_s
 from charforge.train.interrupt import Interruption
 from charforge.train.memory import Memory
 from charforge.train.sft import train_sft
+from charforge.train.team import find_team
 from charforge.train.trunk import texts_read_once
 
 LOOKED = "looked.json"
@@ -82,6 +84,12 @@ def train_character(
     MachineError when base, judges or device cannot be had or the second stage failed, and Interrupted on a signal.
     """
     bound_kernel_caches()
+    team = find_team(chosen_device(device))
+    if team.size > 1 and stage != "sft":
+        raise InputError(
+            "several processes share the first stage alone: add --stage sft, and begin the second one afterwards with "
+            "the same command in one process (charforge train without a launcher)"
+        )
     character = read_character(folder)
     settings = read_settings(
         preset_path(preset), folder / "charforge.toml", overrides, base=base, seed=seed, quantize=quantize
@@ -95,6 +103,9 @@ def train_character(
     both = stage != "sft" and settings.grpo.iterations > 0
     run = out or find_run(Path("runs"), character, settings, inputs, both)
     check_run_folder(folder, run)
+    if not team.writes:
+        helped = lend_a_hand(team, settings, device)
+        return TrainResult(helped or run, run / f"{slug_of(character)}.charx", {}, finished_before=helped is None)
     bundle = run / f"{slug_of(character)}.charx"
     command = again or f"charforge train {shlex.quote(str(folder))} --out {shlex.quote(str(run))}"
     prompts = preview_prompts(character)
@@ -110,6 +121,7 @@ def train_character(
     # what has been through both stages stays so
     both = both or (metrics is not None and metrics["stage"] == "grpo")
     if metrics is not None and is_complete(run, both, bundle):
+        team.told(None)
         return TrainResult(run, bundle, metrics, finished_before=True)
     if both:
         check_rewards(settings.reward)
@@ -127,7 +139,7 @@ def train_character(
         LivePage(run, described, say_line) as live,
         Tracking(run, settings, say_line) as tracking,
         Progress(run, sittings.keep, hold.check, live.keep, tracking.log) as progress,
-        Interruption(progress.note, go_on) as stop,
+        Interruption(progress.note, go_on, together=team.size > 1) as stop,
         ExitStack() as borrowed,
     ):
         progress.begin("expanding", settings.sft.steps)
@@ -163,7 +175,9 @@ def train_character(
         hooks = progress.hooks(lambda step: progress.preview(loaded, prompts, step))
         memory = Memory(model, settings.memory, progress.note, run / "memory.json")
         checkpoints = run / "checkpoints"
-        best = train_sft(model, parameters, data, settings.sft, settings.seed, checkpoints, hooks, memory, stop)
+        # pairs, pictures and what the base replays are there: the other processes of a job can begin
+        team.told(str(run.absolute()))
+        best = train_sft(model, parameters, data, settings.sft, settings.seed, checkpoints, hooks, memory, stop, team)
         load_best(parameters, checkpoints / "best.safetensors")
         first = {"stage": "sft", "best_step": best.step, "best_score": best.score}
         # a bundle of the second stage is not replaced by one of the first, whatever part of its finish is repeated
