@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,15 +28,6 @@ from charforge.settings import ChatSettings
 
 
 @dataclass(frozen=True)
-class Reply:
-    """What the character said, the plan of its picture and the picture, if it wanted to send one."""
-
-    text: str
-    plan: str | None
-    image: Image.Image | None
-
-
-@dataclass(frozen=True)
 class Session:
     """One character on a loaded base, which others may be on.
 
@@ -51,15 +42,34 @@ class Session:
     lore: Lorebook = field(default_factory=Lorebook)
     scale: float = 1.0
     styles: tuple[tuple[str, float], ...] = ()
+    bare: bool = False
+    """The base as it is: it is told nothing of a character, and draws what it is asked for."""
 
     def acts(self) -> AbstractContextManager[None]:
         """Inside the block this character's adapter and its styles act, and no others."""
         own = ((self.adapter, self.scale),) if self.adapter else ()
         return acting(*own, *self.styles)
 
+    @contextmanager
+    def computes(self) -> Iterator[None]:
+        """Inside the block this character acts, in the precision in which the base computes."""
+        with self.acts(), self.base.model.autocast():
+            yield
+
+    def prompt(self, user: str = "") -> str:
+        """What the character is told about itself, and about the user: "a lighthouse keeper from the north"."""
+        if self.bare:
+            return f"You are talking to {user}." if user else ""
+        told = grammar.system_prompt(self.character)
+        return f"{told} You are talking to {user}." if user else told
+
+    def picture_prompt(self, prompt: str) -> str:
+        """``prompt`` with the character's name and class, where they are missing."""
+        return prompt if self.bare else grammar.caption_with_name(self.character, prompt)
+
     def imagine(self, prompt: str, seed: int, count: int = 1, exactly: bool = False) -> list[Image.Image]:
         """Pictures of ``prompt``; the character's name and class are added unless ``exactly``."""
-        full = prompt if exactly else grammar.caption_with_name(self.character, prompt)
+        full = prompt if exactly else self.picture_prompt(prompt)
         with self.acts():
             return draw_many(self.base.model, full, seed, count)
 

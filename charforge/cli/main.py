@@ -23,6 +23,7 @@ from charforge.cli import (
     inspect,
     new,
     runs,
+    serve,
     settings,
     train,
     watch,
@@ -44,6 +45,7 @@ app.command("train")(speaking(train.train))
 app.command("runs")(speaking(runs.runs))
 app.command("watch")(speaking(watch.watch))
 app.command("chat")(speaking(chat.chat))
+app.command("serve")(speaking(serve.serve))
 app.command("imagine")(speaking(imagine.imagine))
 app.command("eval")(speaking(eval.evaluate))
 app.command("inspect")(speaking(inspect.inspect))

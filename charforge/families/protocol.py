@@ -182,14 +182,61 @@ class ReplyStep(Protocol):
         """What each row said, None for rows that have ended."""
 
 
-Adapt = Callable[["nn.Module"], Mapping[str, "nn.Parameter"]]
-"""Puts a fresh adapter into a network and returns its parameters by name."""
-MergedPrecision = Literal["bf16", "fp8"]
-"""fp8: the decoder's linears as e4m3 with one scale a matrix, everything else as bf16."""
 OwnConditioning = Any
 OwnCanvas = Any
 OwnShapes = Any
 """What the very family has returned before: another's means nothing to it."""
+
+
+class Speaking(Protocol):
+    """Replies that are decoded side by side. Rows come and go between two tokens; the others go on undisturbed.
+
+    What acts on the model when a row joins or leaves (charforge/low_rank.py) acts on all rows.
+    """
+
+    @property
+    def rows(self) -> int:
+        """How many speak."""
+
+    @property
+    def logits(self) -> Tensor:
+        """(rows, vocabulary) of what each row says next. Raises ValueError while there is no row."""
+
+    def join(self, conditioning: OwnConditioning, max_tokens: int) -> None:
+        """The assistant's turn after the one row of ``conditioning`` becomes the last row, with room for so many
+        tokens."""
+
+    def leave(self, rows: Sequence[int]) -> None:
+        """These end; those behind them move up."""
+
+    def feed(self, tokens: Tensor) -> None:
+        """What each row said (rows,), on any device. Raises ValueError when the room of a row is used up."""
+
+
+class DrawingStep(Protocol):
+    """One step of a drawing."""
+
+    @property
+    def done(self) -> int:
+        """How many steps are done, this one included."""
+
+    @property
+    def steps(self) -> int:
+        """How many there are."""
+
+    @property
+    def states(self) -> Tensor:
+        """(rows, tokens, values) after this step."""
+
+    @property
+    def expected(self) -> Tensor:
+        """(rows, tokens, values): the picture at t = 0 as it looks from here, for a preview."""
+
+
+Adapt = Callable[["nn.Module"], Mapping[str, "nn.Parameter"]]
+"""Puts a fresh adapter into a network and returns its parameters by name."""
+MergedPrecision = Literal["bf16", "fp8"]
+"""fp8: the decoder's linears as e4m3 with one scale a matrix, everything else as bf16."""
 
 
 @dataclass(frozen=True)
@@ -306,6 +353,12 @@ class UnifiedModel(Protocol):
         """The assistant's turn token by token. ``choose`` maps logits (rows, vocabulary) to token ids (rows,), on any
         device."""
 
+    def speaking(self) -> Speaking:
+        """Nobody yet; rows join it. A row alone says, to the bit, what :meth:`reply` says."""
+
+    def ends(self, token: int) -> bool:
+        """Whether this token ends a reply."""
+
     def words(self, tokens: Sequence[int]) -> str:
         """Token ids as text."""
 
@@ -332,6 +385,12 @@ class UnifiedModel(Protocol):
         """States at t = 0 (rows, tokens, values), with the base's own sampling settings unless given; ``guidance`` 1
         is none, and a given one acts at all times.
         """
+
+    def draw_steps(
+        self, conditioning: OwnConditioning, noise: Tensor, canvas: OwnCanvas, *, steps: int | None = None,
+        guidance: float | None = None,
+    ) -> Iterator[DrawingStep]:  # fmt: skip
+        """The steps of :meth:`draw`, each when it is asked for. What acts when the first is asked for acts in all."""
 
     def target(self, state: Tensor, canvas: OwnCanvas) -> Target:
         """A drawn state (tokens, values) as something to learn to draw."""
