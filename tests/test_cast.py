@@ -189,6 +189,10 @@ def test_who_is_in_a_folder_of_folders(tmp_path: Path):
     assert [path.name for path in characters_in(tmp_path / "cast")] == ["empty", "pip"]
     assert characters_in(tmp_path / "cast" / "pip") == []
     assert characters_in(tmp_path / "cast" / "empty") == [] and characters_in(tmp_path / "nowhere") == []
+    # a character whose character.md is missing stays one, with the message of before
+    make_folder(tmp_path / "lost" / "old", 4)
+    (tmp_path / "lost" / "images").mkdir()
+    assert characters_in(tmp_path / "lost") == []
     assert members_of([tmp_path / "cast" / "pip"], tmp_path / "out") is None
     assert members_of([tmp_path / "nowhere"], tmp_path / "out") is None
     named = members_of([tmp_path / "cast" / "pip", tmp_path / "nowhere"], tmp_path / "out")

@@ -10,14 +10,20 @@ installed on all of them (--charforge says where, if it is not in the PATH).
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import ray
 
 RETRIES = 5
+PAUSE = 15.0
+AGAIN = (3, 130)
+"""Exit codes after which another try may do better: the machine failed, or was taken away."""
 
 
 class MachineFailed(Exception):
@@ -26,11 +32,22 @@ class MachineFailed(Exception):
 
 def train(charforge: str, folder: str, run: str, options: list[str]) -> dict[str, object]:
     """Train one character, or go on with it; what became of it. Raises MachineFailed where a retry may help."""
-    done = subprocess.run([charforge, "train", folder, "--out", run, *options], stderr=subprocess.PIPE, text=True)
+    command = [charforge, "train", folder, "--out", run, *options]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, preexec_fn=end_with_worker)
     said = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else ""
-    if done.returncode in (3, 130):
+    if done.returncode in AGAIN:
+        # one that was orphaned saves for up to ten seconds, and holds its run as long
+        time.sleep(PAUSE)
         raise MachineFailed(f"{folder}: {said}")
     return {"character": Path(folder).name, "run": run, "exit_code": done.returncode, "said": said}
+
+
+def end_with_worker() -> None:
+    """Let Linux send SIGTERM to this process when the worker that started it dies: it saves and ends, and does not go
+    on beside its successor."""
+    if sys.platform == "linux":
+        # 1 is PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def main() -> int:
