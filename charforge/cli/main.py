@@ -27,6 +27,7 @@ from charforge.cli import (
     serve,
     settings,
     train,
+    watch,
 )
 from charforge.cli.failures import run
 from charforge.cli.options import QUIET, VERBOSE, set_verbosity, speaking
@@ -43,6 +44,7 @@ app.command("check")(speaking(check.check))
 app.command("expand")(speaking(expand.expand))
 app.command("train")(speaking(train.train))
 app.command("runs")(speaking(runs.runs))
+app.command("watch")(speaking(watch.watch))
 app.command("chat")(speaking(chat.chat))
 app.command("serve")(speaking(serve.serve))
 app.command("imagine")(speaking(imagine.imagine))
