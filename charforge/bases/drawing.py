@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from charforge.families.protocol import Canvas, Conditioning, UnifiedModel
+from charforge.families.protocol import UnifiedModel
+from charforge.families.results import Canvas, Conditioning
 from charforge.pixels import through_bytes, to_image
 from charforge.sample import Target
 

@@ -14,7 +14,7 @@ from charforge.chat.imagine import draw_best
 from charforge.chat.memory import Memory
 from charforge.chat.messages import Message, Reply
 from charforge.chat.utterance import Finish, Utterance
-from charforge.families.protocol import Conditioning
+from charforge.families.results import Conditioning
 from charforge.settings import ChatSettings
 
 Pictures = Literal["auto", "always", "never"]

@@ -20,7 +20,7 @@ from charforge.chat.session import Session
 from charforge.chat.turn import Drawing, Said, Speak, Step
 from charforge.chat.utterance import Utterance
 from charforge.errors import CharforgeError
-from charforge.families.protocol import Conditioning, Speaking
+from charforge.families.results import Conditioning, Speaking
 from charforge.serve.engine import Busy, ChatEvent, Figures, Piece, Progress, TooLate, Unavailable
 
 LOG = logging.getLogger("charforge.serve")
