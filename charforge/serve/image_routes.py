@@ -28,7 +28,7 @@ async def generations(request: Request, body: ImageRequest) -> Json:
 @router.post("/variations")
 async def edits() -> None:
     """Not offered."""
-    raise HTTPException(501, "pictures are not edited here: ask for a new one (POST /v1/images/generations)")
+    raise HTTPException(400, "pictures are not edited here: ask for a new one (POST /v1/images/generations)")
 
 
 async def drawn(events: AsyncIterator[PictureEvent]) -> Drawn:

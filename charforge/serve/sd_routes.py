@@ -160,7 +160,7 @@ async def txt2img(request: Request, body: TextToImage) -> Json:
 @router.post("/img2img")
 async def img2img() -> None:
     """Not offered."""
-    raise HTTPException(501, "pictures are not edited here: ask for a new one (POST /sdapi/v1/txt2img)")
+    raise HTTPException(400, "pictures are not edited here: ask for a new one (POST /sdapi/v1/txt2img)")
 
 
 def _wanted(body: TextToImage, voices: Mapping[str, Voice], chosen: str) -> tuple[Voice, str]:
