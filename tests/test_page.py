@@ -717,6 +717,8 @@ def test_everything_can_be_done_by_keyboard_and_is_said_to_a_screen_reader(brows
         assert messages(page)[1] == "Hello\nthere, please draw"
         live = page.locator("#live").inner_text()
         assert live.startswith("Wren: By my left spanner!") and live.endswith("With a picture.")
+        page.locator("#skip").press("Enter")
+        assert page.evaluate("document.activeElement.id") == "composer-text" and len(messages(page)) == 3
         tab_to("Show it large", back=True)
         page.keyboard.press("Enter")
         page.wait_for_selector("dialog[open] img")
