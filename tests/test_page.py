@@ -11,14 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from browser import chromium
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from page_server import HOSTILE, PAGE, PICTURES, WREN, Played, build_app, serving
 from PIL import Image
-from served import served, tiny_engine
+from served import served, tiny_engine, tiny_seats
 
+from charforge.chat.conversation import Conversation, reply_of
 from charforge.chat.group import Line
 from charforge.chat.logs import load_conversation, save_conversation
 from charforge.serve.guard import Access
@@ -319,6 +321,26 @@ def test_the_page_talks_to_the_real_server(browser: Any) -> None:
         page.get_by_text("Drawn: in the rain").last.wait_for()
         answered(page, 3)
         assert page.locator(".message .picture img").count() == 2 and page.locator(".trouble").count() == 0
+
+
+@browser_test
+def test_the_same_seed_says_the_same_in_the_terminal_through_the_interface_and_on_the_page(browser: Any) -> None:
+    (seat, _) = tiny_seats()
+    terminal = reply_of(Conversation(seat.session, pictures="never").say("Hello", 3)).text
+    body = {"model": "wren", "messages": [{"role": "user", "content": "Hello"}], "seed": 3, "pictures": "never"}
+    with served(tiny_engine()) as base, window_at(browser, base) as page:
+        answer = httpx.post(f"{base}/v1/chat/completions", json=body, timeout=60).json()
+        begin(page)
+        # the terminal shows the greeting, and does not read it to the model
+        page.get_by_label("Delete").click()
+        page.click("#options-open")
+        page.get_by_label("Never").check()
+        page.get_by_label("Seed of the next answer").fill("3")
+        say(page, "Hello")
+        answered(page, 1)
+        (_, reply) = saved_conversation(page, 2)["messages"]
+    (version,) = reply["versions"]
+    assert version["text"] == answer["choices"][0]["message"]["content"] == terminal != ""
 
 
 # what goes wrong
