@@ -38,13 +38,17 @@ def draw_many(model: UnifiedModel, prompt: str, seed: int, count: int) -> list[I
 
 @dataclass(frozen=True)
 class DrawingProgress:
-    """``done`` of ``steps`` steps of drawing pictures side by side; ``pictures`` when they are finished."""
+    """``done`` of ``steps`` steps of drawing pictures side by side; ``pictures`` when they are finished.
+
+    ``likeness`` of each, where it was measured: see charforge/judges/choosing.py.
+    """
 
     done: int
     steps: int
     preview: Callable[[], list[Image.Image]]
     """The pictures as they look from here: takes as long as decoding them does."""
     pictures: tuple[Image.Image, ...] = ()
+    likeness: tuple[float, ...] = ()
 
 
 def begin_drawing(model: UnifiedModel, prompt: str, seeds: Sequence[int]) -> Iterator[DrawingProgress]:

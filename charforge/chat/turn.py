@@ -9,7 +9,8 @@ from typing import Literal
 from PIL import Image
 
 from charforge import grammar
-from charforge.bases.drawing import DrawingProgress, begin_drawing
+from charforge.bases.drawing import DrawingProgress
+from charforge.chat.imagine import draw_best
 from charforge.chat.memory import Memory
 from charforge.chat.messages import Message, Reply
 from charforge.chat.utterance import Finish, Utterance
@@ -77,17 +78,18 @@ def take_turn(memory: Memory, messages: Sequence[Message], wish: Wish) -> Iterat
     whole = said.text.strip()
     shown, plan = grammar.split_plan(whole)
     picture: Image.Image | None = None
+    likeness: float | None = None
     wanted = wish.pictures == "always" or (wish.pictures == "auto" and plan)
     if wanted and not wish.is_over():
         plan = plan or PLANLESS.format(name=session.character.name)
         yield Drawing(plan)
-        drawing = begin_drawing(session.base.model, grammar.picture_prompt(session.character, plan, shown), [wish.seed])
-        for progress in drawing:
+        prompt = grammar.picture_prompt(session.character, plan, shown)
+        for progress in draw_best(session, prompt, plan, [wish.seed]):
             if progress.pictures:
-                picture = progress.pictures[0]
+                picture, likeness = progress.pictures[0], next(iter(progress.likeness), None)
             elif wish.is_over():
                 break
             else:
                 yield progress
-    reply = Reply(shown, plan if picture else None, picture)
+    reply = Reply(shown, plan if picture else None, picture, likeness)
     yield Said(reply, whole, said.finish, (read.tokens, len(said.tokens)))

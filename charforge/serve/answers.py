@@ -73,7 +73,8 @@ class Answer:
 
     def _own(self, number: int, said: Said) -> Json:
         # what was said, and not only what was drawn: the client sends it back, and the character knows it again
-        return {"plan": grammar.split_plan(said.text)[1], "seed": self.order.seed + number}
+        plan = grammar.split_plan(said.text)[1]
+        return {"plan": plan, "seed": self.order.seed + number, "likeness": said.reply.likeness}
 
 
 def usage(said: Sequence[Said] | Any) -> Json:
@@ -101,7 +102,11 @@ def model_entry(voice: Voice) -> Json:
 def pictures(drawn: Drawn, seed: int) -> Json:
     """The answer to images/generations."""
     each = [
-        {"b64_json": base64_png(picture), "revised_prompt": drawn.prompt, "charforge": {"seed": seed + number}}
+        {
+            "b64_json": base64_png(picture),
+            "revised_prompt": drawn.prompt,
+            "charforge": {"seed": seed + number, "likeness": drawn.likeness[number] if drawn.likeness else None},
+        }
         for number, picture in enumerate(drawn.pictures)
     ]
     return {"created": int(time.time()), "data": each}

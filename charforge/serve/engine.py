@@ -104,10 +104,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class Drawn:
-    """The pictures, and the prompt they were drawn from."""
+    """The pictures, the prompt they were drawn from, and their likeness to the character where it was measured."""
 
     pictures: tuple[Image.Image, ...]
     prompt: str
+    likeness: tuple[float, ...] = ()
 
 
 ChatEvent = Piece | Drawing | Progress | Said

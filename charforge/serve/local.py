@@ -7,7 +7,8 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from charforge.bases.drawing import DrawingProgress, begin_drawing
+from charforge.bases.drawing import DrawingProgress
+from charforge.chat.imagine import draw_best
 from charforge.chat.memory import LORE_CONTEXT
 from charforge.chat.session import Session
 from charforge.chat.turn import Said, Step, Wish, take_turn
@@ -90,11 +91,11 @@ class LocalEngine:
         prompt = session.picture_prompt(order.prompt)
         seeds = [order.seed + number for number in range(order.count)]
         jobs = _Jobs(self.scheduler)
-        jobs.add(session, lambda job: begin_drawing(session.base.model, prompt, seeds), order.previews)
+        jobs.add(session, lambda job: draw_best(session, prompt, order.prompt, seeds), order.previews)
         async with jobs:
             async for _, event in jobs.events():
                 if isinstance(event, DrawingProgress):
-                    yield Drawn(event.pictures, prompt)
+                    yield Drawn(event.pictures, prompt, event.likeness)
                     return
                 assert isinstance(event, Progress)
                 yield event
