@@ -506,6 +506,7 @@ def test_a_drawing_without_a_reply_is_no_part_of_what_is_told_to_the_model(brows
         page.fill("#composer-text", "on a beach, laughing")
         page.get_by_label("Draw what is written, without a reply").click()
         page.locator(".drawn-from").get_by_text("Drawn: on a beach, laughing").wait_for()
+        page.get_by_text("Likeness 0.88").wait_for()
         answered(page, 2)
         assert page.locator(".message .picture img").count() == 1
         say(page, "Hello")

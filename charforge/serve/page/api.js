@@ -135,11 +135,11 @@ export async function* replyTo(request, signal) {
   if (!reason) throw new Trouble("The connection broke off before the reply was whole. Try again.");
 }
 
-/** A picture that belongs to no reply: {picture: Blob, prompt}. Throws Trouble. */
+/** A picture that belongs to no reply: {picture: Blob, likeness}. Throws Trouble. */
 export async function draw(model, prompt, seed, signal) {
   const body = { model, prompt, n: 1, seed, response_format: "b64_json" };
   const { data } = await (await call("/v1/images/generations", { body, signal })).json();
   const picture = blobOf(`data:image/png;base64,${data?.[0]?.b64_json}`);
   if (!picture) throw new Trouble("The server sent no picture. Try again.");
-  return { picture, prompt: data[0].revised_prompt || prompt };
+  return { picture, likeness: data[0].charforge?.likeness ?? null };
 }

@@ -143,7 +143,7 @@ export function speakingIn(book, { onChange, onEnd }) {
       async (change) => {
         const made = await draw(speaker, prompt, seed, run.abort.signal);
         const picture = book.addPicture(made.picture);
-        change(() => ({ pictures: [picture] }));
+        change(() => ({ pictures: [picture], likeness: made.likeness }));
         return "done";
       },
       again,
