@@ -400,3 +400,15 @@ def test_another_server_that_is_not_there_is_said() -> None:
         with served(RemoteEngine([voice], Upstream(url), 8)) as front:
             answer = httpx.post(f"{front}/v1/chat/completions", json={"messages": asked("Hi")})
     assert answer.status_code == 503 and "look whether it runs" in answer.json()["error"]["message"]
+
+
+def test_the_page_is_asked_for_anew_each_time(address: str) -> None:
+    for path in ("/", "/page/app.js"):
+        answer = httpx.get(f"{address}{path}")
+        assert answer.status_code == 200 and answer.headers["cache-control"] == "no-cache"
+        assert "default-src 'self'" in answer.headers["content-security-policy"]
+    assert (
+        httpx.get(f"{address}/page/../app.py").status_code
+        == httpx.get(f"{address}/page/%2e%2e/app.py").status_code
+        == 404
+    )
