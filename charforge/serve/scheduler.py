@@ -32,7 +32,8 @@ JobEvent = ChatEvent | DrawingProgress | Exception
 
 @dataclass(frozen=True)
 class Limits:
-    """``rows`` replies are decoded side by side, ``waiting`` orders wait at most, each takes ``seconds`` at most."""
+    """``rows`` replies are decoded side by side, and as many pictures wait for their steps; ``waiting`` orders wait at
+    most, each takes ``seconds`` at most."""
 
     rows: int = 8
     waiting: int = 32
@@ -151,7 +152,9 @@ class Scheduler:
 
     def _admit(self) -> None:
         with self._bell:
-            if not self._waiting or self._active() >= self.limits.rows:
+            # pictures take long: words do not wait for them until there are as many
+            speaking = sum(len(table.rows) for table in self._tables)
+            if not self._waiting or max(speaking, len(self._drawing)) >= self.limits.rows:
                 return
             job = self._waiting.popleft()
         try:
