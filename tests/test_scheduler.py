@@ -35,7 +35,7 @@ def reply_job(session: Session, seed: int = 0, pictures: str = "never", tokens: 
 
 def picture_job(session: Session, seed: int = 0) -> tuple[Job, list[JobEvent]]:
     heard: list[JobEvent] = []
-    return Job(session, lambda: draw_best(session, "Wren", "Wren", [seed]), heard.append, previews=True), heard
+    return Job(session, lambda: draw_best(session, "Wren", "Wren", [seed]), heard.append, True, draws=True), heard
 
 
 def finish(scheduler: Scheduler, most: int = 500) -> int:
@@ -78,7 +78,7 @@ def test_pictures_do_not_keep_words_waiting(session: Session) -> None:
     job, heard = reply_job(session)
     scheduler.submit(job)
     scheduler.step()
-    assert scheduler.figures().tokens and not isinstance(drawn[-1], DrawingProgress)
+    assert scheduler.figures().tokens == 1 and not isinstance(drawn[-1], DrawingProgress)
     finish(scheduler)
     assert isinstance(drawn[-1], DrawingProgress) and drawn[-1].pictures and isinstance(heard[-1], Said)
 

@@ -91,7 +91,7 @@ class LocalEngine:
         prompt = session.picture_prompt(order.prompt)
         seeds = [order.seed + number for number in range(order.count)]
         jobs = _Jobs(self.scheduler)
-        jobs.add(session, lambda job: draw_best(session, prompt, order.prompt, seeds), order.previews)
+        jobs.add(session, lambda job: draw_best(session, prompt, order.prompt, seeds), order.previews, draws=True)
         async with jobs:
             async for _, event in jobs.events():
                 if isinstance(event, DrawingProgress):
@@ -126,7 +126,7 @@ class _Jobs:
         self._loop = asyncio.get_running_loop()
         self._heard: asyncio.Queue[tuple[int, JobEvent]] = asyncio.Queue()
 
-    def add(self, session: Session, begin: Begin, previews: bool) -> None:
+    def add(self, session: Session, begin: Begin, previews: bool, draws: bool = False) -> None:
         number = len(self._jobs)
 
         def tell(event: JobEvent) -> None:
@@ -136,7 +136,7 @@ class _Jobs:
                 # the loop has ended, and with it whoever waited
                 job.cancelled.set()
 
-        job = Job(session, lambda: begin(job), tell, previews)
+        job = Job(session, lambda: begin(job), tell, previews, draws)
         self._jobs.append(job)
 
     async def __aenter__(self) -> None:

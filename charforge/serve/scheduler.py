@@ -24,6 +24,8 @@ from charforge.families.results import Conditioning, Speaking
 from charforge.serve.engine import Busy, ChatEvent, Figures, Piece, Progress, TooLate, Unavailable
 
 LOG = logging.getLogger("charforge.serve")
+MOST_PICTURES = 4
+"""Pictures that have begun, for each row: with more of them new replies wait as well."""
 PREVIEWS = 3
 """A picture that is being drawn is shown after each third of its steps."""
 
@@ -32,8 +34,7 @@ JobEvent = ChatEvent | DrawingProgress | Exception
 
 @dataclass(frozen=True)
 class Limits:
-    """``rows`` replies are decoded side by side, and as many pictures wait for their steps; ``waiting`` orders wait at
-    most, each takes ``seconds`` at most."""
+    """``rows`` replies are decoded side by side, ``waiting`` orders wait at most, each takes ``seconds`` at most."""
 
     rows: int = 8
     waiting: int = 32
@@ -52,6 +53,8 @@ class Job:
     begin: Callable[[], Iterator[Step]]
     tell: Callable[[JobEvent], None]
     previews: bool = False
+    draws: bool = False
+    """Whether it is a picture from the beginning, and no reply."""
     cancelled: threading.Event = field(default_factory=threading.Event)
     arrived: float = 0.0
     steps: Iterator[Step] = field(init=False)
@@ -152,17 +155,23 @@ class Scheduler:
 
     def _admit(self) -> None:
         with self._bell:
-            # pictures take long: words do not wait for them until there are as many
-            speaking = sum(len(table.rows) for table in self._tables)
-            if not self._waiting or max(speaking, len(self._drawing)) >= self.limits.rows:
+            job = next((job for job in self._waiting if self._has_room(job)), None)
+            if job is None:
                 return
-            job = self._waiting.popleft()
+            self._waiting.remove(job)
         try:
             job.steps = job.begin()
         except Exception as error:
             self._fail(job, error)
         else:
             self._advance(job)
+
+    def _has_room(self, job: Job) -> bool:
+        # pictures take long: words do not wait for them until there are many
+        if job.draws:
+            return len(self._drawing) < self.limits.rows
+        speaking = sum(len(table.rows) for table in self._tables)
+        return speaking < self.limits.rows and len(self._drawing) < MOST_PICTURES * self.limits.rows
 
     def _drop(self) -> None:
         """Those that nobody waits for any more, and those that take too long."""
