@@ -13,7 +13,7 @@ from charforge.bases.drawing import DrawingProgress
 from charforge.chat.imagine import draw_best
 from charforge.chat.memory import Memory
 from charforge.chat.messages import Message, Reply
-from charforge.chat.utterance import Finish, Utterance
+from charforge.chat.utterance import Finish, Scored, Utterance
 from charforge.families.results import Conditioning
 from charforge.settings import ChatSettings
 
@@ -45,6 +45,7 @@ class Said:
     text: str
     finish: Finish
     tokens: tuple[int, int]
+    scores: tuple[Scored, ...] = ()
 
 
 Step = Speak | Drawing | DrawingProgress | Said
@@ -52,8 +53,8 @@ Step = Speak | Drawing | DrawingProgress | Said
 
 @dataclass(frozen=True)
 class Wish:
-    """What is wanted of a turn. ``user`` and ``told`` are those of :meth:`Memory.read`, ``stop`` those of
-    :class:`Utterance`; ``is_over`` is asked between two steps of a drawing."""
+    """What is wanted of a turn. ``user`` and ``told`` are those of :meth:`Memory.read`, ``stop`` and ``top``
+    those of :class:`Utterance`; ``is_over`` is asked between two steps of a drawing."""
 
     settings: ChatSettings
     seed: int
@@ -61,6 +62,7 @@ class Wish:
     user: str = ""
     told: str = ""
     stop: tuple[str, ...] = ()
+    top: int | None = None
     is_over: Callable[[], bool] = field(default=lambda: False)
 
 
@@ -72,7 +74,7 @@ def take_turn(memory: Memory, messages: Sequence[Message], wish: Wish) -> Iterat
     """
     session = memory.session
     read = memory.read(messages, wish.settings.max_tokens, wish.user, wish.told)
-    said = Utterance(session.base.model, wish.settings, wish.seed, wish.stop)
+    said = Utterance(session.base.model, wish.settings, wish.seed, wish.stop, wish.top)
     yield Speak(read, said)
     assert said.finish is not None
     whole = said.text.strip()
@@ -92,4 +94,4 @@ def take_turn(memory: Memory, messages: Sequence[Message], wish: Wish) -> Iterat
             else:
                 yield progress
     reply = Reply(shown, plan if picture else None, picture, likeness)
-    yield Said(reply, whole, said.finish, (read.tokens, len(said.tokens)))
+    yield Said(reply, whole, said.finish, (read.tokens, len(said.tokens)), tuple(said.scores))

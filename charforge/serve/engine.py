@@ -73,6 +73,8 @@ class ChatOrder:
     max_tokens: int | None = None
     previews: bool = False
     """Whether pictures are wanted as they look while they are being drawn."""
+    top: int | None = None
+    """How many of the likeliest tokens are wanted at each place, with their log-probabilities; None: none are."""
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def wish_of(order: ChatOrder, session: Session, seed: int) -> Wish:
     pictures = "never" if session.bare else order.pictures
     # front ends send a page of instructions: it leads a small model astray, which knows its character from training
     told = order.told if session.bare or session.base.model.shapes.context_tokens >= LORE_CONTEXT else ""
-    return Wish(settings, seed, pictures, order.user, told, order.stop)
+    return Wish(settings, seed, pictures, order.user, told, order.stop, order.top)
 
 
 class _Jobs:
