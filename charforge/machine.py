@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 GIB = 1 << 30
@@ -91,6 +91,11 @@ def cgroup_cores(root: Path = CGROUPS) -> float | None:
     return None
 
 
+def launched_as(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
+    """Which process this is of how many that `accelerate launch` or torchrun have started together: (0, 1) alone."""
+    return int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1"))
+
+
 def cpu_name() -> str:
     """The processor's name as the system gives it."""
     try:
@@ -137,6 +142,18 @@ def cgroup_memory(root: Path = CGROUPS) -> tuple[float, float] | None:
 
 
 _seen_gib = 0.0
+
+
+def begin_peak_memory() -> None:
+    """Let :func:`peak_memory_gib` count from what is taken now. Where the system cannot (all but Linux), the peak stays
+    that of the whole process."""
+    global _seen_gib
+    _seen_gib = 0.0
+    try:
+        # "5": forget the largest resident size (man 5 proc)
+        Path("/proc/self/clear_refs").write_text("5", "utf-8")
+    except OSError:
+        return  # another system, or one that hides its processes
 
 
 def peak_memory_gib() -> float:

@@ -203,6 +203,12 @@ def write_line(line: str) -> None:
         sys.stderr.flush()
 
 
+def say_line(line: str) -> None:
+    """A line for a person on stderr; nothing with --quiet."""
+    if verbosity.get() != "quiet":
+        write_line(line)
+
+
 @contextmanager
 def display(
     unit: Literal["things", "bytes"] = "things", transient: bool = True, silent_for: float = 0.0

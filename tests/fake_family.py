@@ -23,7 +23,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from charforge.errors import InputError
-from charforge.families.protocol import BaseFiles, Looked, Role
+from charforge.families.protocol import BaseFiles, Role
+from charforge.families.results import Looked
 from charforge.pixels import middle_square, to_image, to_pixels, to_rgb
 from charforge.sample import Noise, Picture, Sample, Target, stack_targets, target_of
 
@@ -164,6 +165,47 @@ class Said:
     """A step of a reply."""
 
     tokens: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A step of a drawing."""
+
+    done: int
+    steps: int
+    states: Tensor
+    expected: Tensor
+
+
+class Speakers:
+    """See the protocol: what each has read lies in a row, and nothing has to be put together."""
+
+    def __init__(self, model: FakeModel) -> None:
+        self.model, self.read, self.kept = model, None, None
+
+    @property
+    def rows(self) -> int:
+        return 0 if self.read is None else self.read.rows
+
+    @property
+    def logits(self) -> Tensor:
+        return self.kept
+
+    @torch.no_grad()
+    def join(self, conditioning: Read, max_tokens: int) -> None:
+        logits, read = self.model._next_logits(conditioning, torch.tensor([self.model.ids["<assistant>"]]))
+        if self.read is not None:
+            logits = torch.cat([self.kept, logits])
+            read = Read(torch.cat([self.read.sums, read.sums]), torch.cat([self.read.counts, read.counts]))
+        self.kept, self.read = logits, read
+
+    def leave(self, rows: Sequence[int]) -> None:
+        stay = [row for row in range(self.rows) if row not in rows]
+        self.kept, self.read = (self.kept[stay], self.read.select(stay)) if stay else (None, None)
+
+    @torch.no_grad()
+    def feed(self, tokens: Tensor) -> None:
+        self.kept, self.read = self.model._next_logits(self.read, tokens)
 
 
 @dataclass(frozen=True)
@@ -356,6 +398,12 @@ class FakeModel:
             if all(done):
                 return
 
+    def speaking(self) -> Speakers:
+        return Speakers(self)
+
+    def ends(self, token: int) -> bool:
+        return token == self.ids["<end>"]
+
     def words(self, tokens: Sequence[int]) -> str:
         return " ".join(self.shapes.words[token] for token in tokens if token >= len(MARKS))
 
@@ -373,14 +421,21 @@ class FakeModel:
 
     @torch.no_grad()
     def draw(self, conditioning: Read, noise: Tensor, canvas: Sheet, *, steps=None, guidance=None) -> Tensor:
+        *_, last = self.draw_steps(conditioning, noise, canvas, steps=steps, guidance=guidance)
+        return last.states
+
+    def draw_steps(
+        self, conditioning: Read, noise: Tensor, canvas: Sheet, *, steps=None, guidance=None
+    ) -> Iterator[Drawn]:
         scale = 2.0 if guidance is None else guidance
         with_text, without = Painter(self, conditioning), Painter(self, self.read([(self._no_prompt(),)] * len(noise)))
         times, states = self.times(steps or self.shapes.steps, 3.0), noise
-        for now, after in pairwise(times):
+        for done, (now, after) in enumerate(pairwise(times), 1):
             at = now.expand(len(states))
             plain = without.velocity(states, at)
-            states = states + (plain + scale * (with_text.velocity(states, at) - plain)) * (after - now)
-        return states
+            velocity = plain + scale * (with_text.velocity(states, at) - plain)
+            expected, states = states - velocity * now, states + velocity * (after - now)
+            yield Drawn(done, len(times) - 1, states, expected)
 
     def target(self, state: Tensor, canvas: Sheet) -> Target:
         return Target(state * self.shapes.noise_scale, torch.arange(len(state)))

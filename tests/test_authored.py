@@ -20,8 +20,8 @@ from charforge.errors import MachineError
 from charforge.expand import Author, Pair, expand, leaked, read_pairs, summary, write_expansion
 from charforge.expand.answers import CUT_OFF, NO_JSON, WRONG_FORM, Exchange, Known, parse
 from charforge.expand.asking import Request
-from charforge.expand.authored import told_of
 from charforge.expand.authors import planned
+from charforge.expand.borne_out import told_of
 from charforge.expand.choices import has_options, new_words, with_options
 from charforge.expand.endpoint import Endpoint, EndpointSettings
 from charforge.expand.expansion import Expansion, scenes_file

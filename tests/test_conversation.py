@@ -14,10 +14,12 @@ from tiny import CONFIG, tiny_model, tokenizer
 
 from charforge.bases.base import Base
 from charforge.character import read_character
-from charforge.chat.conversation import Conversation, Drawing, Message, Piece, Said, reply_of
-from charforge.chat.history import ROOM_AFTER_CUT, first_kept
+from charforge.chat.conversation import Conversation, Piece, reply_of
+from charforge.chat.history import ROOM_AFTER_CUT, first_kept, kept_from
+from charforge.chat.messages import Message
 from charforge.chat.session import Session
-from charforge.chat.stream import PLAN, shown_pieces
+from charforge.chat.turn import Drawing, Said
+from charforge.chat.utterance import PLAN, Utterance
 from charforge.errors import InputError
 from charforge.families.bagel.unified import UnifiedBagel
 from charforge.settings import ChatSettings
@@ -99,7 +101,7 @@ def test_a_picture_that_is_sent_is_looked_at() -> None:
         talk = conversation()
         talk.messages = [Message("user", "Is it ?", (image,))]
         model = talk.session.base.model
-        return model.reply_logits([()], talk._reading.read(talk._parts()))
+        return model.reply_logits([()], talk._memory.read(talk.messages, 8))
 
     assert not torch.equal(logits(red), logits(blue)) and torch.equal(logits(red), logits(red))
 
@@ -126,7 +128,8 @@ def test_who_stops_before_the_first_piece_has_stopped_this_answer() -> None:
 def test_a_picture_is_known_by_what_it_shows() -> None:
     talk = conversation()
     one, same, other = (Image.new("RGB", (32, 32), color) for color in ("red", "red", "blue"))
-    assert talk._look(one)[0] is talk._look(same)[0] and talk._look(one)[0] is not talk._look(other)[0]
+    parts = talk._memory.parts([Message("user", "", (one, same, other))], 8)
+    assert parts[1] is parts[2] and parts[1] is not parts[3]
 
 
 def test_nothing_said_and_nothing_to_retry_are_errors() -> None:
@@ -142,10 +145,10 @@ def test_a_history_that_is_too_long_loses_its_oldest_exchanges_and_never_the_per
     talk = conversation(context=120)
     for number in range(30):
         list(talk.say(QUESTIONS[number % 4], seed=number))
-    parts = talk._parts()
-    assert sum(part.length for part in parts) <= 120 - 8
-    assert parts[0] is talk._part(("system", "You are Wren, a character."))[0]
-    assert talk.messages[talk._first].who == "user" and len(talk.messages) == 60
+    parts = talk._memory.parts(talk.messages, 8)
+    assert sum(part.length for part in parts) <= 120 - 8 and len(talk.messages) == 60
+    prompt = talk.session.base.model.text("You are Wren, a character.", "system")
+    assert parts[0] == prompt and talk.messages[-len(parts) + 1].who == "user"
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 200))
@@ -159,19 +162,57 @@ def test_what_is_kept_fits_or_is_the_last_exchange(lengths: list[int], room: int
     # said again with one word more it stays where it is, unless it has to move on
     again = first_kept([*lengths, 1], [*starts, not starts[-1]], room, first)
     assert again >= first
+    # what is cut off never comes back while a conversation grows
+    grown = [kept_from(lengths[:end], starts[:end], room) for end in range(1, len(lengths) + 1)]
+    assert grown == sorted(grown)
 
 
-WORDS = st.sampled_from(["Hi ", "[pict", "[picture: a cat]", "[Picture: on a beach", " sea", "\n", "[", "]", "é"])
+WORDS = st.sampled_from(
+    ["Hi ", "[pict", "[picture: a cat]", "[Picture: on a beach", " sea", "\n", "[", "]", "é", "STO", "STOP"]
+)
 
 
-@given(st.lists(WORDS, max_size=8), st.lists(st.integers(1, 4), min_size=1, max_size=60))
-def test_a_plan_is_never_shown_and_everything_else_is(words: list[str], steps: list[int]) -> None:
-    whole, texts, end = "".join(words), [], 0
-    for step in steps:
-        end = min(len(whole), end + step)
-        texts.append(whole[:end])
-    texts.append(whole)
-    shown = "".join(shown_pieces(iter(texts)))
-    assert PLAN not in shown.lower()
-    before = whole[: whole.lower().find(PLAN)] if PLAN in whole.lower() else whole
+class Letters:
+    """A model that says one letter a token: what an utterance asks of one."""
+
+    def __init__(self, whole: str) -> None:
+        self.whole = whole
+
+    def ends(self, token: int) -> bool:
+        return token == len(self.whole)
+
+    def words(self, tokens: list[int]) -> str:
+        return self.whole[: len(tokens)]
+
+
+def spoken(whole: str, stop: tuple[str, ...], most: int = 1000) -> tuple[Utterance, str]:
+    """What is shown of ``whole`` while it is said letter by letter."""
+    settings = ChatSettings(temperature=0, repetition_penalty=1.0, max_tokens=most)
+    said = Utterance(Letters(whole), settings, 0, stop)  # type: ignore[arg-type]
+    pieces = []
+    while said.finish is None:
+        logits = torch.zeros(1, len(whole) + 1)
+        logits[0, len(said.tokens)] = 1
+        pieces.append(said.take(logits)[1])
+        assert PLAN not in "".join(pieces).lower() and not any(word in "".join(pieces) for word in stop)
+    return said, "".join(pieces)
+
+
+@given(st.lists(WORDS, max_size=8), st.sampled_from([(), ("STOP",), ("STOP", "sea")]))
+def test_a_plan_and_words_that_end_it_are_never_shown_and_everything_else_is(
+    words: list[str], stop: tuple[str, ...]
+) -> None:
+    whole = "".join(words)
+    said, shown = spoken(whole, stop)
+    ends = [place for word in stop if (place := whole.find(word)) >= 0]
+    text = whole[: min(ends)] if ends else whole
+    assert said.text == text and said.finish == "stop"
+    before = text[: text.lower().find(PLAN)] if PLAN in text.lower() else text
     assert shown == before.rstrip()
+
+
+def test_a_reply_that_became_too_long_says_so() -> None:
+    said, shown = spoken("one two three", (), most=7)
+    assert (said.finish, said.text, shown) == ("length", "one two", "one two")
+    assert spoken("one two", (), most=7)[0].finish == "length"
+    assert spoken("one two", (), most=8)[0].finish == "stop"

@@ -19,7 +19,7 @@ from charforge.families.bagel.decode import generate_text
 from charforge.families.bagel.layers import grid_position_ids, rotary_tables, sincos_table, timestep_sinusoid
 from charforge.families.bagel.model import BagelModel
 from charforge.families.bagel.packing import Pack, pack, with_noise
-from charforge.families.bagel.sampler import Guidance, draw, timestep_schedule
+from charforge.families.bagel.sampler import Guidance, draw, draw_steps, timestep_schedule
 from charforge.families.bagel.sizes import MAX_PIXELS, resized
 from charforge.families.bagel.splits import LatentSplit, LookSplit, Split, TextSplit
 from charforge.families.bagel.vision import patchify
@@ -317,19 +317,14 @@ def test_sampler(base, case):
     height, width = meta["image_shape"]
     rows, columns = height // 16, width // 16
     ids = grid_position_ids(rows, columns, model.config.max_latent_size)
-    xs, vs = [], []
-
-    def keep(index: int, x: torch.Tensor, v: torch.Tensor) -> None:
-        xs.append(x[0])
-        vs.append(v[0])
-
     settings = settings_of(meta)
     times = timestep_schedule(settings.steps, settings.timestep_shift)
     close(times[:-1], torch.tensor(meta["timesteps"]), 1e-6)
     noise = data[f"in.noise_{meta['kind']}"][None]
-    latent = draw(model, guidance(model, autoencoder, meta["kind"]), noise, ids, settings, keep)[0]
-    close(torch.stack(xs), data[f"{case}.x_t"])
-    close(torch.stack(vs), data[f"{case}.v_t"])
+    steps = list(draw_steps(model, guidance(model, autoencoder, meta["kind"]), noise, ids, settings))
+    latent = steps[-1].states[0]
+    close(torch.cat([noise, *(step.states for step in steps[:-1])]), data[f"{case}.x_t"])
+    close(torch.cat([step.velocity for step in steps]), data[f"{case}.v_t"])
     close(latent, data[f"{case}.latent"])
     difference = decoded(autoencoder, latent, rows, columns).int() - data[f"{case}.image_u8"].int()
     assert difference.abs().max() <= 1

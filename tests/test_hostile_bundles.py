@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from bundle_parts import RANK, A, B, adapter_bytes, png, safetensors
 from card_files import card_charx, card_json, card_png
+from exported import contents, good
 from test_bundle import as_zip, config_with, manifest_with, put, zip_of
-from test_export import contents, good
 from typer.testing import CliRunner
 
 from charforge.bundle import read_bundle
@@ -355,13 +355,14 @@ def test_a_terminal_obeys_no_name_of_a_card(tmp_path: Path) -> None:
 
 
 def test_a_terminal_obeys_no_reply(capsys: pytest.CaptureFixture[str]) -> None:
-    from charforge.chat.conversation import Piece, Said
-    from charforge.chat.session import Reply
+    from charforge.chat.conversation import Piece
+    from charforge.chat.messages import Reply
+    from charforge.chat.turn import Said
     from charforge.cli.terminal import show_as_said
 
     # an order may come in pieces
     pieces = [Piece(f"Hello{ORDERS[:2]}"), Piece(f"{ORDERS[2:]}\nthere")]
-    show_as_said(iter([*pieces, Said(Reply("Hello", None, None))]))
+    show_as_said(iter([*pieces, Said(Reply("Hello", None, None), "Hello", "stop", (1, 1))]))
     out = capsys.readouterr().out
     assert "Hello" in out and "\nthere" in out
     assert all(letter.isprintable() or letter == "\n" for letter in out)

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_conversation import conversation
 
-from charforge.chat.conversation import LORE_CONTEXT, Message
+from charforge.chat.conversation import Conversation
 from charforge.chat.lore import Entry, Lorebook, called_for, card_lorebook
+from charforge.chat.memory import LORE_CONTEXT
+from charforge.chat.messages import Message
 
 
 def words(text: str) -> int:
@@ -91,8 +93,8 @@ def test_it_stands_before_what_was_said_last_and_small_bases_go_without() -> Non
     lore = Lorebook((Entry(("forest",), "red coat"),))
     for context, given_lore in ((LORE_CONTEXT, True), (LORE_CONTEXT - 1, False)):
         talk = conversation(context=context)
-        talk.session = replace(talk.session, lore=lore)
+        talk = Conversation(replace(talk.session, lore=lore))
         talk.messages = [Message("user", "Hi"), Message("assistant", "Yes"), Message("user", "In a forest ?")]
-        parts = talk._parts()
-        assert (parts[-2] is talk._part(("system", "red coat"))[0]) is given_lore
+        parts = talk._memory.parts(talk.messages, 8)
+        assert (parts[-2] == talk.session.base.model.text("red coat", "system")) is given_lore
         assert len(parts) == (5 if given_lore else 4)

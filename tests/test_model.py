@@ -25,7 +25,7 @@ from charforge.families.bagel.images import patchify_latent, unpatchify_latent
 from charforge.families.bagel.layers import grid_position_ids
 from charforge.families.bagel.model import BagelModel
 from charforge.families.bagel.packing import pack
-from charforge.families.bagel.sampler import Guidance, draw, guided, timestep_schedule
+from charforge.families.bagel.sampler import Guidance, draw, draw_steps, guided, timestep_schedule
 from charforge.families.bagel.splits import LatentSplit, TextSplit
 from charforge.flow import interpolate, logit_normal_timesteps, shift_timesteps, stratified_normal, target_velocity
 from charforge.low_rank import adapted_layers, adapter_off, addition_of
@@ -82,10 +82,10 @@ def test_guidance_leads_away_from_the_bare_base_at_first():
     full = extend_context(model, empty_context(1), [TextSplit((7, 8, 9))])
     guidance, noise = Guidance(full, empty_context(1), full), torch.randn(1, 4, 16, generator=generator)
     settings = CONFIG.sampling.model_copy(update={"steps": 4, "cfg_text_scale": 3.0, "cfg_interval": (0.0, 1.0)})
-    seen = []
-    draw(model, guidance, noise, ids, settings, lambda *step: seen.append(step))
-    for (index, x, drawn), now in zip(seen, timestep_schedule(4, settings.timestep_shift), strict=False):
-        time = now[None]
+    steps = list(draw_steps(model, guidance, noise, ids, settings))
+    befores = [noise, *(step.states for step in steps)]
+    for x, step, now in zip(befores, steps, timestep_schedule(4, settings.timestep_shift), strict=False):
+        time, drawn = now[None], step.velocity
         cond = velocity(model, prepare_block(model, full, ids), x, time)
         own = velocity(model, prepare_block(model, empty_context(1), ids), x, time)
         with adapter_off(model):
@@ -93,7 +93,7 @@ def test_guidance_leads_away_from_the_bare_base_at_first():
         text, other = (bare, own) if now > 0.75 else (own, bare)
         # ten times less than what the wrong one is off, ten times more than what a processor rounds otherwise
         torch.testing.assert_close(drawn, guided(cond, text, None, settings), atol=1e-4, rtol=1e-3)
-        assert (drawn - guided(cond, other, None, settings)).abs().max() > 1e-3, index
+        assert (drawn - guided(cond, other, None, settings)).abs().max() > 1e-3, step.done
     assert [float(now) > 0.75 for now in timestep_schedule(4, settings.timestep_shift)[:3]] == [True, True, False]
 
 

@@ -46,6 +46,16 @@ def add_adapter(network: nn.Module, config: LoraConfig, seed: int) -> dict[str, 
     return parameters
 
 
+def remove_adapter(network: nn.Module) -> None:
+    """Take the adapter that :func:`add_adapter` made off again: every module is the one that was there before."""
+    for name, layer in list(network.named_modules()):
+        if hasattr(layer, "lora_A") and hasattr(layer, "base_layer"):
+            network.set_submodule(name, layer.base_layer)
+    # where peft remembers what it has put in: a second adapter would be one beside the first
+    if hasattr(network, "peft_config"):
+        del network.peft_config
+
+
 @contextmanager
 def with_values(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> Iterator[None]:
     """The adapter with other ``values`` inside the block."""

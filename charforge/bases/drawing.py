@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from charforge.families.protocol import Canvas, Conditioning, UnifiedModel
+from charforge.families.protocol import UnifiedModel
+from charforge.families.results import Canvas, Conditioning
 from charforge.pixels import through_bytes, to_image
 from charforge.sample import Target
 
@@ -33,6 +35,35 @@ def draw_many(model: UnifiedModel, prompt: str, seed: int, count: int) -> list[I
     """``count`` pictures of one prompt, which is read once; seeds are seed, seed + 1, ..."""
     read = read_prompts(model, [prompt]).select([0] * count)
     return _draw(model, read, [seed + index for index in range(count)])
+
+
+@dataclass(frozen=True)
+class DrawingProgress:
+    """``done`` of ``steps`` steps of drawing pictures side by side; ``pictures`` when they are finished.
+
+    ``likeness`` of each, where it was measured: see charforge/judges/choosing.py.
+    """
+
+    done: int
+    steps: int
+    preview: Callable[[], list[Image.Image]]
+    """The pictures as they look from here: takes as long as decoding them does."""
+    pictures: tuple[Image.Image, ...] = ()
+    likeness: tuple[float, ...] = ()
+
+
+def begin_drawing(model: UnifiedModel, prompt: str, seeds: Sequence[int]) -> Iterator[DrawingProgress]:
+    """The pictures of :func:`draw_many` step by step, each when it is asked for, inside the model's autocast."""
+    read = read_prompts(model, [prompt]).select([0] * len(seeds))
+    canvas = model.canvas()
+    for step in model.draw_steps(read, noise_of_seeds(canvas, seeds), canvas):
+
+        def preview(states: Tensor = step.expected) -> list[Image.Image]:
+            with model.autocast():
+                return [to_image(picture) for picture in model.decode(states, canvas)]
+
+        yield DrawingProgress(step.done, step.steps, preview)
+    yield DrawingProgress(step.steps, step.steps, preview, tuple(preview(step.states)))
 
 
 def draw_target(model: UnifiedModel, prompt: str, seed: int) -> Target:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from PIL import Image
 
 from charforge import grammar
-from charforge.chat.conversation import Conversation, Event, Message, Pictures, Said
+from charforge.chat.conversation import Conversation, Event
+from charforge.chat.messages import Message
 from charforge.chat.session import Session
+from charforge.chat.turn import Pictures, Said
 from charforge.errors import InputError
 
 

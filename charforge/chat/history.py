@@ -22,3 +22,11 @@ def first_kept(lengths: Sequence[int], starts: Sequence[bool], room: int, first:
         if sum(lengths[index:]) <= room * ROOM_AFTER_CUT:
             return index
     return begins[-1] if begins else first
+
+
+def kept_from(lengths: Sequence[int], starts: Sequence[bool], room: int) -> int:
+    """The first message that is still read of a history that has grown message by message: by the messages alone."""
+    first = 0
+    for end in range(1, len(lengths) + 1):
+        first = first_kept(lengths[:end], starts[:end], room, first)
+    return first

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from charforge.chat.stream import sampler_of
+from charforge.chat.sampler import sampler_of
 from charforge.families.protocol import UnifiedModel
 from charforge.families.replies import rows_of
 from charforge.sample import Part

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from PIL import Image
 
 from charforge import grammar
 from charforge.adapter.load import load_adapter
 from charforge.bases.base import Base, load_base, use_picture_sizes
-from charforge.bases.drawing import draw_many
 from charforge.bundle import Bundle, read_bundle
 from charforge.bundle.read import plain_card
 from charforge.character import Character
@@ -21,19 +18,9 @@ from charforge.character.from_card import card_character
 from charforge.chat.lore import Lorebook, card_lorebook
 from charforge.device import default_device
 from charforge.errors import InputError
-from charforge.files import write_atomic_with
+from charforge.judges.choosing import Taste
 from charforge.low_rank import acting, adapter_names
-from charforge.pixels import contact_sheet
 from charforge.settings import ChatSettings
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What the character said, the plan of its picture and the picture, if it wanted to send one."""
-
-    text: str
-    plan: str | None
-    image: Image.Image | None
 
 
 @dataclass(frozen=True)
@@ -51,25 +38,32 @@ class Session:
     lore: Lorebook = field(default_factory=Lorebook)
     scale: float = 1.0
     styles: tuple[tuple[str, float], ...] = ()
+    taste: Taste | None = None
+    """How the best of several drawings is chosen; None: one is drawn."""
+    bare: bool = False
+    """The base as it is: it is told nothing of a character, and draws what it is asked for."""
 
     def acts(self) -> AbstractContextManager[None]:
         """Inside the block this character's adapter and its styles act, and no others."""
         own = ((self.adapter, self.scale),) if self.adapter else ()
         return acting(*own, *self.styles)
 
-    def imagine(self, prompt: str, seed: int, count: int = 1, exactly: bool = False) -> list[Image.Image]:
-        """Pictures of ``prompt``; the character's name and class are added unless ``exactly``."""
-        full = prompt if exactly else grammar.caption_with_name(self.character, prompt)
-        with self.acts():
-            return draw_many(self.base.model, full, seed, count)
+    @contextmanager
+    def computes(self) -> Iterator[None]:
+        """Inside the block this character acts, in the precision in which the base computes."""
+        with self.acts(), self.base.model.autocast():
+            yield
 
-    def imagine_file(self, prompt: str, seed: int, count: int, out: Path, exactly: bool) -> None:
-        """One picture, or a sheet of several, as a PNG file."""
-        if out.suffix.lower() != ".png":
-            raise InputError(f"--out {out}: pictures are written as PNG; name a file that ends in .png")
-        pictures = self.imagine(prompt, seed, count, exactly)
-        sheet = pictures[0] if count == 1 else contact_sheet(pictures, min(4, count), pictures[0].width)
-        write_atomic_with(out, lambda path: sheet.save(path, "PNG"))
+    def prompt(self, user: str = "") -> str:
+        """What the character is told about itself, and about the user: "a lighthouse keeper from the north"."""
+        if self.bare:
+            return f"You are talking to {user}." if user else ""
+        told = grammar.system_prompt(self.character)
+        return f"{told} You are talking to {user}." if user else told
+
+    def picture_prompt(self, prompt: str) -> str:
+        """``prompt`` with the character's name and class, where they are missing."""
+        return prompt if self.bare else grammar.caption_with_name(self.character, prompt)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def run(command: Callable[[], object]) -> None:
 
 def _code_of(command: Callable[[], object]) -> int:
     """The exit code of the command, and what went wrong in a sentence on stderr."""
-    from charforge.errors import CharforgeError, Interrupted
+    from charforge.errors import Interrupted
 
     try:
         command()
@@ -53,20 +53,28 @@ def _code_of(command: Callable[[], object]) -> int:
     except Exception as error:
         if os.environ.get("CHARFORGE_DEBUG") or verbosity.get() == "verbose":
             traceback.print_exc()
-        known = error if isinstance(error, CharforgeError) else _known(error)
-        if known is None:
-            sys.stderr.write(f"charforge: {_fault(error)}\n")
-            return FAULT
-        from charforge.cli.output import print_error
-
-        print_error(known)
-        return known.exit_code
+        return tell_failure(error)
 
 
-def _known(error: Exception) -> CharforgeError | None:
-    """The error as a sentence, where its cause lies in the machine and not in charforge; otherwise None."""
-    from charforge.errors import MachineError, from_os_error
+def tell_failure(error: Exception) -> int:
+    """Say on stderr what went wrong; the exit code for it."""
+    from charforge.cli.output import print_error
 
+    known = known_error(error)
+    if known is None:
+        sys.stderr.write(f"charforge: {fault(error)}\n")
+        return FAULT
+    print_error(known)
+    return known.exit_code
+
+
+def known_error(error: Exception) -> CharforgeError | None:
+    """The error as a sentence, where its cause lies in what was given or in the machine and not in charforge; otherwise
+    None."""
+    from charforge.errors import CharforgeError, MachineError, from_os_error
+
+    if isinstance(error, CharforgeError):
+        return error
     if isinstance(error, OSError) and error.errno is not None:
         return from_os_error(error)
     # torch's own error for a GPU, and the RuntimeError of its allocator for the host
@@ -79,7 +87,7 @@ def _known(error: Exception) -> CharforgeError | None:
     return None
 
 
-def _fault(error: Exception) -> str:
+def fault(error: Exception) -> str:
     words = " ".join(str(error).split())[:300]
     return (
         f"{type(error).__name__}{f' ({words})' if words else ''}: this is a fault of charforge, not of your files; "

@@ -24,8 +24,10 @@ from charforge.cli import (
     likeness,
     new,
     runs,
+    serve,
     settings,
     train,
+    watch,
 )
 from charforge.cli.failures import run
 from charforge.cli.options import QUIET, VERBOSE, set_verbosity, speaking
@@ -42,7 +44,9 @@ app.command("check")(speaking(check.check))
 app.command("expand")(speaking(expand.expand))
 app.command("train")(speaking(train.train))
 app.command("runs")(speaking(runs.runs))
+app.command("watch")(speaking(watch.watch))
 app.command("chat")(speaking(chat.chat))
+app.command("serve")(speaking(serve.serve))
 app.command("imagine")(speaking(imagine.imagine))
 app.command("eval")(speaking(eval.evaluate))
 app.command("likeness")(speaking(likeness.likeness))

@@ -11,15 +11,17 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from charforge import grammar
-from charforge.chat.conversation import Conversation, Drawing, Event, Piece, reply_of
+from charforge.bases.drawing import DrawingProgress
+from charforge.chat.conversation import Conversation, Event, Piece, reply_of
 from charforge.chat.group import Group, Turn
 from charforge.chat.logs import load_conversation, save_conversation
-from charforge.chat.session import Reply, Session
+from charforge.chat.messages import Reply
+from charforge.chat.session import Session
+from charforge.chat.turn import Drawing
 from charforge.cli.output import print_json, say
 from charforge.errors import InputError
 from charforge.files import write_atomic_with
-from charforge.progress import waiting
+from charforge.progress import counting, waiting
 from charforge.words import printable, printable_line
 
 MOST_PIXELS = 64_000_000
@@ -41,7 +43,8 @@ def one_turn(session: Session, text: str, seed: int, pictures: Path, as_json: bo
         reply = reply_of(Conversation(session).say(text, seed))
     file = save_picture(reply.image, pictures, session.character.name, seed) if reply.image else None
     if as_json:
-        print_json({"reply": reply.text, "image": str(file) if file else None})
+        measured = {} if reply.likeness is None else {"likeness": reply.likeness}
+        print_json({"reply": reply.text, "image": str(file) if file else None, **measured})
     else:
         print(printable(reply.text))
         if file:
@@ -108,7 +111,7 @@ class Terminal:
         with stopping(self.group.stop):
             reply = show_as_said(turn.events)
         if reply.image:
-            self.show_picture(reply.image, turn.speaker, seed)
+            self.show_picture(reply.image, turn.speaker, seed, reply.likeness)
 
     def speak(self, name: str) -> None:
         """``name`` speaks without having been asked."""
@@ -157,8 +160,7 @@ class Terminal:
         """What each character is told about itself and about the user."""
         for name, conversation in self.group.conversations.items():
             conversation.user = text.rstrip(".") or conversation.user
-            user = f" You are talking to {conversation.user}." if conversation.user else ""
-            say(f"{name} is told: {grammar.system_prompt(conversation.session.character)}{user}")
+            say(f"{name} is told: {conversation.session.prompt(conversation.user)}")
 
     def save(self, path: str) -> None:
         """The conversation as a file."""
@@ -170,11 +172,14 @@ class Terminal:
 
     def load(self, path: str) -> None:
         """A conversation from a file takes the place of this one."""
-        self.group.lines = load_conversation(Path(path.strip("\"'")).expanduser(), self.group.names)
+        loaded = load_conversation(Path(path.strip("\"'")).expanduser(), self.group.names)
+        self.group.lines = loaded.lines
+        if loaded.left_out:
+            say(f"pictures that could not be read and were left out: {loaded.left_out}")
         for line in self.group.lines[-6:]:
             print(printable(f"{line.speaker or 'you'}: {line.shown}"))
 
-    def show_picture(self, image: Image.Image, name: str, seed: int) -> None:
+    def show_picture(self, image: Image.Image, name: str, seed: int, likeness: float | None = None) -> None:
         """In the terminal where it can, and as a file whose place is told."""
         file = save_picture(image, self.pictures, name, seed)
         if sys.stdout.isatty() and sys.stdin.isatty():
@@ -182,7 +187,7 @@ class Terminal:
             from textual_image.renderable import Image as Shown
 
             Console(file=sys.stdout).print(Shown(image, width=min(40, image.width // 8)))
-        say(f"[picture: {file}]")
+        say(f"[picture: {file}]" if likeness is None else f"[picture: {file}, likeness {likeness:.2f}]")
 
 
 @contextmanager
@@ -204,14 +209,18 @@ def stopping(stop: Callable[[], None]) -> Iterator[None]:
 def show_as_said(events: Iterator[Event]) -> Reply:
     """Print every piece of the reply when it is there."""
     reply: Reply | None = None
-    for event in events:
-        if isinstance(event, Piece):
-            print(printable(event.text), end="", flush=True)
-        elif isinstance(event, Drawing):
-            say("\n(drawing)")
-        else:
-            reply = event.reply
-    print()
+    with counting("drawing") as drawn:
+        for event in events:
+            if isinstance(event, Piece):
+                print(printable(event.text), end="", flush=True)
+            elif isinstance(event, Drawing):
+                print(flush=True)
+            elif isinstance(event, DrawingProgress):
+                drawn(event.done, event.steps)
+            else:
+                reply = event.reply
+    if reply is None or reply.image is None:
+        print()
     assert reply is not None
     return reply
 

@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 
-from charforge.cli.options import Assignments, Device, Threads
+from charforge.cli.options import Assignments, Device, Threads, set_verbosity
 
 
 def train(
-    folder: Annotated[Path, typer.Argument(help="the character's folder")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(help="the character's folder; several, or a folder of such folders: one after the other"),
+    ],
     preset: Annotated[
         str, typer.Option(help="a preset's name, the path of a .toml file, or auto: the best that this machine can do")
     ] = "auto",
@@ -20,7 +23,10 @@ def train(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="the run's folder, runs/NAME-DATE-N unless given; an unfinished one is continued"),
+        typer.Option(
+            help="the run's folder, runs/NAME-DATE-N unless given; an unfinished one is continued. Of several "
+            "characters the folder in which each gets a run of its folder's name, runs unless given"
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="same seed and machine, same result; else the preset's")] = None,
     quantize: Annotated[str | None, typer.Option(help="hold the base in int8 or nf4, to fit a smaller card")] = None,
@@ -42,32 +48,55 @@ def train(
 ) -> None:
     """Train a character: check, expand, Unified-SFT, Character-GRPO, measure, bundle. Run it again to continue.
 
+    Of several characters a failure of one does not end the others: queue.json in --out says how each of them stands.
+    Exit code 0 when all are finished, 1 when some input is bad, 3 when the machine failed.
+
     \b
     Examples:
       charforge train examples/wren
-      charforge train ./mychar --stage sft --seed 7 --set sft.steps=300 --json
-      charforge train ./mychar --preset bagel-24gb --dry-run
+      charforge train ./mychar --preset bagel-24gb --set sft.steps=300 --dry-run
+      charforge train ./wren ./pip ./mam --out runs/cast
     """
     from charforge.auto import resolve_preset, unfinished
     from charforge.bases.can_draw import what_mini_draws
     from charforge.character import read_character
+    from charforge.cli.cast import train_members
     from charforge.cli.output import print_json, say
     from charforge.errors import InputError
-    from charforge.machine import set_threads
+    from charforge.machine import launched_as, set_threads
     from charforge.progress import waiting
     from charforge.resources import preset_path
     from charforge.run.folder import slug_of
+    from charforge.run.queue import members_of
     from charforge.settings import read_settings
 
     set_threads(threads)
+    rank, processes = launched_as()
+    if rank > 0:
+        # the first process speaks for all
+        set_verbosity(quiet=True, verbose=False)
     if stage not in ("all", "sft", "grpo"):
         raise InputError(f"--stage {stage}: use all, sft or grpo")
     if restart and stage == "grpo":
         raise InputError("--restart begins with the first stage: leave --stage grpo out")
+    explicit = {"base": base, "seed": seed, "quantize": quantize}
+    cast = out or Path("runs")
+    members = members_of(folders, cast)
+    if members is not None:
+        if processes > 1:
+            raise InputError("several processes train one character: name one folder, or start charforge train alone")
+        if pairs is not None or dry_run:
+            given = "--pairs" if pairs is not None else "--dry-run"
+            raise InputError(f"{given} is for one character: name one folder")
+        train_members(
+            members, cast, preset=preset, assignments=assignments or [], explicit=explicit, device=device, stage=stage,
+            restart=restart, as_json=as_json,
+        )  # fmt: skip
+        return
+    (folder,) = folders
     character = read_character(folder)
     begun = [out] if out is not None else unfinished(Path("runs").glob(f"{slug_of(character)}-*"))
     runs = [] if restart else begun
-    explicit = {"base": base, "seed": seed, "quantize": quantize}
     choice = resolve_preset(preset, folder, assignments or [], device, runs, **explicit)
     mini_draws = what_mini_draws(character) if choice.base == "mini" else None
     for line in filter(None, (choice.sentence, mini_draws)):
@@ -108,6 +137,8 @@ def train(
     )
     if result.finished_before:
         say(f"{result.run} is finished: nothing left to do. For a new result: --restart, or another --out")
+    if rank > 0:
+        return
     if as_json:
         print_json({"run": str(result.run), "bundle": str(result.bundle), "metrics": result.metrics})
     else:

@@ -8,16 +8,14 @@ says what was asked for.
 from __future__ import annotations
 
 import random
-import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
 from charforge import grammar
 from charforge.character import Character
-from charforge.character.profile import sentences
 from charforge.expand import choices
 from charforge.expand.answers import (
     Conversation,
@@ -30,6 +28,7 @@ from charforge.expand.answers import (
     parse,
 )
 from charforge.expand.asking import Complete, Request, ask, ask_again, examples_of, topics
+from charforge.expand.borne_out import no_picture, not_in_caption, not_in_sentence, not_refused, quoted, told_of
 from charforge.expand.drafts import Draft, introduction, talk
 from charforge.expand.holdout import HeldOut
 from charforge.expand.manners import bare
@@ -83,10 +82,11 @@ class Authored:
 
 @dataclass(frozen=True)
 class _Asked(Generic[Form]):
-    """A request, and the form of the items that it asks for."""
+    """A request, the form of the items that it asks for, and why one of them cannot be used, or None."""
 
     request: Request
     form: type[Form]
+    unusable: Callable[[Form], str | None] = lambda item: None
 
 
 @dataclass(frozen=True)
@@ -144,38 +144,31 @@ def planned_requests(character: Character, held: HeldOut, settings: ExpandSettin
     return [request for request in asked if len(request.messages) == 2]
 
 
-def _answered(
-    asked: Sequence[_Asked[Form]], complete: Complete, unused: list[Unused], wanted: Callable[[Form], str | None]
-) -> list[list[Form]]:
+def _answered(asked: Sequence[_Asked[Form]], complete: Complete, unused: list[Unused]) -> list[list[Form]]:
     """The usable items of each request. Where none is usable, the request is made once more."""
-
-    def read(texts: Sequence[str], requests: Sequence[Request]) -> list[tuple[list[Form], list[Unused]]]:
-        read_out = []
-        for text, request, one in zip(texts, requests, asked_now, strict=True):
-            parsed = parse(text, one.form)
-            good, bad = [], [Unused(request.kind, text, reason) for reason in parsed.problems]
-            for item in parsed.items:
-                reason = wanted(item)
-                if reason is None:
-                    good.append(item)
-                else:
-                    bad.append(Unused(request.kind, item.model_dump_json(), reason))
-            read_out.append((good, bad))
-        return read_out
-
-    asked_now = list(asked)
-    first = [one.request for one in asked]
-    texts = list(complete(first))
-    found = read(texts, first)
+    texts = list(complete([one.request for one in asked]))
+    found = [_read(text, one) for text, one in zip(texts, asked, strict=True)]
     empty = [n for n, (good, _) in enumerate(found) if not good]
     if empty:
-        again = [ask_again(first[n], texts[n], _complaint(found[n][1])) for n in empty]
-        asked_now = [asked[n] for n in empty]
-        for n, second in zip(empty, read(list(complete(again)), again), strict=True):
-            found[n] = (second[0], [*found[n][1], *second[1]])
+        again = [ask_again(asked[n].request, texts[n], _complaint(found[n][1])) for n in empty]
+        for n, text in zip(empty, complete(again), strict=True):
+            good, bad = _read(text, asked[n])
+            found[n] = (good, [*found[n][1], *bad])
     for _, bad in found:
         unused += bad
     return [good for good, _ in found]
+
+
+def _read(text: str, asked: _Asked[Form]) -> tuple[list[Form], list[Unused]]:
+    """The usable items of an answer, and the others."""
+    parsed, kind = parse(text, asked.form), asked.request.kind
+    good, bad = list[Form](), [Unused(kind, text, reason) for reason in parsed.problems]
+    for item in parsed.items:
+        if reason := asked.unusable(item):
+            bad.append(Unused(kind, item.model_dump_json(), reason))
+        else:
+            good.append(item)
+    return good, bad
 
 
 def _complaint(bad: Sequence[Unused]) -> str:
@@ -204,11 +197,11 @@ def _dialogues(task: _Task, complete: Complete, made: Authored) -> None:
     def reply(text: str) -> str:
         return bare(grammar.split_plan(text)[0], task.character.name)
 
-    for found in _answered(asked("dialogues", single, Exchange), complete, made.unused, lambda item: None):
+    for found in _answered(asked("dialogues", single, Exchange), complete, made.unused):
         for item in found:
             parts = talk(system, bare(item.visitor, task.character.name), reply(item.reply))
             made.drafts.append(Draft("roleplay_text", "train", "a new dialogue", parts, task.writer))
-    for talks in _answered(asked("conversations", many, Conversation), complete, made.unused, lambda item: None):
+    for talks in _answered(asked("conversations", many, Conversation), complete, made.unused):
         for conversation in talks:
             turns: list[Part] = [system]
             for turn in conversation.turns:
@@ -216,24 +209,11 @@ def _dialogues(task: _Task, complete: Complete, made: Authored) -> None:
                 turns.append(TextPart(role="assistant", text=reply(turn.reply), loss=True))
             made.drafts.append(Draft("roleplay_multi_turn", "train", "a new conversation", tuple(turns), task.writer))
     pictures = asked("pictures", shown, PicturedExchange, shown_picture="smiling, wearing a blue coat, in a garden")
-    for replies in _answered(pictures, complete, made.unused, _no_picture):
+    for replies in _answered([replace(one, unusable=no_picture) for one in pictures], complete, made.unused):
         for told in replies:
             plan = grammar.caption_with_name(task.character, told.picture)
             parts = talk(system, bare(told.visitor, task.character.name), grammar.with_plan(reply(told.reply), plan))
             made.drafts.append(Draft("roleplay_plan", "train", "a new dialogue with a picture", parts, task.writer))
-
-
-def _no_picture(item: PicturedExchange) -> str | None:
-    """A picture is told in phrases: a sentence about it is no plan."""
-    words = item.picture.split()
-    # a capital begins a sentence or a title, and brackets hold a topic that was given
-    if (
-        len(words) > 24
-        or item.picture[:1].isupper()
-        or re.search(r"[.!?]\s|[\[\]()\"]|\b(?:I|you|my|your)\b", item.picture)
-    ):
-        return "the picture is not told in phrases"
-    return None
 
 
 def _numbered(
@@ -242,17 +222,16 @@ def _numbered(
     made: Authored,
     kind: str,
     lines: Sequence[str],
-    wanted: Callable[[str], str | None],
+    unusable: Callable[[str], str | None] = lambda reply: None,
 ) -> list[str | None]:
     """A reply to each of the lines, None where there is no usable one."""
     parts = in_parts(lines, ITEMS)
     asked = [
-        _Asked(task.prompt(kind, number, len(some), lines=some), NumberedReply) for number, some in enumerate(parts)
+        _Asked(task.prompt(kind, number, len(some), lines=some), NumberedReply, lambda item: unusable(item.reply))
+        for number, some in enumerate(parts)
     ]
     replies: list[str | None] = []
-    for some, found in zip(
-        parts, _answered(asked, complete, made.unused, lambda item: wanted(item.reply)), strict=True
-    ):
+    for some, found in zip(parts, _answered(asked, complete, made.unused), strict=True):
         said = {item.number: bare(grammar.split_plan(item.reply)[0], task.character.name) for item in found}
         replies += [said.get(number) for number in range(1, len(some) + 1)]
     return replies
@@ -263,7 +242,7 @@ def _requests(task: _Task, complete: Complete, made: Authored) -> None:
     most = round(REQUEST_SHARE * task.settings.dialogues)
     found = picture_requests(task.character, task.held, task.seed, "in the voice")
     asked = [request for request in found if request.split == "train"][:most]
-    replies = _numbered(task, complete, made, "requests", [r.line for r in asked], lambda reply: None)
+    replies = _numbered(task, complete, made, "requests", [r.line for r in asked])
     system = TextPart(role="system", text=task.system)
     for request, reply in zip(asked, replies, strict=True):
         if reply:
@@ -277,23 +256,12 @@ def _requested(system: TextPart, request: PictureRequest, reply: str, writer: Wr
 
 def _refusals(task: _Task, complete: Complete, made: Authored) -> None:
     """What the character cannot know, said in its own voice."""
-    replies = _numbered(task, complete, made, "refusals", IN_VOICE, _not_refused)
+    replies = _numbered(task, complete, made, "refusals", IN_VOICE, not_refused)
     system = TextPart(role="system", text=task.system)
     for question, reply in zip(IN_VOICE, replies, strict=True):
         if reply:
             parts = talk(system, question, reply)
             made.drafts.append(Draft("refusal", "train", "what nobody told it", parts, task.writer))
-
-
-def _not_refused(reply: str) -> str | None:
-    """A refusal says that something is not known, in whatever words; it has no number and no name for an answer."""
-    if re.search(r"\d", reply):
-        return "an invented answer"
-    if not re.search(
-        r"n['’]t\b|\b(?:not|no|never|nobody|none|nothing|cannot|unknown|secret|ask|tell me)\b", reply, re.I
-    ):
-        return "an invented answer" if reply.isascii() else None
-    return None
 
 
 # what is known
@@ -317,14 +285,15 @@ def _knowledge(task: _Task, complete: Complete, made: Authored) -> None:
                     lines=some, count=ITEMS, asked=tuple(asked_before[number]),
                 ),
                 Known,
+                lambda item: not_in_sentence(item, known),
             )
             for number, some in enumerate(parts)
         ]  # fmt: skip
-        found = _answered(asked, complete, made.unused, lambda item: _ungrounded(item, known))
+        found = _answered(asked, complete, made.unused)
         for number, items in enumerate(found):
             for item in items:
                 asked_before[number].append(item.question)
-                source = _quoted(item.sentence, known) or ""
+                source = quoted(item.sentence, known) or ""
                 parts_of = talk(system, item.question, item.answer)
                 made.drafts.append(
                     Draft("knowledge", "train", "a question about a sentence", parts_of, task.writer, source)
@@ -337,28 +306,6 @@ def _knowledge(task: _Task, complete: Complete, made: Authored) -> None:
                             "knowledge", "train", "a choice about a sentence", talk(system, *mixed), task.writer, source
                         )
                     )
-
-
-def told_of(character: Character) -> list[str]:
-    """The user's own sentences about the character, each once: what a question may rest on."""
-    prose = [*sentences(character.persona), *character.facts, *sentences(character.appearance)]
-    return list(dict.fromkeys(" ".join(sentence.split()) for sentence in prose if len(sentence.split()) >= 3))
-
-
-def _quoted(sentence: str, known: Sequence[str]) -> str | None:
-    """The user's sentence that ``sentence`` quotes to the letter, its number and its full stop apart."""
-    said = re.sub(r"^\s*\d+[.)]\s*", "", " ".join(sentence.split())).rstrip(".")
-    return next((one for one in known if one.rstrip(".") == said), None)
-
-
-def _ungrounded(item: Known, known: Sequence[str]) -> str | None:
-    """Why an answer does not rest on the sentence that it names, or None."""
-    source = _quoted(item.sentence, known)
-    if source is None:
-        return "the sentence is not in the profile"
-    if new := choices.new_words(item.answer, f"{source} {item.question}"):
-        return "says more than its sentence" if len(new) > 1 else None
-    return None
 
 
 # pictures
@@ -383,42 +330,14 @@ def _looks(task: _Task, complete: Complete, made: Authored) -> None:
                     caption=caption, count=2 * ITEMS, asked=tuple(asked_before[name]),
                 ),
                 Seen,
+                lambda item, caption=caption: not_in_caption(item, caption),  # type: ignore[misc]
             )
             for n, (name, caption) in enumerate(captions)
         ]  # fmt: skip
-        for (name, caption), found in zip(captions, _seen(asked, complete, made, captions), strict=True):
+        for (name, caption), found in zip(captions, _answered(asked, complete, made.unused), strict=True):
             for item in found:
                 asked_before[name].append(item.question)
                 made.drafts += _looked(task, name, caption, item)
-
-
-def _seen(
-    asked: Sequence[_Asked[Seen]], complete: Complete, made: Authored, captions: Iterable[tuple[str, str]]
-) -> list[list[Seen]]:
-    """The answers to each request that its own caption bears out."""
-    found = _answered(asked, complete, made.unused, lambda item: None)
-    kept: list[list[Seen]] = []
-    for items, (_, caption) in zip(found, captions, strict=True):
-        good = []
-        for item in items:
-            if reason := _not_shown(item, caption):
-                made.unused.append(Unused("looks", item.model_dump_json(), reason))
-            else:
-                good.append(item)
-        kept.append(good)
-    return kept
-
-
-def _not_shown(item: Seen, caption: str) -> str | None:
-    """Why an answer about a picture is not borne out by its caption, or None."""
-    if not item.question.rstrip().endswith("?"):
-        return "is no question"
-    no = re.match(r"no\b", item.answer, re.IGNORECASE)
-    if re.match(r"(?:yes|no)\b", item.answer, re.IGNORECASE):
-        asked = choices.new_words(item.question, caption)
-        if bool(asked) != bool(no):
-            return "the answer is not in the caption"
-    return "the answer is not in the caption" if choices.new_words(item.answer, f"{caption} {item.question}") else None
 
 
 def _looked(task: _Task, name: str, caption: str, item: Seen) -> list[Draft]:
@@ -454,7 +373,7 @@ def _scenes(task: _Task, complete: Complete, made: Authored) -> None:
     ]
     chooser = random.Random(f"{task.seed} authored scenes")
     seen: set[str] = set()
-    for found in _answered(asked, complete, made.unused, lambda item: None):
+    for found in _answered(asked, complete, made.unused):
         for idea in found:
             scene = scene_of(
                 task.character, [(d.kind, d.words, d.others) for d in idea.details], len(made.scenes), chooser

@@ -1,4 +1,5 @@
-"""What a model family has to answer. Everything outside ``families/`` knows a model through this file alone.
+"""What a model family has to answer. Everything outside ``families/`` knows a model through this file alone, and what a
+loaded model gives back through ``results.py``.
 
 The conventions, the same for every family whatever its own are:
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch._subclasses.fake_tensor import FakeTensorMode
 
+    from charforge.families.results import Canvas, Conditioning, Denoiser, DrawingStep, Looked, ReplyStep, Speaking
     from charforge.families.work import Flops, Tokens
     from charforge.low_rank import Addition
     from charforge.sample import Noise, Part, Picture, Sample, Target
@@ -144,61 +146,16 @@ class Shapes(Protocol):
         """What one forward pass with an adapter of ``rank`` computes."""
 
 
-class Conditioning(Protocol):
-    """What was read before a picture or a reply, a row for each."""
-
-    @property
-    def rows(self) -> int:
-        """How many."""
-
-    @property
-    def tokens(self) -> int:
-        """Of the longest row, padding included: what it costs to keep a row."""
-
-    def select(self, rows: Sequence[int]) -> Self:
-        """Its rows picked, repeated or reordered."""
-
-
-class Canvas(Protocol):
-    """Where the tokens of a drawing stand."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(tokens, values) of a state."""
-
-
-class Denoiser(Protocol):
-    """A model after a conditioning, in front of a canvas."""
-
-    def velocity(self, states: Tensor, times: Tensor) -> Tensor:
-        """(rows, tokens, values) in fp32 of ``states`` (rows, tokens, values) at ``times`` (rows,); with gradients."""
-
-
-class ReplyStep(Protocol):
-    """One step of decoding."""
-
-    @property
-    def tokens(self) -> tuple[int | None, ...]:
-        """What each row said, None for rows that have ended."""
-
-
-Adapt = Callable[["nn.Module"], Mapping[str, "nn.Parameter"]]
-"""Puts a fresh adapter into a network and returns its parameters by name."""
-MergedPrecision = Literal["bf16", "fp8"]
-"""fp8: the decoder's linears as e4m3 with one scale a matrix, everything else as bf16."""
 OwnConditioning = Any
 OwnCanvas = Any
 OwnShapes = Any
 """What the very family has returned before: another's means nothing to it."""
 
 
-@dataclass(frozen=True)
-class Looked:
-    """Pictures that were looked at once: as parts of samples, with all that is frozen computed, and as (n, width)
-    features of length 1 for judging."""
-
-    parts: tuple[Part, ...]
-    features: Tensor
+Adapt = Callable[["nn.Module"], Mapping[str, "nn.Parameter"]]
+"""Puts a fresh adapter into a network and returns its parameters by name."""
+MergedPrecision = Literal["bf16", "fp8"]
+"""fp8: the decoder's linears as e4m3 with one scale a matrix, everything else as bf16."""
 
 
 class UnifiedModel(Protocol):
@@ -306,6 +263,12 @@ class UnifiedModel(Protocol):
         """The assistant's turn token by token. ``choose`` maps logits (rows, vocabulary) to token ids (rows,), on any
         device."""
 
+    def speaking(self) -> Speaking:
+        """Nobody yet; rows join it. A row alone says, to the bit, what :meth:`reply` says."""
+
+    def ends(self, token: int) -> bool:
+        """Whether this token ends a reply."""
+
     def words(self, tokens: Sequence[int]) -> str:
         """Token ids as text."""
 
@@ -332,6 +295,12 @@ class UnifiedModel(Protocol):
         """States at t = 0 (rows, tokens, values), with the base's own sampling settings unless given; ``guidance`` 1
         is none, and a given one acts at all times.
         """
+
+    def draw_steps(
+        self, conditioning: OwnConditioning, noise: Tensor, canvas: OwnCanvas, *, steps: int | None = None,
+        guidance: float | None = None,
+    ) -> Iterator[DrawingStep]:  # fmt: skip
+        """The steps of :meth:`draw`, each when it is asked for. What acts when the first is asked for acts in all."""
 
     def target(self, state: Tensor, canvas: OwnCanvas) -> Target:
         """A drawn state (tokens, values) as something to learn to draw."""

@@ -42,7 +42,8 @@ from charforge.low_rank import adapter_off
 from charforge.pixels import contact_sheet, initial
 from charforge.run.folder import FAILURE, read_json
 from charforge.run.progress import PREVIEW_SEED
-from charforge.run.report import write_report
+from charforge.run.report import SHARED, About, write_report
+from charforge.run.share import share_sheet
 from charforge.run.sittings import Sittings
 from charforge.settings import Settings
 from charforge.train.samples import Dataset
@@ -66,6 +67,7 @@ class Trained:
     data: Dataset
     pairs: list[Pair]
     prompts: list[str]
+    about: About
 
 
 def finish(
@@ -100,7 +102,7 @@ def finish(
         metrics = metrics | measured
         make_bundle(trained, metrics)
     metrics = metrics | {"train_seconds": round(sittings.seconds, 1), "peak_memory_gib": sittings.peak_memory_gib}
-    attempt("the report", lambda: write_report(run, trained.character, trained.settings, metrics, measured is not None))
+    attempt("the report", lambda: write_report(run, trained.about, metrics, measured is not None))
     return metrics | ({"failed_parts": failed} if failed else {})
 
 
@@ -182,6 +184,8 @@ def evaluate(trained: Trained, pictures: list[Image.Image]) -> dict[str, Any]:
     figures |= after.figures | measure_pictures(trained, "on")
     sheet = contact_sheet([*bare, *pictures], len(pictures), pictures[0].width)
     write_atomic_with(trained.run / "before_after.png", lambda path: sheet.save(path, "PNG"))
+    shown = share_sheet(trained.character.name, trained.settings.base, trained.prompts, bare, pictures)
+    write_atomic_with(trained.run / SHARED, lambda path: shown.save(path, "PNG"))
     replies = {"questions": QUESTIONS, "off": before.replies, "on": after.replies}
     write_atomic(trained.run / "replies.json", json.dumps(replies, indent=2, ensure_ascii=False))
     return figures

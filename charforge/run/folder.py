@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from datetime import date, datetime
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from charforge.character import Character
-from charforge.errors import InputError, MachineError
+from charforge.errors import InputError
 from charforge.files import write_atomic
+from charforge.run import lease
 from charforge.run.identity import in_words, input_differences, setting_differences
 from charforge.settings import Settings, read_settings, settings_toml
 from charforge.words import file_stem
@@ -24,7 +21,6 @@ from charforge.words import file_stem
 CONFIG, IDENTITY, RESULT, FAILURE = "config.toml", "identity.json", "result.json", "failure.json"
 TRAINING = "training"
 EARLIER_IDENTITY = "identity.txt"
-LOCK, WORKER = "lock", "worker.json"
 ASIDE = ".old-"
 FIRST_CHECKPOINT = Path("checkpoints") / "last.safetensors"
 SECOND_CHECKPOINT = Path("checkpoints") / "grpo" / "last.safetensors"
@@ -106,10 +102,14 @@ def find_run(runs: Path, character: Character, settings: Settings, inputs: Mappi
 
 
 def check_run(run: Path, settings: Settings, inputs: Mapping[str, str]) -> None:
-    """Raises InputError when ``run`` is there and is no run of this job, naming what differs."""
+    """Raises InputError when ``run`` is there and is no run of this job, naming what differs; Held when another process
+    is beginning it."""
     if not run.exists() or not _content(run):
         return
     if not run.is_dir() or not is_run(run):
+        if is_held(run):
+            # its first files are being written
+            raise lease.Held(lease.works_in(run / lease.NAME))
         if (run / EARLIER_IDENTITY).is_file():
             raise InputError(f"{run} is of an earlier charforge: choose a new --out, or --restart to set it aside")
         raise InputError(f"{run} is not empty and is no run of charforge: choose a new --out")
@@ -141,12 +141,14 @@ def _aside(run: Path) -> Path:
 
 def _content(run: Path) -> bool:
     """Whether more lies there than the traces of a start that came to nothing."""
-    return not run.is_dir() or any(path.name not in (LOCK, WORKER) for path in run.iterdir())
+    return not run.is_dir() or any(not lease.is_part(path) for path in run.iterdir())
 
 
 @contextmanager
-def open_run(run: Path, settings: Settings, inputs: Mapping[str, str]) -> Iterator[None]:
-    """Begin or continue ``run`` for as long as the block lasts; no other process may.
+def open_run(
+    run: Path, settings: Settings, inputs: Mapping[str, str], tell: Callable[[str], None] = lambda line: None
+) -> Iterator[lease.Hold]:
+    """Begin or continue ``run`` for as long as the block lasts; no other process may. ``tell`` hears of a wait.
 
     A start that fails before the first checkpoint leaves no folder that would refuse the next one with other settings.
     Raises as :func:`check_run` and :func:`working_in` do.
@@ -154,58 +156,44 @@ def open_run(run: Path, settings: Settings, inputs: Mapping[str, str]) -> Iterat
     check_run(run, settings, inputs)
     existed, fresh = run.exists(), not is_run(run)
     try:
-        with working_in(run):
+        with working_in(run, tell) as hold, _nothing_left(run, fresh, hold):
             _sweep(run)
             write_atomic(run / CONFIG, settings_toml(settings))
             if fresh:
                 write_atomic(run / IDENTITY, json.dumps(dict(inputs), indent=1, ensure_ascii=False))
-            yield
+            yield hold
     except BaseException:
-        if fresh and not (run / FIRST_CHECKPOINT).exists():
-            shutil.rmtree(run)
-            if existed:
-                run.mkdir()
+        if fresh and not existed:
+            # one that is not empty is somebody else's by now
+            with suppress(OSError):
+                run.rmdir()
         raise
 
 
 @contextmanager
-def working_in(run: Path) -> Iterator[None]:
-    """Hold ``run``. Raises MachineError naming the process that does already."""
-    run.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run / LOCK)
+def _nothing_left(run: Path, fresh: bool, hold: lease.Hold) -> Iterator[None]:
+    """Clear away what a ``fresh`` start has made that fails inside the block before its first checkpoint."""
     try:
-        lock.acquire(timeout=1)
-    except Timeout:
-        raise MachineError(f"{worker(run)} works in {run}: wait until it ends, or stop it first") from None
-    try:
-        since = datetime.now().isoformat(" ", "seconds")
-        write_atomic(run / WORKER, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
         yield
-    finally:
-        (run / WORKER).unlink(missing_ok=True)
-        lock.release()
+    except BaseException:
+        if fresh and hold.lost is None and not (run / FIRST_CHECKPOINT).exists():
+            for path in run.iterdir():
+                if not lease.is_part(path):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        raise
 
 
-def worker(run: Path) -> str:
-    """Who holds ``run``, in words."""
-    try:
-        told = json.loads((run / WORKER).read_text("utf-8"))
-        return f"process {told['pid']} on {told['host']} (since {told['since']})"
-    except (OSError, ValueError, KeyError):
-        return "another process"
+@contextmanager
+def working_in(run: Path, tell: Callable[[str], None] = lambda line: None) -> Iterator[lease.Hold]:
+    """Hold ``run``; ``tell`` hears of a wait. Raises :class:`~charforge.run.lease.Held` naming the process that does
+    already."""
+    with lease.holding(run / lease.NAME, tell=tell) as hold:
+        yield hold
 
 
 def is_held(run: Path) -> bool:
     """Whether a process works in ``run`` now."""
-    if not (run / LOCK).exists():
-        return False
-    lock = FileLock(run / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
+    return lease.is_held(run / lease.NAME)
 
 
 def _sweep(run: Path) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import errno
 import json
 import shlex
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from charforge import grammar
 from charforge.adapter.lora import add_adapter, lora_config
-from charforge.bases.base import load_base, use_picture_sizes
 from charforge.bases.context import fitted
 from charforge.bases.where import find_base
 from charforge.character import Character, read_character
@@ -29,21 +30,29 @@ from charforge.expand.scenes import write_new_scenes, write_scenes
 from charforge.files import write_atomic
 from charforge.judges.judges import check_references, check_rewards
 from charforge.machine import bound_kernel_caches
+from charforge.progress import say_line
 from charforge.replay.shipped_pictures import own_captions
 from charforge.resources import preset_path
 from charforge.run.finish import Trained, finish, write_failure
 from charforge.run.folder import TRAINING, check_run, find_run, is_complete, open_run, read_result, set_aside, slug_of
 from charforge.run.given import check_pictures_of, given_pairs
+from charforge.run.helper import lend_a_hand
 from charforge.run.identity import inputs_of
+from charforge.run.lease import Hold
+from charforge.run.live import LivePage
 from charforge.run.progress import Progress, peak_memory_gib
+from charforge.run.report import About, about
 from charforge.run.second_stage import run_scenes, second_stage, trained_names
+from charforge.run.shared import SharedBase
 from charforge.run.sittings import Sittings
+from charforge.run.tracking import Tracking, check_tracker
 from charforge.settings import Settings, read_settings
 from charforge.train.checkpoints import load_best
 from charforge.train.dataset import build_dataset, prepared_pictures, prepared_strangers
 from charforge.train.interrupt import Interruption
 from charforge.train.memory import Memory
 from charforge.train.sft import train_sft
+from charforge.train.team import find_team
 from charforge.train.trunk import texts_read_once
 
 LOOKED = "looked.json"
@@ -64,16 +73,23 @@ class TrainResult:
 def train_character(
     folder: Path, *, preset: str, base: str | None, out: Path | None, seed: int | None, overrides: list[str],
     quantize: str | None, pairs_file: Path | None = None, stage: Stage = "all", restart: bool = False,
-    device: str | None = None,
+    device: str | None = None, shared: SharedBase | None = None, again: str | None = None,
 ) -> TrainResult:  # fmt: skip
     """The whole main job, or its first stage alone. ``pairs_file`` takes the place of the expansion,
-    ``device`` that of the best one that is here.
+    ``device`` that of the best one that is here, ``shared`` keeps the base for the characters that follow, ``again`` is
+    the command that goes on (None: that of this character alone).
 
     A run that was interrupted goes on; one that ended with the first stage goes on with the second when that is asked
     for; with ``restart`` the folder of either is set aside and the run begins anew. Raises InputError for bad input,
     MachineError when base, judges or device cannot be had or the second stage failed, and Interrupted on a signal.
     """
     bound_kernel_caches()
+    team = find_team(chosen_device(device))
+    if team.size > 1 and stage != "sft":
+        raise InputError(
+            "several processes share the first stage alone: add --stage sft, and begin the second one afterwards with "
+            "the same command in one process (charforge train without a launcher)"
+        )
     character = read_character(folder)
     settings = read_settings(
         preset_path(preset), folder / "charforge.toml", overrides, base=base, seed=seed, quantize=quantize
@@ -87,8 +103,12 @@ def train_character(
     both = stage != "sft" and settings.grpo.iterations > 0
     run = out or find_run(Path("runs"), character, settings, inputs, both)
     check_run_folder(folder, run)
+    if not team.writes:
+        helped = lend_a_hand(team, settings, device)
+        return TrainResult(helped or run, run / f"{slug_of(character)}.charx", {}, finished_before=helped is None)
     bundle = run / f"{slug_of(character)}.charx"
-    command = f"charforge train {shlex.quote(str(folder))} --out {shlex.quote(str(run))}"
+    command = again or f"charforge train {shlex.quote(str(folder))} --out {shlex.quote(str(run))}"
+    prompts = preview_prompts(character)
     go_on = f"To go on: {command}, other options as before."
     if restart:
         set_aside(run)
@@ -101,17 +121,26 @@ def train_character(
     # what has been through both stages stays so
     both = both or (metrics is not None and metrics["stage"] == "grpo")
     if metrics is not None and is_complete(run, both, bundle):
+        team.told(None)
         return TrainResult(run, bundle, metrics, finished_before=True)
     if both:
         check_rewards(settings.reward)
+    check_tracker(settings)
+
+    @cache
+    def described() -> About:
+        return about(character, settings, prompts, shlex.join(["charforge", *sys.argv[1:]]))
 
     with (
         full_disk_in_words(go_on),
-        open_run(run, settings, inputs),
-        failure_kept(run, TRAINING),
+        open_run(run, settings, inputs, say_line) as hold,
+        failure_kept(run, TRAINING, hold),
         Sittings(run / "sittings.json", peak_memory_gib) as sittings,
-        Progress(run, sittings.keep) as progress,
-        Interruption(progress.note, go_on) as stop,
+        LivePage(run, described, say_line) as live,
+        Tracking(run, settings, say_line) as tracking,
+        Progress(run, sittings.keep, hold.check, live.keep, tracking.log) as progress,
+        Interruption(progress.note, go_on, together=team.size > 1) as stop,
+        ExitStack() as borrowed,
     ):
         progress.begin("expanding", settings.sft.steps)
         pairs = run_pairs(run, character, settings, pairs_file, progress, chosen_device(device))
@@ -121,19 +150,20 @@ def train_character(
         if both:
             check_references(len(trained_names(character, pairs)))
         progress.begin(f"loading {settings.base}", settings.sft.steps)
-        loaded = load_base(settings.base, settings.quantize, chosen_device(device))
-        model = use_picture_sizes(loaded, settings.pictures).model
+        loaded, own_samples = borrowed.enter_context((shared or SharedBase()).lent(settings, chosen_device(device)))
+        model = loaded.model
         progress.begin("encoding pictures", settings.sft.steps)
         pictures = prepared_pictures(loaded, character, run / "cache") | prepared_strangers(loaded, pairs)
-        data = build_dataset(loaded, pairs, pictures, settings.sft)
+        data = build_dataset(loaded, pairs, pictures, settings.sft, own_samples)
         first_layer = settings.adapter.first_layer(model.shapes.layers)
         data = texts_read_once(model, data, first_layer)
         config = lora_config(model.shapes, settings.adapter.rank, settings.adapter.alpha, first_layer=first_layer)
         parameters = add_adapter(model.network, config, settings.seed)
-        prompts = preview_prompts(character)
         if settings.memory.park_encoders:
             model.park_encoders()
-        trained = Trained(run, bundle, character, settings, loaded, parameters, config, data, pairs, prompts)
+        trained = Trained(
+            run, bundle, character, settings, loaded, parameters, config, data, pairs, prompts, described()
+        )  # fmt: skip
 
         def finished(told: dict[str, Any]) -> dict[str, Any]:
             progress.begin("measuring", None)
@@ -145,7 +175,9 @@ def train_character(
         hooks = progress.hooks(lambda step: progress.preview(loaded, prompts, step))
         memory = Memory(model, settings.memory, progress.note, run / "memory.json")
         checkpoints = run / "checkpoints"
-        best = train_sft(model, parameters, data, settings.sft, settings.seed, checkpoints, hooks, memory, stop)
+        # pairs, pictures and what the base replays are there: the other processes of a job can begin
+        team.told(str(run.absolute()))
+        best = train_sft(model, parameters, data, settings.sft, settings.seed, checkpoints, hooks, memory, stop, team)
         load_best(parameters, checkpoints / "best.safetensors")
         first = {"stage": "sft", "best_step": best.step, "best_score": best.score}
         # a bundle of the second stage is not replaced by one of the first, whatever part of its finish is repeated
@@ -162,12 +194,13 @@ def train_character(
 
 
 @contextmanager
-def failure_kept(run: Path, part: str) -> Iterator[None]:
-    """Leave in the run folder what ended the run, for ``charforge runs``."""
+def failure_kept(run: Path, part: str, hold: Hold) -> Iterator[None]:
+    """Leave in the run folder what ended the run, for ``charforge runs``; nothing in one that is another process's."""
     try:
         yield
     except Exception as error:
-        write_failure(run, part, error)
+        if hold.lost is None:
+            write_failure(run, part, error)
         raise
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from charforge.errors import InputError
 from charforge.run.folder import CONFIG, EARLIER_IDENTITY, FAILURE, IDENTITY, TRAINING, is_held, read_json, read_result
+from charforge.run.metrics import read_metrics, seconds_left
 from charforge.settings import Settings, read_settings
 
 State = Literal["running", "interrupted", "failed", "first stage done", "finished"]
@@ -21,6 +21,7 @@ class RunLine:
     ``score`` is the best held-out score of the first stage, relative to the untrained adapter: lower is better.
     ``scenes`` is how well drawings show held-out scenes at the second stage's best iteration, by judges that are no
     part of the reward: higher is better. None: not measured yet, not known.
+    ``seconds_left`` is about how long the steps of the stage still take, while it runs.
     """
 
     run: str
@@ -34,6 +35,7 @@ class RunLine:
     seconds: float
     peak_memory_gib: float | None
     error: str | None
+    seconds_left: float | None
 
 
 def list_runs(folder: Path) -> list[RunLine]:
@@ -50,7 +52,7 @@ def _looks_like_run(path: Path) -> bool:
 
 def run_line(run: Path) -> RunLine:
     """What the files of ``run`` tell of it."""
-    result, settings, lines = read_result(run), _settings(run), _metrics(run)
+    result, settings, lines = read_result(run), _settings(run), read_metrics(run)
     failure = read_json(run / FAILURE) if (run / FAILURE).exists() else None
     # any other failure cost a part of the measuring or reporting, not the training
     failed = failure is not None and failure["part"] == TRAINING
@@ -66,9 +68,10 @@ def run_line(run: Path) -> RunLine:
     steps = None
     if settings is not None:
         steps = settings.sft.steps if stage == "sft" else settings.grpo.iterations
+    state = _state(run, stage, result, failed)
     return RunLine(
         run=str(run),
-        state=_state(run, stage, result, failed),
+        state=state,
         stage=stage,
         step=counted[-1] if counted else 0,
         steps=steps,
@@ -78,6 +81,7 @@ def run_line(run: Path) -> RunLine:
         seconds=sum(sitting["seconds"] for sitting in sittings),
         peak_memory_gib=max((sitting["peak_memory_gib"] for sitting in sittings), default=None),
         error=failure["error"] if failure is not None else None,
+        seconds_left=seconds_left(lines, "step" if stage == "sft" else "grpo", steps) if state == "running" else None,
     )
 
 
@@ -95,12 +99,3 @@ def _settings(run: Path) -> Settings | None:
         return read_settings(run / CONFIG, None, [])
     except InputError:
         return None
-
-
-def _metrics(run: Path) -> list[dict[str, Any]]:
-    """The whole lines of the metrics: the last one may be half written by a process that runs, or was killed."""
-    file = run / "metrics.jsonl"
-    if not file.exists():
-        return []
-    text = file.read_text("utf-8")
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]

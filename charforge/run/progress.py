@@ -25,11 +25,16 @@ PREVIEW_SEED = 1000
 
 
 class Progress:
-    """The screen and the metrics file of one run. ``on_line`` hears of every line of the latter."""
+    """The screen and the metrics file of one run. ``on_line`` hears of every line of the latter, ``track`` what it is;
+    ``check`` raises when this process may not write any more; ``on_step`` hears that a step of either stage is done.
+    """
 
-    def __init__(self, run: Path, on_line: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, run: Path, on_line: Callable[[], None] = lambda: None, check: Callable[[], None] = lambda: None,
+        on_step: Callable[[], None] = lambda: None, track: Callable[[dict[str, object]], None] = lambda line: None,
+    ) -> None:  # fmt: skip
         self.run = run
-        self._on_line = on_line
+        self._on_line, self._check, self._on_step, self._track = on_line, check, on_step, track
         self._open = ExitStack()
         self._part: str = ""
         self._total: int | None = None
@@ -83,6 +88,7 @@ class Progress:
             # what was going on before, loading and encoding, has come to its end
             self.begin(part, self._total)
         self._display.update(done, text=text)
+        self._on_step()
 
     def _scenes(self, result: HeldOutScenes, is_best: bool) -> None:
         self._write({"kind": "scenes", **asdict(result), "best": is_best})
@@ -101,6 +107,8 @@ class Progress:
         write_atomic_with(self.run / "previews" / f"{stage}{step:05d}.png", lambda path: sheet.save(path, "PNG"))
 
     def _write(self, line: dict[str, object]) -> None:
+        self._check()
         with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         self._on_line()
+        self._track(line)

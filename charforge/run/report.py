@@ -1,37 +1,44 @@
-"""``report.html``: curves, previews and replies of a run in one self-contained page."""
+"""``report.html``: how a run stands and what it has learned, in one page; written from the first step on."""
 
 from __future__ import annotations
 
 import base64
 import io
 import json
+import math
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment
-from matplotlib.figure import Figure
 
-from charforge.character import Character
+from charforge import __version__
+from charforge.character import Character, load_picture
+from charforge.character import Picture as CharacterPicture
 from charforge.files import write_atomic
+from charforge.progress import duration
+from charforge.run.charts import Chart, Curve, draw_chart
+from charforge.run.curves import loss_curves, reward_curves
+from charforge.run.metrics import Line, of_kind, read_metrics, seconds_left
 from charforge.settings import Settings
 
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{{ name }}: training report</title>
-<style>body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
-img{max-width:100%}table{border-collapse:collapse}td,th{padding:.2rem .8rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}
-</style><h1>{{ name }}</h1><p>{{ class_noun }}, trained on {{ settings.base }} for {{ settings.sft.steps }} steps, seed {{ settings.seed }}.</p>
-{% if images.before_after %}<h2>Before and after</h2><p>Upper row without the adapter, lower row with it; same prompts, same seeds.</p>
-<img alt="before and after" src="{{ images.before_after }}">
-<h2>Replies</h2><table><tr><th>question</th><th>without</th><th>with the adapter</th></tr>
-{% for question, off, on in replies %}<tr><td>{{ question }}</td><td>{{ off }}</td><td>{{ on }}</td></tr>{% endfor %}</table>{% else %}<p>Measuring failed: run the same command again to repeat it.</p>{% endif %}
-<h2>Measured</h2><table><tr><th></th><th>before</th><th>after</th><th>better</th></tr>
-{% for what, before, after, better in compared %}<tr><td>{{ what }}</td><td>{{ before }}</td><td>{{ after }}</td><td>{{ better }}</td></tr>{% endfor %}</table>
-<p>{{ facts|join("; ") }}.</p>
-<h2>First stage: Unified-SFT</h2><img alt="loss curves" src="{{ images.curves }}">
-{% if images.second %}<h2>Second stage: Character-GRPO</h2><p>Left: the parts of the reward on training scenes. Right: held-out scenes, drawn
-as you draw; the dashed line is the reward's own opinion, the full one that of questions it never asks. Where the first rises and the second falls, the reward is being gamed.</p>
-<img alt="reward curves" src="{{ images.second }}">{% endif %}
-{% if previews %}<h2>Previews</h2>{% for step, image in previews %}<p>{{ step }}</p><img alt="preview, {{ step }}" src="{{ image }}">{% endfor %}{% endif %}
-</html>"""
+TEMPLATE = (Path(__file__).parent / "report.html").read_text("utf-8")
+SHARED = "share.png"
+THUMBNAIL = 160
+LINKS = (
+    ("pairs/pairs.html", "the training pairs to look through"), ("pairs/pairs.jsonl", "the same as JSON Lines"),
+    ("config.toml", "all settings"), ("metrics.jsonl", "all figures"), ("result.json", "the result"),
+    ("evaluation.png", "drawings of held-out scenes"),
+)  # fmt: skip
+RISEN, MEASUREMENTS = 1.02, 3
+"""Overfitting is told of when so many measurements since the best are all worse by this factor."""
+CERTAIN = 1.96
+"""Standard errors to either side that hold the true value 95 times of 100."""
 
 
 COMPARED = (
@@ -69,87 +76,215 @@ def facts(metrics: dict[str, Any]) -> list[str]:
     return told
 
 
+@dataclass(frozen=True)
+class About:
+    """What a page tells of a run that does not change: who it is, the inputs as thumbnails, the command."""
+
+    character: Character
+    settings: Settings
+    prompts: Sequence[str]
+    inputs: Sequence[tuple[str, str, str]]
+    """(name, caption, picture as a data URL)."""
+    command: str
+
+
+@dataclass(frozen=True)
+class State:
+    """How a run stands: in words, ``done`` of ``total`` steps of its stage, how long it may still take, and after how
+    many seconds the page loads itself again (0: never)."""
+
+    words: str
+    done: int = 0
+    total: int = 0
+    left: str = ""
+    refresh: int = 0
+    measuring_failed: bool = False
+
+
+def about(character: Character, settings: Settings, prompts: Sequence[str], command: str) -> About:
+    """With the pictures made small, which takes a moment."""
+    return About(character, settings, prompts, [_thumbnail(picture) for picture in character.pictures], command)
+
+
 def write_report(
-    run: Path, character: Character, settings: Settings, metrics: dict[str, Any], measured: bool = True
+    run: Path, told_of: About, metrics: dict[str, Any], measured: bool = True, state: State | None = None
 ) -> None:
     """Write ``curves.png``, ``reward_curves.png`` after a second stage, and ``report.html`` into the run folder.
 
     Without ``measured`` the pictures and replies that lie there are of an earlier stage, and are left out.
     """
-    curves, second = _curves(run), _reward_curves(run)
-    write_atomic(run / "curves.png", curves)
-    if second:
+    lines = read_metrics(run)
+    write_atomic(run / "curves.png", loss_curves(lines))
+    if second := reward_curves(lines):
         write_atomic(run / "reward_curves.png", second)
-    nothing: dict[str, list[str]] = {"questions": [], "off": [], "on": []}
-    told = json.loads((run / "replies.json").read_text("utf-8")) if measured else nothing
-    page = Environment(autoescape=True).from_string(PAGE)
-    html = page.render(
+    words = "first stage done" if metrics["stage"] == "sft" else "finished"
+    state = state or State(words, measuring_failed=not measured)
+    write_atomic(run / "report.html", page(run, told_of, lines, state, metrics, measured, inline=True))
+
+
+def page(
+    run: Path, told_of: About, lines: list[Line], state: State, metrics: dict[str, Any] | None, measured: bool,
+    inline: bool,
+) -> str:  # fmt: skip
+    """The page as HTML. ``metrics`` are the result of the last finished stage. With ``inline`` the pictures are part of
+    it and it can be taken anywhere; without it they lie beside it, and writing it costs next to nothing."""
+    settings, character = told_of.settings, told_of.character
+    replies = _replies(run) if metrics is not None and measured else []
+    study = round(settings.sft.steps * settings.sft.study_share)
+    best, overfitted = held_out_in_words(of_kind(lines, "held_out"))
+    before_after = run / "before_after.png"
+    return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(TEMPLATE).render(
         name=character.name,
         class_noun=character.class_noun,
         settings=settings,
-        compared=compared(metrics),
-        facts=facts(metrics),
-        replies=list(zip(told["questions"], told["off"], told["on"], strict=True)),
-        images={
-            "before_after": _inline((run / "before_after.png").read_bytes()) if measured else "",
-            "curves": _inline(curves),
-            "second": _inline(second) if second else "",
-        },
-        previews=[(_preview_name(f.stem), _inline(f.read_bytes())) for f in sorted((run / "previews").glob("*.png"))],
+        state=state,
+        written=datetime.now().isoformat(" ", "seconds"),
+        warnings=[overfitted] if overfitted else [],
+        compared=compared(metrics) if metrics is not None else [],
+        facts=facts(metrics) if metrics is not None else [],
+        replies=replies,
+        images={"before_after": _source(run, before_after, inline) if replies and before_after.exists() else ""},
+        shared=SHARED if (run / SHARED).exists() else "",
+        first=first_charts(lines, study),
+        study=study,
+        best=best,
+        second=second_charts(lines),
+        likeness=likeness(of_kind(lines, "scenes")),
+        prompts=told_of.prompts,
+        previews=[
+            (_preview_name(file.stem), _source(run, file, inline)) for file in sorted((run / "previews").glob("*.png"))
+        ],
+        inputs=told_of.inputs,
+        command=told_of.command,
+        links=[(file, what) for file, what in LINKS if (run / file).exists()],
+        versions=versions(),
+    )  # fmt: skip
+
+
+def state_of(lines: list[Line], settings: Settings, words: str | None = None, refresh: int = 0) -> State:
+    """What the metrics tell of how far a run is; ``words`` instead of "first stage, step 3 of 200"."""
+    grpo = of_kind(lines, "grpo")
+    if grpo or of_kind(lines, "scenes"):
+        done, total, kind = (grpo[-1]["iteration"] if grpo else 0), settings.grpo.iterations, "grpo"
+        where = f"second stage, iteration {done} of {total}"
+    else:
+        steps = of_kind(lines, "step")
+        done, total, kind = (steps[-1]["step"] if steps else 0), settings.sft.steps, "step"
+        where = f"first stage, step {done} of {total}"
+    left = seconds_left(lines, kind, total) if refresh else None
+    return State(f"{words}; {where}" if words else where, done, total, duration(left) if left else "", refresh)
+
+
+def held_out_in_words(judged: list[Line]) -> tuple[str, str]:
+    """Which measurement of the first stage is kept, and a warning where it has been getting worse since then; empty
+    where there is nothing to say."""
+    scored = [line for line in judged if line["score"] is not None]
+    if len(scored) < 2:
+        return "", ""
+    best = next(line for line in reversed(scored) if line["best"])
+    after = [line for line in scored if line["step"] > best["step"]]
+    told = f"Kept is step {best['step']}, whose held-out loss is {best['score']:.2f} of the untrained adapter's."
+    if len(after) < MEASUREMENTS or any(line["score"] < best["score"] * RISEN for line in after):
+        return told, ""
+    return told, (
+        f"The held-out loss has risen in all {len(after)} measurements since step {best['step']}: the examples are "
+        f"being learned by heart. The adapter of step {best['step']} is the one that is kept; more steps will hardly "
+        "better it, more or more varied examples would."
     )
-    write_atomic(run / "report.html", html)
 
 
-def _inline(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def first_charts(lines: list[Line], study: int) -> list[Chart]:
+    """Text and picture losses over the steps."""
+    steps, judged = of_kind(lines, "step"), of_kind(lines, "held_out")
+    charts = []
+    for key, title in (("ce", "text (cross-entropy)"), ("mse", "pictures (flow error)")):
+        learned = Curve("training", [(line["step"], line[key]) for line in steps], "train")
+        held = Curve("held out", [(line["step"], line[key]) for line in judged], "held")
+        charts.append(draw_chart(title, "steps", [learned, held], study))
+    return [chart for chart in charts if chart is not None] if steps else []
+
+
+def second_charts(lines: list[Line]) -> list[Chart]:
+    """Parts of the reward, and what judges see of held-out scenes, over the iterations."""
+    steps, held = of_kind(lines, "grpo"), of_kind(lines, "scenes")
+    if not steps:
+        return []
+    styles = ("train", "third", "fourth", "held")
+    parts = [
+        Curve(name, [(line["iteration"], line["parts"][name]) for line in steps], styles[index % len(styles)])
+        for index, name in enumerate(steps[0]["parts"])
+    ]
+    judges = (
+        ("proxy", "reward's questions", "dashed"),
+        ("gold", "other questions", "held"),
+        ("identity", "likeness", "fourth"),
+    )
+    seen = [Curve(label, [(line["iteration"], line[key]) for line in held], style) for key, label, style in judges]
+    charts = (
+        draw_chart("reward on training scenes", "iterations", parts), draw_chart("held-out scenes", "iterations", seen)
+    )  # fmt: skip
+    return [chart for chart in charts if chart is not None]
+
+
+def likeness(measured: list[Line]) -> dict[str, Any] | None:
+    """Likeness and copy rate of held-out scenes at the start and at the best iteration, with intervals; None before
+    they were measured."""
+    # a run of an earlier charforge has counted no pictures
+    if not measured or not measured[0].get("pictures"):
+        return None
+    best = next((line for line in reversed(measured) if line["best"]), measured[0])
+    rows = [("likeness to the nearest of the ten pictures (1: the same)", _mean(measured[0]), _mean(best))]
+    rows.append(("share of drawings that are copies of one of them", _share(measured[0]), _share(best)))
+    return {"pictures": measured[0]["pictures"], "rows": rows}
+
+
+def _mean(line: Line) -> str:
+    half = CERTAIN * line["identity_deviation"] / math.sqrt(line["pictures"])
+    return f"{line['identity']:.3f} ({line['identity'] - half:.3f} to {min(1.0, line['identity'] + half):.3f})"
+
+
+def _share(line: Line) -> str:
+    low, high = wilson(line["copy_rate"], line["pictures"])
+    return f"{100 * line['copy_rate']:.0f} % ({100 * low:.0f} to {100 * high:.0f} %)"
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """The interval of a share of ``count`` trials, 95 %: also right where the share is 0 or 1 (Wilson 1927)."""
+    z = CERTAIN * CERTAIN
+    middle = (share + z / (2 * count)) / (1 + z / count)
+    half = CERTAIN / (1 + z / count) * math.sqrt(share * (1 - share) / count + z / (4 * count * count))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def versions() -> str:
+    """Of what computed it."""
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "peft", "transformers"))
+    return f"charforge {__version__}, {libraries}, Python {sys.version.split()[0]}, {platform.system()}"
+
+
+def _replies(run: Path) -> list[tuple[str, str, str]]:
+    file = run / "replies.json"
+    if not file.exists():
+        return []
+    told = json.loads(file.read_text("utf-8"))
+    return list(zip(told["questions"], told["off"], told["on"], strict=True))
+
+
+def _source(run: Path, picture: Path, inline: bool) -> str:
+    if not inline:
+        # of a picture that is written anew a browser would show the old one
+        return f"{picture.relative_to(run).as_posix()}?{picture.stat().st_mtime_ns}"
+    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
+
+
+def _thumbnail(picture: CharacterPicture) -> tuple[str, str, str]:
+    image = load_picture(picture.path).convert("RGB")
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=80)
+    return picture.name, picture.caption or "", "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
 
 
 def _preview_name(stem: str) -> str:
     stage, _, number = stem.rpartition("-")
     return f"second stage, iteration {int(number)}" if stage else f"first stage, step {int(number)}"
-
-
-def _lines(run: Path, kind: str, key: str) -> list[dict[str, Any]]:
-    """The metrics of one kind. A run that was continued repeats what came after its checkpoint: the later counts."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
-    return list({line[key]: line for line in lines if line["kind"] == kind}.values())
-
-
-def _png(figure: Figure) -> bytes:
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=110)
-    return out.getvalue()
-
-
-def _reward_curves(run: Path) -> bytes | None:
-    """Reward parts and held-out judgements over iterations as a PNG; None without a second stage."""
-    steps, held = _lines(run, "grpo", "iteration"), _lines(run, "scenes", "iteration")
-    if not steps:
-        return None
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for name in steps[0]["parts"]:
-        left.plot([s["iteration"] for s in steps], [s["parts"][name] for s in steps], marker=".", label=name)
-    when = [line["iteration"] for line in held]
-    judges = (("proxy", "reward's questions", "--"), ("gold", "other questions", "-"), ("identity", "identity", ":"))
-    for name, label, style in judges:
-        right.plot(when, [line[name] for line in held], style, marker="o", label=label)
-    for axis, title in ((left, "reward on training scenes"), (right, "held-out scenes")):
-        axis.set_title(title)
-        axis.set_xlabel("iteration")
-        axis.legend()
-    return _png(figure)
-
-
-def _curves(run: Path) -> bytes:
-    """Training and held-out losses over steps as a PNG."""
-    steps, judged = _lines(run, "step", "step"), _lines(run, "held_out", "step")
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
-    for axis, key, title in zip(figure.subplots(1, 2), ("ce", "mse"), ("text (cross-entropy)", "pictures (flow error)"), strict=True):  # fmt: skip
-        axis.plot([s["step"] for s in steps], [s[key] for s in steps], color="#9bb", linewidth=0.8, label="training")
-        known = [j for j in judged if j[key] is not None]
-        axis.plot([j["step"] for j in known], [j[key] for j in known], "o-", color="#c33", label="held out")
-        axis.set_title(title)
-        axis.set_xlabel("step")
-        axis.legend()
-    return _png(figure)

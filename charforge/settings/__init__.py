@@ -20,6 +20,7 @@ from charforge.settings.sections import (
     OptimizerKind,
     PictureSettings,
     Settings,
+    TrackingSettings,
 )
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "RewardSettings",
     "Settings",
     "SftSettings",
+    "TrackingSettings",
     "checked",
     "deciding",
     "given_settings",

@@ -110,6 +110,20 @@ class ChatSettings(Section):
     max_tokens: int = Field(120, ge=1, description="Longest reply, in tokens (about three quarters of a word each).")
 
 
+class TrackingSettings(Section):
+    """Where the figures of a run go beside its own files."""
+
+    tracker: Neutral[Literal["none", "tensorboard", "wandb", "trackio"]] = Field(
+        "none",
+        description='Shows the figures in another program as well: "tensorboard" and "trackio" keep them on this '
+        'machine, "wandb" sends them to Weights & Biases. Figures and settings alone, never texts or pictures. '
+        'Needs the library of that name; "none": nothing leaves the run folder.',
+    )  # fmt: skip
+    project: Neutral[str] = Field(
+        "charforge", min_length=1, description="The project under which Weights & Biases or Trackio list the run."
+    )
+
+
 class Settings(Section):
     """Everything that decides the result of a run beside the folder itself."""
 
@@ -153,3 +167,6 @@ class Settings(Section):
         PromptSettings(), description="How much of the character the prompts hold, in tokens."
     )
     chat: ChatSettings = Field(ChatSettings(), description="How the character speaks.")
+    tracking: TrackingSettings = Field(
+        TrackingSettings(), description="Where the figures of a run go beside its own files."
+    )

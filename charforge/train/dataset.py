@@ -71,7 +71,8 @@ def prepared_strangers(base: Base, pairs: list[Pair]) -> dict[str, Picture]:
     return prepared
 
 
-OWN: Mapping[str, Callable[[Base], list[Entry]]] = {
+MakesOwn = Callable[[Base], list[Entry]]
+OWN: Mapping[str, MakesOwn] = {
     "replay_texts": lambda base: alone(replay_texts(base)),
     "replay_looks": lambda base: [tuple(asked) for asked in replay_looks(base)],
     "replay_pictures": lambda base: alone(replay_pictures(base)),
@@ -79,15 +80,18 @@ OWN: Mapping[str, Callable[[Base], list[Entry]]] = {
 """What makes the kinds that no pair does: the base's own."""
 
 
-def build_dataset(base: Base, pairs: list[Pair], pictures: dict[str, Picture], settings: SftSettings) -> Dataset:
-    """Samples of all pairs by kind, with the base's own where the settings ask for them."""
+def build_dataset(
+    base: Base, pairs: list[Pair], pictures: dict[str, Picture], settings: SftSettings,
+    own: Mapping[str, MakesOwn] = OWN,
+) -> Dataset:  # fmt: skip
+    """Samples of all pairs by kind, with the base's ``own`` where the settings ask for them."""
     entries: dict[str, list[Entry]] = {}
     for kind in KINDS:
         if kind.tasks:
             chosen = [pair for pair in pairs if pair.split == kind.split and pair.task in kind.tasks]
             entries[kind.name] = alone(render(pair, base.model, pictures) for pair in chosen)
         elif settings.count(kind):
-            entries[kind.name] = OWN[kind.name](base)
+            entries[kind.name] = own[kind.name](base)
     return Dataset(entries)
 
 

@@ -36,6 +36,10 @@ class HeldOutScenes:
     identity: float
     gold_identity: float
     copy_rate: float
+    pictures: int = 0
+    """How many were drawn; 0 where an earlier charforge measured."""
+    identity_deviation: float = 0.0
+    """Standard deviation of ``identity`` over the pictures."""
 
 
 def measure_scenes(
@@ -56,6 +60,8 @@ def measure_scenes(
         identity=nearest.mean().item(),
         gold_identity=towards.mean().item(),
         copy_rate=(nearest > judges.references.copy).float().mean().item(),
+        pictures=len(chosen),
+        identity_deviation=nearest.std(unbiased=False).item(),
     )
 
 

@@ -26,11 +26,17 @@ class Interruption:
     was before the step and ends the process: the main thread may sit in one long call that no signal reaches. Between
     :meth:`changing` and :meth:`settled` the state is in parts and that thread waits.
 
+    With ``together`` several processes train in step: a signal to one of them is obeyed when :meth:`agree` has told all
+    of them, after the same step.
+
     Outside of such a loop there is nothing to save, and the signal raises Interrupted at once. Signals reach the main
     thread alone: entered in another one, or not entered, this does nothing.
     """
 
-    def __init__(self, tell: Callable[[str], None] = lambda line: None, go_on: str = "") -> None:
+    def __init__(
+        self, tell: Callable[[str], None] = lambda line: None, go_on: str = "", together: bool = False
+    ) -> None:
+        self._together, self._agreed = together, False
         self._tell, self._go_on = tell, go_on
         self._lock, self._held = threading.Lock(), False
         self._save: Callable[[], None] | None = None
@@ -58,7 +64,7 @@ class Interruption:
             self._save = None
         if self._requested:
             # it came after the last step, which the loop has saved
-            raise Interrupted(f"stopped and saved. {self._go_on}")
+            raise Interrupted(f"stopped and saved. {self._go_on}".strip())
 
     def changing(self, *_: object) -> None:
         """From here to :meth:`settled` the state is in parts. Serves as an optimiser's hook before its step."""
@@ -66,9 +72,19 @@ class Interruption:
             self._lock.acquire()
             self._held = True
 
+    @property
+    def requested(self) -> bool:
+        """Whether a signal has asked to stop."""
+        return self._requested
+
+    def agree(self, stop: bool) -> None:
+        """All processes know now whether one of them was asked to stop."""
+        self._agreed = self._agreed or stop
+
     def settled(self) -> None:
         """The state is whole. Raises Interrupted, after saving it, when a signal has asked to stop."""
-        if self._requested and self._save is not None:
+        asked = self._agreed if self._together else self._requested
+        if asked and self._save is not None:
             self.changing()
             self._leaving = True
             self._save()
@@ -76,7 +92,7 @@ class Interruption:
             self._held = False
             self._lock.release()
         if self._leaving:
-            raise Interrupted(f"stopped and saved. {self._go_on}")
+            raise Interrupted(f"stopped and saved. {self._go_on}".strip())
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
         for known in SIGNALS:

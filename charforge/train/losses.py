@@ -11,6 +11,7 @@ from torch import Tensor
 from charforge.families.protocol import UnifiedModel
 from charforge.flow import logit_normal_timesteps, stratified_normal
 from charforge.sample import Noise, Sample, stack_targets, supervised_tokens
+from charforge.train.team import ALONE, Team
 
 
 def draw_noise(samples: Sequence[Sample], shift: float, generator: torch.Generator) -> Noise:
@@ -46,23 +47,26 @@ class Weights:
 
 def unified_gradient(
     model: UnifiedModel, texts: Sequence[Sample], pictures: Sequence[Sample], noise: Noise | None, weights: Weights,
-    size: int, chunk: int = 1024, prompt_gradients: bool = True,
+    size: int, chunk: int = 1024, prompt_gradients: bool = True, team: Team = ALONE,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Backward through both losses of one step, ``size`` samples at a time; returns their values (scalars).
 
-    Means are over all tokens of the step, so neither depends on its share of the batch nor on ``size``.
+    Means are over all tokens of the step, so neither depends on its share of the batch nor on ``size``. Of a ``team``
+    it is the part of this process, to be added to those of the others.
     """
     ce = mse = torch.zeros((), device=model.device)
     supervised = sum(supervised_tokens(sample) for sample in texts)
-    for start in range(0, len(texts), size):
-        total, _ = model.text_loss(texts[start : start + size], chunk)
+    mine = team.share(len(texts))
+    for start in mine[::size]:
+        total, _ = model.text_loss(texts[start : min(start + size, mine.stop)], chunk)
         (weights.ce * total / supervised).backward()
         ce = ce + total.detach() / supervised
     if pictures:
         assert noise is not None
         latents = noise.values.shape[0]
-        for start in range(0, len(pictures), size):
-            chosen = range(start, min(start + size, len(pictures)))
+        mine = team.share(len(pictures))
+        for start in mine[::size]:
+            chosen = range(start, min(start + size, mine.stop))
             own = pictures[chosen.start : chosen.stop]
             total, _ = model.picture_loss(own, noise_of(noise, pictures, chosen), prompt_gradients)
             (weights.mse * total / latents).backward()

@@ -22,6 +22,7 @@ from charforge.train.losses import Weights, draw_noise, unified_gradient
 from charforge.train.memory import Memory
 from charforge.train.optimizers import make_optimizer, rate_factor
 from charforge.train.samples import Dataset, step_batch, study_steps
+from charforge.train.team import ALONE, Team, TeamBroken
 
 
 @dataclass(frozen=True)
@@ -79,18 +80,24 @@ def adamw(
 
 def train_step(
     model: UnifiedModel, parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer, data: Dataset,
-    settings: SftSettings, seed: int, step: int, memory: Memory,
+    settings: SftSettings, seed: int, step: int, memory: Memory, team: Team = ALONE, stop: Interruption | None = None,
 ) -> StepLog:  # fmt: skip
-    """One optimiser step."""
+    """One optimiser step, of a ``team`` on the sum of its gradients; ``stop`` learns whether a signal has reached any
+    of its processes. Raises TeamBroken before anything has changed."""
     began = time.perf_counter()
     texts, pictures, noise = step_batch(model, data, settings, seed, step)
     weights, chunk = Weights(settings.ce_weight, settings.mse_weight), memory.settings.logits_chunk
 
     def work(size: int) -> tuple[Tensor, Tensor]:
         with model.autocast():
-            return unified_gradient(model, texts, pictures, noise, weights, size, chunk, settings.context_gradients)
+            return unified_gradient(
+                model, texts, pictures, noise, weights, size, chunk, settings.context_gradients, team
+            )
 
     ce, mse = memory.fit(work, parameters)
+    ce, mse, asked = team.add_up(parameters, [ce, mse, torch.tensor(float(stop is not None and stop.requested))])
+    if stop is not None:
+        stop.agree(bool(asked > 0))
     norm = nn.utils.clip_grad_norm_(parameters, settings.clip)
     factor = rate_factor(step, settings.warmup, settings.steps)
     for group in optimizer.param_groups:
@@ -138,12 +145,13 @@ def relative_score(ce: float, mse: float, start: tuple[float, float]) -> float:
 
 def train_sft(
     model: UnifiedModel, parameters: dict[str, nn.Parameter], data: Dataset, settings: SftSettings, seed: int,
-    folder: Path, hooks: Hooks, memory: Memory | None = None, stop: Interruption | None = None,
+    folder: Path, hooks: Hooks, memory: Memory | None = None, stop: Interruption | None = None, team: Team = ALONE,
 ) -> HeldOut:  # fmt: skip
     """Train to ``settings.steps``, resuming from ``folder/last.safetensors``; returns the best held-out result.
 
     ``folder/best.safetensors`` holds the adapter of the best held-out score, see ``WITHIN_NOISE``. Raises Interrupted,
-    after a checkpoint, where ``stop`` was asked for.
+    after a checkpoint, where ``stop`` was asked for. The processes of a ``team`` call this alike, on the same data; the
+    first one alone measures, previews and writes. Raises TeamBroken, after a checkpoint, when one of them has ended.
     """
     memory, stop = memory or Memory(model), stop or Interruption()
     optimizer = adamw(model, parameters, settings, memory.settings.optimizer)
@@ -156,6 +164,11 @@ def train_sft(
         start = (float(notes["start_ce"]), float(notes["start_mse"]))  # type: ignore[arg-type]
         best, lowest = HeldOut(**notes["best"]), float(notes["lowest"])  # type: ignore[arg-type]
         judged = bool(notes["judged"])
+    elif not team.writes:
+        # its measurements are nobody's
+        start = (math.nan, math.nan)
+        best = HeldOut(0, *start, math.nan)
+        lowest = math.nan
     else:
         # of a start that came to its first measurement, but to no checkpoint
         best_file.unlink(missing_ok=True)
@@ -165,6 +178,8 @@ def train_sft(
         hooks.on_held_out(best, True)
 
     def save() -> None:
+        if not team.writes:
+            return
         notes = {
             "start_ce": start[0], "start_mse": start[1], "best": asdict(best), "lowest": lowest, "judged": judged,
         }  # fmt: skip
@@ -173,10 +188,20 @@ def train_sft(
     with stop.saving(save):
         while step < settings.steps or not judged:
             if judged:
-                log = train_step(model, list(parameters.values()), optimizer, data, settings, seed, step, memory)
+                learned = list(parameters.values())
+                try:
+                    log = train_step(model, learned, optimizer, data, settings, seed, step, memory, team, stop)
+                except TeamBroken:
+                    # nothing of the step has been done yet
+                    save()
+                    raise
                 step, judged = step + 1, False
                 hooks.on_step(log)
                 stop.settled()
+            if not team.writes:
+                judged = True
+                stop.settled()
+                continue
             if step % settings.preview_every == 0:
                 hooks.on_preview(step)
             due = step % settings.evaluate_every == 0 or step == settings.steps

@@ -77,6 +77,22 @@ def join_contexts(first: Context, second: Context) -> Context:
     )
 
 
+def without_common_gap(context: Context, config: BagelConfig) -> Context:
+    """The same without the entries in front that no row may look at: they filled up shorter rows beside one that is
+    gone."""
+    gaps = [_gap(context.valid), _gap(context.understanding_valid)]
+    cache = context.cache
+    if cache is not None:
+        cuts = [gaps[0] if config.has_generation(index) else gaps[1] for index in range(len(cache))]
+        cache = [(k[:, cut:], v[:, cut:]) for (k, v), cut in zip(cache, cuts, strict=True)]
+    return Context(cache, context.valid[:, gaps[0] :], context.understanding_valid[:, gaps[1] :], context.positions)
+
+
+def _gap(valid: Tensor) -> int:
+    seen = valid.any(0).nonzero()
+    return int(seen[0]) if len(seen) else valid.shape[1]
+
+
 def _stacked(one: Tensor, other: Tensor) -> Tensor:
     """Rows of (rows, cached, ...) tensors below each other, both filled up in front to the longer one's length."""
     longest = max(one.shape[1], other.shape[1])

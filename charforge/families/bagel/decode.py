@@ -29,7 +29,7 @@ class TextDecoder:
     def __init__(self, model: BagelModel, context: Context, room: int) -> None:
         config, device, dtype = model.config, model.device, model.dtype
         self._model, self._decoder = model, read_decoder(model)
-        self._room, self._taken = room, 0
+        self._begin, self._room, self._taken = context, room, 0
         # layers without a generation expert have seen fewer tokens: no latents
         self._begins = (context.valid.shape[1], context.understanding_valid.shape[1])
         self._kinds = [0 if config.has_generation(index) else 1 for index in range(config.layers)]
@@ -65,6 +65,16 @@ class TextDecoder:
             counter += 1
         self._taken += 1
         return logits
+
+    def context(self) -> Context:
+        """All that has been read and fed, as a context of its own."""
+        cache = []
+        for kept, kind in zip(self._cache, self._kinds, strict=True):
+            keys, values = kept[:, :, : self._begins[kind] + self._taken].transpose(1, 2).chunk(2, dim=2)
+            cache.append((keys, values))
+        both = (self._begin.valid, self._begin.understanding_valid)
+        valid, understanding = (F.pad(known, (0, self._taken), value=True) for known in both)
+        return Context(cache, valid, understanding, tuple(p + self._taken for p in self._begin.positions))
 
     def _look_through(self) -> None:
         """Let attention see the pieces of the cache up to and with the one in which the next token lies."""
@@ -104,6 +114,16 @@ class Step:
     logits: Tensor
 
 
+def begin_text(
+    model: BagelModel, context: Context, prefix: Sequence[int], max_tokens: int
+) -> tuple[TextDecoder, Tensor]:
+    """A decoder that has been fed bos and ``prefix``, with room for ``max_tokens`` more, and its logits."""
+    decoder = TextDecoder(model, context, 1 + len(prefix) + max_tokens)
+    for token in (model.config.special_tokens.bos, *prefix):
+        logits = decoder.feed(torch.full((context.rows,), token, device=model.device))
+    return decoder, logits
+
+
 def stream_text(
     model: BagelModel,
     context: Context,
@@ -117,11 +137,8 @@ def stream_text(
     ``choose`` maps logits (rows, vocabulary) to token ids (rows,), best on the CPU: they are read at once. A row ends
     with the end token (``stop``, by default eos), which is not told; the last step, in which all rows have ended, is.
     """
-    special = model.config.special_tokens
-    end = special.eos if stop is None else stop
-    decoder = TextDecoder(model, context, 1 + len(prefix) + max_tokens)
-    for token in (special.bos, *prefix):
-        logits = decoder.feed(torch.full((context.rows,), token, device=model.device))
+    end = model.config.special_tokens.eos if stop is None else stop
+    decoder, logits = begin_text(model, context, prefix, max_tokens)
     done = [False] * context.rows
     for index in range(max_tokens):
         chosen = choose(logits)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -61,33 +61,49 @@ def _renormalise(guided_velocity: Tensor, cond: Tensor, dims: tuple[int, ...], m
     return guided_velocity * factor.clamp(min=minimum, max=1.0)
 
 
-@torch.no_grad()
-def draw(
-    model: BagelModel,
-    guidance: Guidance,
-    noise: Tensor,
-    position_ids: Tensor,
-    settings: SamplingConfig,
-    on_step: Callable[[int, Tensor, Tensor], None] | None = None,
-) -> Tensor:
-    """Latent tokens (rows, n, values) from ``noise`` of the same shape, kept in fp32 throughout.
+@dataclass(frozen=True)
+class DrawnStep:
+    """``done`` of ``steps`` Euler steps. All (rows, n, values): the states after it, x0 as the model expects it, and
+    the guided velocity that led there."""
 
-    The adapter in the model acts if it is on. Above ``settings.cfg_bare_above`` guidance leads away from what the
-    *base* draws without text all the same: with its adapter it draws the character there as well, and guidance would
-    lead away from the character (Phunyaphibarn et al. 2025, "Unconditional Priors Matter!"). At lower times, where the
-    look is settled, the adapter's own serves the details better (docs/log.md, 2026-11-26, night).
-    ``on_step(index, x_t, velocity)`` sees every step (progress bars, tests).
+    done: int
+    steps: int
+    states: Tensor
+    expected: Tensor
+    velocity: Tensor
+
+
+@torch.no_grad()
+def draw_steps(
+    model: BagelModel, guidance: Guidance, noise: Tensor, position_ids: Tensor, settings: SamplingConfig
+) -> Iterator[DrawnStep]:
+    """Latent tokens (rows, n, values) from ``noise`` of the same shape, kept in fp32 throughout, step by step.
+
+    The adapter in the model acts if it is on when the first step is asked for. Above ``settings.cfg_bare_above``
+    guidance leads away from what the *base* draws without text all the same: with its adapter it draws the character
+    there as well, and guidance would lead away from the character (Phunyaphibarn et al. 2025, "Unconditional Priors
+    Matter!"). At lower times, where the look is settled, the adapter's own serves the details better (docs/log.md,
+    2026-11-26, night).
     """
     velocities = _Velocities(model, guidance, position_ids, settings)
     times = timestep_schedule(settings.steps, settings.timestep_shift)
     x = noise.float()
     for index, (now, after) in enumerate(pairwise(times)):
-        step_velocity = velocities.at(x, float(now))
-        if on_step is not None:
-            on_step(index, x, step_velocity)
+        velocity = velocities.at(x, float(now))
         # one number each, but on the device of x: a GPU's and a CPU's tensor do not multiply
-        x = ode_step(x, step_velocity, now.to(x.device), after.to(x.device))
-    return x
+        expected = ode_step(x, velocity, now.to(x.device), torch.zeros_like(now).to(x.device))
+        x = ode_step(x, velocity, now.to(x.device), after.to(x.device))
+        yield DrawnStep(index + 1, len(times) - 1, x, expected, velocity)
+
+
+def draw(
+    model: BagelModel, guidance: Guidance, noise: Tensor, position_ids: Tensor, settings: SamplingConfig
+) -> Tensor:
+    """The states after the last of :func:`draw_steps`."""
+    states = noise.float()
+    for step in draw_steps(model, guidance, noise, position_ids, settings):
+        states = step.states
+    return states
 
 
 class _Velocities:

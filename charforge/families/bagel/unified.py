@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from charforge.families.bagel import images, losses, reading
 from charforge.families.bagel.autoencoder import Autoencoder
 from charforge.families.bagel.blocks import pack_decoder
-from charforge.families.bagel.config import BagelConfig
+from charforge.families.bagel.config import BagelConfig, SamplingConfig
 from charforge.families.bagel.context import (
     Context,
     NoisedBlock,
@@ -27,10 +27,11 @@ from charforge.families.bagel.decode import Step, stream_text
 from charforge.families.bagel.frozen_layers import samples_with_trunks
 from charforge.families.bagel.layers import grid_position_ids
 from charforge.families.bagel.model import BagelModel, computes_in_bf16
-from charforge.families.bagel.sampler import Guidance, draw, timestep_schedule
+from charforge.families.bagel.sampler import DrawnStep, Guidance, draw, draw_steps, timestep_schedule
+from charforge.families.bagel.side_by_side import SideBySide
 from charforge.families.bagel.splits import LookSplit, TextSplit, splits_of
 from charforge.families.bagel.tokenizer import Tokenizer
-from charforge.families.protocol import Looked
+from charforge.families.results import Looked
 from charforge.pixels import middle_square, to_rgb
 from charforge.sample import Noise, Picture, Sample, Target, portions
 
@@ -250,6 +251,12 @@ class UnifiedBagel:
         prefix = self.tokenizer.role_prefix("assistant")
         return stream_text(self.network, conditioning, choose, max_tokens, prefix)
 
+    def speaking(self) -> SideBySide:
+        return SideBySide(self.network, self.tokenizer.role_prefix("assistant"))
+
+    def ends(self, token: int) -> bool:
+        return token == self.shapes.special_tokens.eos
+
     def words(self, tokens: Sequence[int]) -> str:
         return self.tokenizer.decode(tokens)
 
@@ -267,7 +274,6 @@ class UnifiedBagel:
     def denoiser(self, conditioning: Context, canvas: LatentGrid) -> TrainingDenoiser:
         return TrainingDenoiser(self.network, prepare_block(self.network, conditioning, canvas.position_ids))
 
-    @torch.no_grad()
     def draw(
         self,
         conditioning: Context,
@@ -277,13 +283,23 @@ class UnifiedBagel:
         steps: int | None = None,
         guidance: float | None = None,
     ) -> Tensor:
-        sampling = self.shapes.sampling
+        return draw(self.network, *self._drawing(conditioning, noise, canvas, steps, guidance))
+
+    def draw_steps(
+        self, conditioning: Context, noise: Tensor, canvas: LatentGrid, *, steps: int | None = None,
+        guidance: float | None = None,
+    ) -> Iterator[DrawnStep]:  # fmt: skip
+        return draw_steps(self.network, *self._drawing(conditioning, noise, canvas, steps, guidance))
+
+    def _drawing(
+        self, conditioning: Context, noise: Tensor, canvas: LatentGrid, steps: int | None, guidance: float | None
+    ) -> tuple[Guidance, Tensor, Tensor, SamplingConfig]:
         changes: dict[str, object] = {} if steps is None else {"steps": steps + 1}
         if guidance is not None:
             changes |= {"cfg_text_scale": guidance, "cfg_interval": (0.0, 1.0), "cfg_img_scale": 1.0}
         contexts = Guidance(conditioning, without_text=empty_context(conditioning.rows), without_images=conditioning)
-        noise = noise.to(self.device)
-        return draw(self.network, contexts, noise, canvas.position_ids, sampling.model_copy(update=changes))
+        settings = self.shapes.sampling.model_copy(update=changes)
+        return contexts, noise.to(self.device), canvas.position_ids, settings
 
     def target(self, state: Tensor, canvas: LatentGrid) -> Target:
         return Target(state.cpu(), canvas.position_ids)

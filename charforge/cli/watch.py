@@ -1,0 +1,104 @@
+"""``charforge watch``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from charforge.run.listing import RunLine
+
+EVERY, EVERY_PLAIN = 2.0, 30.0
+
+
+def watch(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="runs, or folders that hold runs; the folder runs unless given")
+    ] = None,
+) -> None:
+    """Watch runs while they go on: state, step, losses, time left. Ends when none of them is running any more.
+
+    Where stderr is no terminal, a line for each run every 30 seconds.
+
+    \b
+    Examples:
+      charforge watch
+      charforge watch runs/wren /data/cast
+    """
+    import time
+
+    from rich.live import Live
+
+    from charforge.cli.output import say
+    from charforge.progress import terminal, verbosity
+    from charforge.run.listing import list_runs
+
+    folders = runs or [Path("runs")]
+
+    def look() -> list[RunLine]:
+        return [line for folder in folders for line in list_runs(folder)]
+
+    lines = look()
+    if not lines:
+        say(f"no runs in {', '.join(map(str, folders))} yet: charforge train DIR begins one")
+        return
+    if terminal().is_terminal and verbosity.get() != "quiet":
+        with Live(watch_table(lines), console=terminal(), auto_refresh=False) as live:
+            while any(line.state == "running" for line in lines):
+                time.sleep(EVERY)
+                lines = look()
+                live.update(watch_table(lines), refresh=True)
+        return
+    while True:
+        for line in lines:
+            say(watch_line(line))
+        if not any(line.state == "running" for line in lines):
+            return
+        time.sleep(EVERY_PLAIN)
+        lines = look()
+
+
+def watch_line(line: RunLine) -> str:
+    """A run in one line: "runs/wren: running, sft 12 of 200, 1.2 GiB, 4 min so far, 30 min left"."""
+    from charforge.progress import duration
+    from charforge.words import printable_line
+
+    parts = [line.state, f"{line.stage} {line.step}" + (f" of {line.steps}" if line.steps is not None else "")]
+    if line.score is not None:
+        parts.append(f"held-out {line.score:.3f}")
+    if line.scenes is not None:
+        parts.append(f"scenes {line.scenes:.3f}")
+    if line.peak_memory_gib is not None:
+        parts.append(f"{line.peak_memory_gib:.1f} GiB")
+    parts.append(f"{duration(line.seconds)} so far")
+    if line.seconds_left is not None:
+        parts.append(f"{duration(line.seconds_left)} left of this stage")
+    if line.error is not None:
+        parts.append(line.error)
+    # names of folders are the user's
+    return printable_line(f"{line.run}: {', '.join(parts)}")
+
+
+def watch_table(lines: list[RunLine]) -> Table:
+    """A row a run, with a bar."""
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
+    from charforge.cli.output import cell
+    from charforge.progress import duration
+
+    table = Table("run", "state", "stage", "", "step", "held-out", "scenes", "GiB", "so far", "left", show_lines=False)
+    for line in lines:
+        figures = ["" if value is None else f"{value:.3f}" for value in (line.score, line.scenes)]
+        memory = "" if line.peak_memory_gib is None else f"{line.peak_memory_gib:.1f}"
+        left = "" if line.seconds_left is None else duration(line.seconds_left)
+        step = f"{line.step} of {line.steps}" if line.steps is not None else str(line.step)
+        bar = ProgressBar(total=line.steps or 1, completed=line.step, width=16)
+        table.add_row(cell(line.run), line.state, line.stage, bar, step, *figures, memory, duration(line.seconds), left)
+        if line.error is not None:
+            table.add_row("", cell(line.error))
+    return table

@@ -1,0 +1,105 @@
+"""Who can be talked to: the characters of bundles, and their base as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from charforge.bundle import Bundle, read_bundle
+from charforge.character import Character
+from charforge.chat.lore import card_lorebook
+from charforge.chat.session import Session, Style, open_character
+from charforge.errors import InputError
+from charforge.serve.engine import Voice
+from charforge.serve.local import Seat
+from charforge.serve.remote import RemoteVoice
+from charforge.settings import ChatSettings
+from charforge.words import file_stem
+
+MOST_GREETINGS = 50
+
+
+class NoSuchModel(InputError):
+    """A request names a model that is not served."""
+
+
+def voice_of(voices: Mapping[str, Voice], model: str) -> Voice:
+    """The voice of this id; the first one where none is named. Raises NoSuchModel."""
+    if not model:
+        return next(iter(voices.values()))
+    if model not in voices:
+        raise NoSuchModel(f"model: there is no {model[:100]!r} here; there are {', '.join(voices)}")
+    return voices[model]
+
+
+def bundles_in(sources: Sequence[Path]) -> list[Path]:
+    """The bundles that are named, and those in folders that are named, by name. Raises InputError for an empty one."""
+    found: list[Path] = []
+    for source in sources:
+        inside = sorted(source.glob("*.charx")) if source.is_dir() else [source]
+        if not inside:
+            raise InputError(f"{source} holds no .charx bundle: name a bundle, or a folder with some")
+        found += inside
+    return found
+
+
+def character_voice(bundle: Bundle, taken: Collection[str]) -> Voice:
+    """The voice of a bundle; its id is the character's name as a file name, with a number where that is ``taken``."""
+    character = bundle.manifest.to_character()
+    stem = file_stem(character.name)
+    number = next(n for n in range(1, len(taken) + 2) if (stem if n == 1 else f"{stem}-{n}") not in taken)
+    data = bundle.card.get("data")
+    card = data if isinstance(data, dict) else {}
+    return Voice(
+        stem if number == 1 else f"{stem}-{number}",
+        character.name,
+        bundle.manifest.base.name,
+        character,
+        _greetings(character, card),
+        character.persona,
+        bundle.avatar(),
+    )
+
+
+def _greetings(character: Character, card: Mapping[str, Any]) -> tuple[str, ...]:
+    others = card.get("alternate_greetings")
+    each = [character.opening, *(others if isinstance(others, list) else [])]
+    return tuple(text for text in each[:MOST_GREETINGS] if isinstance(text, str) and text.strip())
+
+
+def remote_voices(bundles: Sequence[Path], model: str | None) -> list[RemoteVoice]:
+    """The characters of ``bundles``, for another server, which calls them ``model``, or by their ids."""
+    voices: list[RemoteVoice] = []
+    for path in bundles:
+        bundle = read_bundle(path)
+        voice = character_voice(bundle, [one.voice.id for one in voices])
+        settings = ChatSettings(**bundle.manifest.chat.model_dump())
+        voices.append(RemoteVoice(voice, settings, card_lorebook(bundle.card, voice.name), model or voice.id))
+    return voices
+
+
+def open_seats(
+    bundles: Sequence[Path], device: str | None, scale: float = 1.0, styles: Sequence[Style] = ()
+) -> list[Seat]:
+    """Each bundle's character on one base, and last that base as it is.
+
+    Raises InputError for a bundle that is damaged, or that was trained on another base than the first.
+    """
+    seats: list[Seat] = []
+    for path in bundles:
+        voice = character_voice(read_bundle(path), [seat.voice.id for seat in seats])
+        first = seats[0].session if seats else None
+        seats.append(_seat(voice, open_character(path, True, device, first, scale, styles)))
+    base = seats[0].session.base
+    bare = Session(base, seats[0].session.character, ChatSettings(), bare=True)
+    taken = {seat.voice.id for seat in seats}
+    name = file_stem(base.name)
+    return [*seats, _seat(Voice(f"{name}-base" if name in taken else name, base.name, base.name), bare)]
+
+
+def _seat(voice: Voice, session: Session) -> Seat:
+    shapes = session.base.model.shapes
+    steps = shapes.drawing_settings.get("steps")
+    return Seat(replace(voice, side=shapes.drawing_size, steps=steps if isinstance(steps, int) else 0), session)
