@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -291,6 +292,29 @@ def test_clip_without_open_clip_is_an_error_with_a_remedy(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "open_clip", None)
     with pytest.raises(MachineError, match=r"charforge\[gpu\]"):
         load_text_matcher("ViT-L-14/openai", torch.device("cpu"))
+
+
+def test_clip_is_an_encoder_of_pictures_where_open_clip_is_there(monkeypatch: pytest.MonkeyPatch):
+    class Eyes(torch.nn.Module):
+        def encode_image(self, pictures: torch.Tensor) -> torch.Tensor:
+            assert pictures.shape[-2:] == (32, 32)
+            return pictures.flatten(1)[:, ::97] + 3
+
+    resize, normalise = SimpleNamespace(size=32), SimpleNamespace(mean=(0.5,) * 3, std=(0.25,) * 3)
+
+    def create(model: str, pretrained: str) -> tuple[Eyes, None, SimpleNamespace]:
+        assert (model, pretrained) == ("ViT-B-32", "/some/file.pt")
+        return Eyes(), None, SimpleNamespace(transforms=[resize, normalise])
+
+    there = SimpleNamespace(create_model_and_transforms=create, get_tokenizer=lambda model: None)
+    monkeypatch.setitem(sys.modules, "open_clip", there)
+    encoder = load_encoder("clip:ViT-B-32//some/file.pt", torch.device("cpu"))
+    assert encoder.name == "clip:ViT-B-32//some/file.pt"
+    features = encoder.encode(pictures(3))
+    assert features.shape[0] == 3 and features.norm(dim=1).tolist() == pytest.approx([1.0] * 3)
+    monkeypatch.setitem(sys.modules, "open_clip", None)
+    with pytest.raises(MachineError, match=r"charforge\[gpu\]"):
+        load_encoder("clip:ViT-B-32/openai", torch.device("cpu"))
 
 
 def test_the_published_judges_without_weights_are_an_error_with_a_remedy(tmp_path: Path):

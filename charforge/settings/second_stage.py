@@ -165,7 +165,7 @@ class RewardSettings(Section):
     encoder: str = Field(
         "efficientnet-lite0",
         description='The network whose features decide likeness: "efficientnet-lite0" (comes with charforge), '
-        '"dinov2" (sees more, its weights are fetched) or "dinov2:FOLDER".',
+        '"dinov2" (sees more, its weights are fetched), "dinov2:FOLDER" or "clip:MODEL/PRETRAINED" (open_clip).',
     )
     clip: str = Field(
         "",
