@@ -18,7 +18,8 @@ def likeness(
         typer.Option(help="a folder of real pictures to compare with, instead of those that the bundle carries"),
     ] = None,
     encoder: Annotated[
-        str, typer.Option(help='whose eyes: "efficientnet-lite0", "dinov2" "dinov2:FOLDER" or "clip:MODEL/PRETRAINED"')
+        str,
+        typer.Option(help='whose eyes: "efficientnet-lite0", "dinov2", "dinov2:FOLDER", or "clip:MODEL/PRETRAINED"'),
     ] = "efficientnet-lite0",
     device: Device = None,
     threads: Threads = None,
