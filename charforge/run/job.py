@@ -136,7 +136,7 @@ def train_character(
         open_run(run, settings, inputs, say_line) as hold,
         failure_kept(run, TRAINING, hold),
         Sittings(run / "sittings.json", peak_memory_gib) as sittings,
-        LivePage(run, described, say_line) as live,
+        LivePage(run, described, say_line, hold.check) as live,
         Tracking(run, settings, say_line) as tracking,
         Progress(run, sittings.keep, hold.check, live.keep, tracking.log) as progress,
         Interruption(progress.note, go_on, together=team.size > 1) as stop,
