@@ -123,6 +123,7 @@ def test_two_processes_train_the_adapter_of_one(place: Path):
     assert steps(place / "two") == [1, 2, 3, 4, 5, 6]
     one, two = (json.loads((place / run / "result.json").read_text()) for run in ("alone", "two"))
     assert one["held_out_perplexity_on"] == pytest.approx(two["held_out_perplexity_on"], rel=1e-3)
+    assert "2 processes share the samples of each step" in told(place)
     # the first process alone has spoken and written
     assert (place / "log-1").read_text() == "" and (place / "two" / "pip.charx").exists()
     assert ended(start(place, 2, "--out", "two")) == [0, 0] and "nothing left to do" in told(place)

@@ -177,6 +177,8 @@ def train_character(
         checkpoints = run / "checkpoints"
         # pairs, pictures and what the base replays are there: the other processes of a job can begin
         team.told(str(run.absolute()))
+        if team.size > 1:
+            progress.note(f"{team.size} processes share the samples of each step")
         best = train_sft(model, parameters, data, settings.sft, settings.seed, checkpoints, hooks, memory, stop, team)
         load_best(parameters, checkpoints / "best.safetensors")
         first = {"stage": "sft", "best_step": best.step, "best_score": best.score}
