@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from charforge.families.protocol import Conditioning, UnifiedModel
+from charforge.families.protocol import UnifiedModel
+from charforge.families.results import Conditioning
 from charforge.sample import Sample, portions
 
 NOT_ASKED = "Go on."

@@ -23,7 +23,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from charforge.errors import InputError
-from charforge.families.protocol import BaseFiles, Looked, Role
+from charforge.families.protocol import BaseFiles, Role
+from charforge.families.results import Looked
 from charforge.pixels import middle_square, to_image, to_pixels, to_rgb
 from charforge.sample import Noise, Picture, Sample, Target, stack_targets, target_of
 

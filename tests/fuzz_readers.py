@@ -180,15 +180,15 @@ def attempt(read: Callable[[], object]) -> Outcome:
     except CharforgeError:
         return Outcome("refused")
     except Hang as hang:
-        return Outcome("hang", _place(hang), traceback.format_exc())
+        return Outcome("hang", place_of(hang), traceback.format_exc())
     except Touched as touched:
-        return Outcome("touched", _place(touched), traceback.format_exc())
+        return Outcome("touched", place_of(touched), traceback.format_exc())
     except Exception as error:
-        return Outcome("crash", f"{type(error).__name__} {_place(error)}", traceback.format_exc())
+        return Outcome("crash", f"{type(error).__name__} {place_of(error)}", traceback.format_exc())
     return Outcome("read")
 
 
-def _place(error: BaseException) -> str:
+def place_of(error: BaseException) -> str:
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "charforge/" in f.filename]
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
 

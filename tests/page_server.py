@@ -145,7 +145,8 @@ def build_app(played: Played) -> FastAPI:
         played.asked.append(body)
         await asyncio.sleep(played.pause * STEPS)
         data = picture_url(body["seed"]).partition(",")[2]
-        return {"created": 0, "data": [{"b64_json": data, "revised_prompt": body["prompt"]}]}
+        own = {"seed": body["seed"], "likeness": 0.875}
+        return {"created": 0, "data": [{"b64_json": data, "revised_prompt": body["prompt"], "charforge": own}]}
 
     @app.get("/")
     async def page() -> Response:

@@ -51,13 +51,14 @@ def served(engine: Engine, access: Access | None = None) -> Iterator[str]:
     """The address of a running server."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
+        # who comes before the server accepts anybody waits
+        bound.listen()
         config = uvicorn.Config(create_app(engine, access or Access()), log_level="warning", access_log=False)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([bound],), daemon=True)
         thread.start()
         address = f"http://127.0.0.1:{bound.getsockname()[1]}"
         try:
-            # refused until it listens
             httpx.get(f"{address}/health", timeout=30).raise_for_status()
             yield address
         finally:

@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import zipfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import yaml
 from bundle_parts import RANK, adapter_bytes, manifest, png
-from layout import CONFIG, write_checkpoint
-from safetensors import safe_open
-from safetensors.torch import load, save
-from test_bundle import DIALOGUES
+from exported import contents, good, loss_of, official, random_adapter
+from layout import CONFIG
+from safetensors.torch import load
 from typer.testing import CliRunner
 
 from charforge import grammar
 from charforge.adapter.load import load_adapter
-from charforge.adapter.names import PREFIX, tensor_shapes
-from charforge.bases.base import Base, load_base
-from charforge.bases.drawing import draw_prompts
-from charforge.bundle import Bundle, read_bundle, write_bundle
+from charforge.adapter.names import PREFIX
+from charforge.bases.base import load_base
+from charforge.bundle import read_bundle
 from charforge.bundle.card import OTHER_PROGRAMS
 from charforge.bundle.manifest import ADAPTER, ADAPTER_CONFIG, AVATAR, CARD, FORMAT_VERSION, MANIFEST
 from charforge.bundle.write import json_bytes
 from charforge.character.cards import read_card
 from charforge.cli.main import app
 from charforge.errors import InputError
-from charforge.export.folders import additions_of, write_merged
+from charforge.export.folders import additions_of
 from charforge.export.parts import PARTS, renewed, with_rank, without, write_again
 from charforge.export.rank import reduce_rank
+
+__all__ = ["good"]
 
 
 def run(*arguments: object, code: int = 0) -> str:
@@ -50,20 +45,6 @@ def refused(*arguments: object) -> str:
     result = CliRunner().invoke(app, ["export", *map(str, arguments)])
     assert isinstance(result.exception, InputError), result.output
     return str(result.exception)
-
-
-@pytest.fixture
-def good(tmp_path: Path) -> Path:
-    folder = tmp_path / "run" / "adapter"
-    folder.mkdir(parents=True)
-    (folder / "adapter_model.safetensors").write_bytes(adapter_bytes())
-    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": RANK, "lora_alpha": 4}))
-    return write_bundle(tmp_path / "run" / "pip.charx", manifest(), folder, DIALOGUES, png())
-
-
-def contents(path: Path) -> dict[str, bytes]:
-    with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
 
 
 # the bundle itself
@@ -218,12 +199,6 @@ def test_a_part_that_there_is_not_is_named(good: Path, tmp_path: Path) -> None:
 # a smaller rank
 
 
-def random_adapter(linears: dict[str, tuple[int, int]], rank: int, seed: int = 0) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    shapes = tensor_shapes(linears, rank)
-    return {name: 0.2 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
-
-
 def test_the_best_of_a_smaller_rank_is_kept_and_the_loss_is_what_is_missing() -> None:
     state = random_adapter({"layers.0.q": (40, 24), "layers.1.q": (16, 56)}, 8)
     strength, rank = 2.0, 3
@@ -316,23 +291,6 @@ def test_a_name_cannot_write_metadata_or_markdown(good: Path, tmp_path: Path) ->
     assert "\n# Owned" not in text and "\x1b" not in text
 
 
-def official(tmp_path: Path, rank: int = 4, shards: int = 0) -> tuple[Base, Bundle]:
-    """A base in the official layout and a bundle of an adapter for it."""
-    base = load_base(str(write_checkpoint(tmp_path / "base", shards=shards)), dtype=torch.float32)
-    state = {name: tensor.bfloat16() for name, tensor in random_adapter(CONFIG.adapter_linears(0), rank).items()}
-    folder = tmp_path / "adapter"
-    folder.mkdir()
-    (folder / "adapter_model.safetensors").write_bytes(save(state, {"format": "pt"}))
-    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 2 * rank, "target_modules": CONFIG.adapter_pattern()}
-    (folder / "adapter_config.json").write_text(json.dumps(config))
-    told = manifest()
-    info = told.base.model_copy(update={"name": base.name, "content_hash": base.content_hash})
-    told = told.model_copy(
-        update={"base": info, "adapter": told.adapter.model_copy(update={"rank": rank, "alpha": 2 * rank})}
-    )
-    return base, read_bundle(write_bundle(tmp_path / "a.charx", told, folder, DIALOGUES, png()))
-
-
 def test_stock_peft_loads_the_folder_and_computes_the_same(tmp_path: Path) -> None:
     from peft import PeftModel
 
@@ -346,161 +304,6 @@ def test_stock_peft_loads_the_folder_and_computes_the_same(tmp_path: Path) -> No
     assert len(adapted) == len(CONFIG.adapter_linears(0))
     load_adapter(base.model, tmp_path / "adapter", torch.float32)
     torch.testing.assert_close(loss_of(plain), loss_of(base.model))
-
-
-@torch.no_grad()
-def loss_of(model: Any) -> torch.Tensor:
-    return model.text_loss([(model.text("hello there", "user", False), model.text("I am Pip.", "assistant", True))])[0]
-
-
-# whole weights
-
-
-def picture_of(model: Any) -> Any:
-    """A small picture without the bare base's share in guidance: merged weights have no bare base."""
-    model.use_picture_sizes(None, None, 64, 4)
-    config = model.network.config
-    model.network.config = config.model_copy(
-        update={"sampling": config.sampling.model_copy(update={"cfg_bare_above": 1.0})}
-    )
-    return draw_prompts(model, ["Pip in a forest"], [3])[0]
-
-
-def keys(path: Path) -> dict[str, tuple[str, list[int]]]:
-    with safe_open(path, "pt") as opened:
-        return {
-            name: (opened.get_slice(name).get_dtype(), opened.get_slice(name).get_shape())
-            for name in opened.keys()  # noqa: SIM118
-        }
-
-
-@pytest.mark.parametrize("shards", [0, 3])
-def test_merged_weights_are_the_base_with_its_adapter(tmp_path: Path, shards: int) -> None:
-    base, bundle = official(tmp_path, shards=shards)
-    told: list[tuple[int, int]] = []
-    write_merged(tmp_path / "merged", bundle, "bf16", lambda done, total: told.append((done, total)))
-    assert told[-1][0] == told[-1][1] and told == sorted(told)
-    whole = write_checkpoint(tmp_path / "whole")
-    # the same list of names, types and shapes as the published layout has
-    assert keys(tmp_path / "merged" / "ema.safetensors") == keys(whole / "ema.safetensors")
-    for name in ("ae.safetensors", "llm_config.json", "vit_config.json"):
-        assert (tmp_path / "merged" / name).read_bytes() == (Path(base.name) / name).read_bytes()
-    merged = load_base(str(tmp_path / "merged"), dtype=torch.float32).model
-    bare = loss_of(base.model)
-    load_adapter(base.model, tmp_path / "adapter", torch.float32)
-    adapted, inside = loss_of(base.model), loss_of(merged)
-    assert abs(float(adapted - bare)) > 0.1
-    torch.testing.assert_close(inside, adapted, rtol=0.02, atol=0.02)
-    bare_picture, *pictures = [
-        np.asarray(picture_of(model), float)
-        for model in (load_base(base.name, dtype=torch.float32).model, base.model, merged)
-    ]
-    gap, change = np.abs(pictures[0] - pictures[1]).mean(), np.abs(pictures[0] - bare_picture).mean()
-    # the sums are rounded to bf16, of which every step makes a little more
-    assert gap < change / 5, (gap, change)
-
-
-def test_merged_weights_are_sums_rounded_once(tmp_path: Path) -> None:
-    base, bundle = official(tmp_path)
-    write_merged(tmp_path / "merged", bundle, "bf16", lambda done, total: None)
-    with (
-        safe_open(tmp_path / "merged" / "ema.safetensors", "pt") as new,
-        safe_open(Path(base.name) / "ema.safetensors", "pt") as old,
-    ):
-        additions = additions_of(bundle)
-        for name in new.keys():  # noqa: SIM118
-            before, after = old.get_tensor(name), new.get_tensor(name)
-            addition = additions.get(name.removesuffix(".weight"))
-            if addition is None:
-                assert torch.equal(before, after), name
-            else:
-                a, b, strength = addition
-                expected = (before.double() + strength * b.double() @ a.double()).float()
-                torch.testing.assert_close(after.float(), expected, rtol=2**-8, atol=1e-6)
-
-
-def test_fp8_has_one_scale_a_matrix_and_is_read_back(tmp_path: Path) -> None:
-    _, bundle = official(tmp_path)
-    for precision in ("bf16", "fp8"):
-        write_merged(tmp_path / precision, bundle, precision, lambda done, total: None)
-    found = keys(tmp_path / "fp8" / "ema.safetensors")
-    linears = [f"{linear}.weight" for linear in CONFIG.adapter_linears(0)]
-    assert {name for name, (dtype, _) in found.items() if dtype == "F8_E4M3"} == set(linears)
-    assert all(found[f"{name}_scale"] == ("F32", [1]) for name in linears)
-    told = json.loads((tmp_path / "fp8" / "llm_config.json").read_text())["quantization_config"]
-    assert told["quant_method"] == "fp8" and "language_model.lm_head" in told["ignored_layers"]
-    exact, rounded = (load_base(str(tmp_path / one), dtype=torch.float32).model for one in ("bf16", "fp8"))
-    for name in linears[:4]:
-        want, have = exact.network.get_parameter(name), rounded.network.get_parameter(name)
-        # three bits of mantissa: at most 1/16 off, or half the smallest step of the scale
-        assert float((want - have).abs().max() / want.abs().max()) < 1 / 16
-    torch.testing.assert_close(loss_of(rounded), loss_of(exact), rtol=0.05, atol=0.05)
-    assert (tmp_path / "fp8" / "ema.safetensors").stat().st_size < (
-        tmp_path / "bf16" / "ema.safetensors"
-    ).stat().st_size
-
-
-def test_only_the_right_base_is_merged_and_only_one_with_a_layout(tmp_path: Path) -> None:
-    _, bundle = official(tmp_path)
-    other = bundle.manifest.base.model_copy(update={"content_hash": "0" * 64})
-    wrong = replace(bundle, manifest=bundle.manifest.model_copy(update={"base": other}))
-    with pytest.raises(InputError, match=r"was trained on .*here is"):
-        write_merged(tmp_path / "x", wrong, "bf16", lambda done, total: None)
-    assert not (tmp_path / "x").exists()
-
-
-def test_the_embedded_base_has_no_layout_to_be_merged_in(tmp_path: Path) -> None:
-    from charforge.bases.where import find_base
-    from charforge.families import family_of
-
-    files = find_base("mini")
-    with pytest.raises(InputError, match="no published layout"):
-        family_of(files.config_folder).merge(files, {}, tmp_path / "x", "bf16", lambda done, total: None)
-    assert not (tmp_path / "x").exists()
-
-
-MEMORY = """
-import resource, sys
-from pathlib import Path
-from charforge.bundle import read_bundle
-from charforge.export.folders import write_merged
-bundle = read_bundle(Path(sys.argv[1]))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-write_merged(Path(sys.argv[2]), bundle, sys.argv[3], lambda done, total: None)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", ["bf16", "fp8"])
-def test_merging_never_holds_the_whole(tmp_path: Path, precision: str) -> None:
-    from charforge.families.bagel.config import ExpertConfig
-
-    wide = ExpertConfig(hidden_size=1024, intermediate_size=4096)
-    config = CONFIG.model_copy(
-        update={"layers": 8, "heads": 16, "kv_heads": 4, "head_dim": 64, "understanding": wide, "generation": wide}
-    )
-    folder = write_checkpoint(tmp_path / "base", config)
-    size = (folder / "ema.safetensors").stat().st_size
-    state = random_adapter(config.adapter_linears(0), 2)
-    adapter = tmp_path / "adapter"
-    adapter.mkdir()
-    (adapter / "adapter_model.safetensors").write_bytes(save(state, {"format": "pt"}))
-    (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 4}))
-    from charforge.bases.base import content_hash
-    from charforge.bases.where import find_base
-
-    base = manifest().base.model_copy(
-        update={"name": str(folder), "content_hash": content_hash(list(find_base(str(folder)).identity))}
-    )
-    path = write_bundle(tmp_path / "a.charx", manifest().model_copy(update={"base": base}), adapter, DIALOGUES, png())
-    done = subprocess.run(
-        [sys.executable, "-c", MEMORY, str(path), str(tmp_path / "merged"), precision],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    grown = int(done.stdout) * 1024
-    largest = 4 * 1024 * 4096 * 4
-    assert size > 3 * largest and grown < size / 2, (grown, size)
 
 
 def test_every_tensor_of_an_adapter_is_carried_over(good: Path) -> None:

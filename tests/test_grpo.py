@@ -19,7 +19,7 @@ from charforge.adapter.lora import add_adapter, lora_config, with_values
 from charforge.bases.drawing import read_prompts
 from charforge.errors import Interrupted, MachineError
 from charforge.families.bagel.unified import TrainingDenoiser
-from charforge.families.protocol import Conditioning
+from charforge.families.results import Conditioning
 from charforge.flow import ode_step
 from charforge.judges.judges import advantages
 from charforge.settings import Settings

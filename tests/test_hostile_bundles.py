@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from bundle_parts import RANK, A, B, adapter_bytes, png, safetensors
 from card_files import card_charx, card_json, card_png
+from exported import contents, good
 from test_bundle import as_zip, config_with, manifest_with, put, zip_of
-from test_export import contents, good
 from typer.testing import CliRunner
 
 from charforge.bundle import read_bundle

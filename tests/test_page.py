@@ -11,14 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from browser import chromium
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from page_server import HOSTILE, PAGE, PICTURES, WREN, Played, build_app, serving
 from PIL import Image
-from served import served, tiny_engine
+from served import served, tiny_engine, tiny_seats
 
+from charforge.chat.conversation import Conversation, reply_of
 from charforge.chat.group import Line
 from charforge.chat.logs import load_conversation, save_conversation
 from charforge.serve.guard import Access
@@ -321,6 +323,26 @@ def test_the_page_talks_to_the_real_server(browser: Any) -> None:
         assert page.locator(".message .picture img").count() == 2 and page.locator(".trouble").count() == 0
 
 
+@browser_test
+def test_the_same_seed_says_the_same_in_the_terminal_through_the_interface_and_on_the_page(browser: Any) -> None:
+    (seat, _) = tiny_seats()
+    terminal = reply_of(Conversation(seat.session, pictures="never").say("Hello", 3)).text
+    body = {"model": "wren", "messages": [{"role": "user", "content": "Hello"}], "seed": 3, "pictures": "never"}
+    with served(tiny_engine()) as base, window_at(browser, base) as page:
+        answer = httpx.post(f"{base}/v1/chat/completions", json=body, timeout=60).json()
+        begin(page)
+        # the terminal shows the greeting, and does not read it to the model
+        page.get_by_label("Delete").click()
+        page.click("#options-open")
+        page.get_by_label("Never").check()
+        page.get_by_label("Seed of the next answer").fill("3")
+        say(page, "Hello")
+        answered(page, 1)
+        (_, reply) = saved_conversation(page, 2)["messages"]
+    (version,) = reply["versions"]
+    assert version["text"] == answer["choices"][0]["message"]["content"] == terminal != ""
+
+
 # what goes wrong
 
 
@@ -484,6 +506,7 @@ def test_a_drawing_without_a_reply_is_no_part_of_what_is_told_to_the_model(brows
         page.fill("#composer-text", "on a beach, laughing")
         page.get_by_label("Draw what is written, without a reply").click()
         page.locator(".drawn-from").get_by_text("Drawn: on a beach, laughing").wait_for()
+        page.get_by_text("Likeness 0.88").wait_for()
         answered(page, 2)
         assert page.locator(".message .picture img").count() == 1
         say(page, "Hello")
@@ -717,6 +740,8 @@ def test_everything_can_be_done_by_keyboard_and_is_said_to_a_screen_reader(brows
         assert messages(page)[1] == "Hello\nthere, please draw"
         live = page.locator("#live").inner_text()
         assert live.startswith("Wren: By my left spanner!") and live.endswith("With a picture.")
+        page.locator("#skip").press("Enter")
+        assert page.evaluate("document.activeElement.id") == "composer-text" and len(messages(page)) == 3
         tab_to("Show it large", back=True)
         page.keyboard.press("Enter")
         page.wait_for_selector("dialog[open] img")

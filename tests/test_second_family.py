@@ -21,6 +21,7 @@ from charforge.bases.verify import check_folder
 from charforge.bundle import read_bundle
 from charforge.character import read_character
 from charforge.chat.conversation import Conversation, reply_of
+from charforge.chat.imagine import imagine
 from charforge.chat.session import open_character
 from charforge.errors import InputError
 from charforge.expand import expand
@@ -185,7 +186,7 @@ def test_a_whole_run_on_a_folder_of_this_family_and_talking_to_its_bundle(
     session = open_character(done.bundle)
     said = [reply_of(Conversation(one).say("Who are you?", 1)).text for one in (session, open_character(done.bundle))]
     assert said[0] == said[1]
-    picture = session.imagine("in a forest", seed=1)[0]
+    picture = imagine(session, "in a forest", [1]).pictures[0]
     assert picture.size == (16, 16)
     bare = draw_prompts(load_base(str(base)).model, ["Wren, in a forest"], [1])[0]
     assert bare.tobytes() != picture.tobytes()

@@ -136,6 +136,22 @@ def test_several_replies_stops_and_lengths(client: OpenAI) -> None:
     assert stopped.choices[0].finish_reason == "stop"
 
 
+def test_how_probable_the_words_were_is_told_where_it_is_asked(client: OpenAI) -> None:
+    said = client.chat.completions.create(
+        model="wren", messages=asked(QUESTION), seed=5, logprobs=True, top_logprobs=3, temperature=0, max_tokens=6
+    )
+    places = said.choices[0].logprobs.content
+    assert len(places) == said.usage.completion_tokens > 0
+    for place in places:
+        assert place.logprob <= 0 and [top.logprob for top in place.top_logprobs] == sorted(
+            (top.logprob for top in place.top_logprobs), reverse=True
+        )
+    # a penalty for what was said before may make another word the choice; at first there is none
+    assert places[0].token == places[0].top_logprobs[0].token
+    plain = client.chat.completions.create(model="wren", messages=asked(QUESTION), seed=5, temperature=0, max_tokens=6)
+    assert plain.choices[0].message.content == said.choices[0].message.content and plain.choices[0].logprobs is None
+
+
 def test_completions_and_the_bare_base_answer(client: OpenAI) -> None:
     one = client.completions.create(model="tiny", prompt=QUESTION, seed=1, max_tokens=5)
     assert one.choices[0].text and one.object == "text_completion"
@@ -400,3 +416,15 @@ def test_another_server_that_is_not_there_is_said() -> None:
         with served(RemoteEngine([voice], Upstream(url), 8)) as front:
             answer = httpx.post(f"{front}/v1/chat/completions", json={"messages": asked("Hi")})
     assert answer.status_code == 503 and "look whether it runs" in answer.json()["error"]["message"]
+
+
+def test_the_page_is_asked_for_anew_each_time(address: str) -> None:
+    for path in ("/", "/page/app.js"):
+        answer = httpx.get(f"{address}{path}")
+        assert answer.status_code == 200 and answer.headers["cache-control"] == "no-cache"
+        assert "default-src 'self'" in answer.headers["content-security-policy"]
+    assert (
+        httpx.get(f"{address}/page/../app.py").status_code
+        == httpx.get(f"{address}/page/%2e%2e/app.py").status_code
+        == 404
+    )

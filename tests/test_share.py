@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from bundle_parts import png
+from exported import contents, good
 from hub_server import Hub, serving
-from test_export import contents, good
 from typer.testing import CliRunner, Result
 
 from charforge.bundle import read_bundle
@@ -171,7 +171,7 @@ def test_factors_that_fit_nobody_are_refused(beside: list[str] | None, scales: l
 
 
 def test_a_style_acts_beside_the_character_with_its_factor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from test_export import official
+    from exported import official
 
     from charforge.bases import base as loading
     from charforge.chat.session import Style, open_character
@@ -203,8 +203,8 @@ def test_a_style_acts_beside_the_character_with_its_factor(tmp_path: Path, monke
 
 
 def test_a_style_of_another_base_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from exported import official
     from test_bundle import zip_of
-    from test_export import official
 
     from charforge.chat.session import Style, open_character
 

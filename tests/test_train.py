@@ -15,6 +15,7 @@ from folders import make_folder
 from kills import SETTINGS
 from layout import write_checkpoint
 from PIL import Image
+from released import write_release
 
 from charforge.bundle import read_bundle, write_bundle
 
@@ -108,6 +109,41 @@ def test_eval_measures_a_run_with_intervals(trained):
     assert (folder / "whole/evaluation.png").is_file()
     wrong = charforge("eval", "pip", cwd=folder)
     assert wrong.returncode == 1 and "no finished run" in wrong.stderr
+
+
+def test_the_benchmark_asks_and_draws_by_name(trained):
+    folder, told = trained
+    write_release(folder / "release")
+    asked = ("--benchmark", "rolescape", "release", "-n", "1", "--json")
+    done = charforge("eval", "whole", *asked, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["runs"][0]["metrics"]["voice"]
+    tables = found["benchmark"]
+    metrics = tables["characters"]["Pip"]
+    assert set(tables["characters"]) == {"Pip"} and "left out: Nan" in done.stderr
+    drawn = [f"{kind}_{measure}" for kind in ("t2i", "roleplay") for measure in ("identity", "copy_rate")]
+    for name in (*drawn, "vqa", "knowledge", "calibrated", "dialogue_perplexity", "dialogue_chrf"):
+        assert set(metrics[name]) == {"value", "low", "high", "n"}, name
+        assert metrics[name]["low"] <= metrics[name]["high"]
+        if name != "dialogue_chrf":
+            assert tables["names_replaced"]["Pip"][name]["n"] == metrics[name]["n"]
+    # the run's own pairs ask where Pip lives and what he collects
+    assert (metrics["knowledge"]["n"], metrics["t2i_identity"]["n"]) == (1, 2)
+    assert tables["items"]["Pip"]["knowledge"] == {"parsed": 3, "leaked": 2}
+    assert "item 4" in done.stderr, "what cannot be read is named"
+    bare = tables["bare"]["Pip"]
+    assert bare["real_identity"] == metrics["real_identity"]
+    assert bare["dialogue_perplexity"] != metrics["dialogue_perplexity"]
+    # a bundle does not say what it was trained on: all that the release trains on counts as known
+    alone = charforge("eval", told["bundle"], *asked, cwd=folder)
+    assert alone.returncode == 0, alone.stderr
+    assert json.loads(alone.stdout)["runs"] == []
+    assert json.loads(alone.stdout)["benchmark"]["items"]["Pip"]["dialogues"] == {"parsed": 2, "leaked": 1}
+    wrong = charforge("eval", "whole", "--benchmark", "another", "release", cwd=folder)
+    assert wrong.returncode == 1 and "there is rolescape" in wrong.stderr
+    twice = charforge("eval", "whole", told["bundle"], *asked, cwd=folder)
+    assert twice.returncode == 1 and "a second Pip" in twice.stderr
 
 
 def test_chat_says_and_repeats_itself_with_the_same_seed(trained):

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from charforge.families.protocol import Canvas, Conditioning, UnifiedModel
+from charforge.families.protocol import UnifiedModel
+from charforge.families.results import Canvas, Conditioning
 from charforge.pixels import through_bytes, to_image
 from charforge.sample import Target
 
@@ -38,13 +39,17 @@ def draw_many(model: UnifiedModel, prompt: str, seed: int, count: int) -> list[I
 
 @dataclass(frozen=True)
 class DrawingProgress:
-    """``done`` of ``steps`` steps of drawing pictures side by side; ``pictures`` when they are finished."""
+    """``done`` of ``steps`` steps of drawing pictures side by side; ``pictures`` when they are finished.
+
+    ``likeness`` of each, where it was measured: see charforge/judges/choosing.py.
+    """
 
     done: int
     steps: int
     preview: Callable[[], list[Image.Image]]
     """The pictures as they look from here: takes as long as decoding them does."""
     pictures: tuple[Image.Image, ...] = ()
+    likeness: tuple[float, ...] = ()
 
 
 def begin_drawing(model: UnifiedModel, prompt: str, seeds: Sequence[int]) -> Iterator[DrawingProgress]:

@@ -52,7 +52,14 @@ BAGEL = Published(
     repository="ByteDance-Seed/BAGEL-7B-MoT",
     commit="5019f57d168e5816e8f3f701b17cc816bb7cf24b",
     needed=("llm_config.json", "vit_config.json", "ema.safetensors", "ae.safetensors", "vocab.json", "merges.txt"),
-    optional=("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"),
+    # charforge reads no preprocessor_config.json: servers of merged weights do
+    optional=(
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "generation_config.json",
+        "preprocessor_config.json",
+    ),
     known={
         "ema.safetensors": (29_214_685_336, "0b41c43835fd737b8c948e604870da522c091dcf151f3e8d55f84781765ee1a3"),
     },

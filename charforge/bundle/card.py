@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 from charforge import grammar
-from charforge.bundle.manifest import AVATAR, Manifest
+from charforge.bundle.manifest import AVATAR, Manifest, sprites_among
 from charforge.bundle.readme import shown_base
 from charforge.character import Dialogue
 from charforge.character.cards.write import as_v3
@@ -21,12 +22,14 @@ OTHER_PROGRAMS = (
 
 
 def character_card(
-    manifest: Manifest, dialogues: tuple[Dialogue, ...], original: dict[str, Any] | None = None
-) -> dict[str, Any]:
+    manifest: Manifest, dialogues: tuple[Dialogue, ...], original: dict[str, Any] | None = None,
+    members: Iterable[str] = (),
+) -> dict[str, Any]:  # fmt: skip
     """A Character Card V3 with all V2 fields too, as front ends really read them.
 
     ``original`` is the document of the card that the character came from: what it says stays, unknown keys and
     extensions included; only the name, the assets and our own extensions are new, and our line follows its notes.
+    ``members`` are those of the bundle: its pictures of expressions are listed as assets.
     """
     who = manifest.character
     description = "\n".join(part for part in (f"{who.name}, {who.class_noun}.", who.persona, who.appearance) if part)
@@ -61,7 +64,13 @@ def character_card(
         "creator_notes": _notes(before.get("creator_notes"), manifest),
         "extensions": _extensions(manifest, foreign if isinstance(foreign, dict) else {}),
         # not the adapter: RisuAI refuses a card of which a listed asset is larger than 50 MiB
-        "assets": [{"type": "icon", "uri": f"embeded://{AVATAR}", "name": "main", "ext": "png"}],
+        "assets": [
+            {"type": "icon", "uri": f"embeded://{AVATAR}", "name": "main", "ext": "png"},
+            *(
+                {"type": "emotion", "uri": f"embeded://{member}", "name": label, "ext": "png"}
+                for label, member in sprites_among(members).items()
+            ),
+        ],
     }
     return as_v3({**(original or {}), "data": data})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +22,8 @@ README = "README.md"
 AVATAR = "assets/icon/images/main.png"
 ADAPTER = "assets/x_charforge/ai/adapter_model.safetensors"
 ADAPTER_CONFIG = "assets/x_charforge/ai/adapter_config.json"
+SPRITES = "assets/emotion/images/"
+"""Where a bundle may have pictures of expressions, one PNG each, named by the expression."""
 MEMBERS = {
     MANIFEST: "What is inside, what it was made from and how, and the SHA-256 of every other member. charforge reads "
     "this.",
@@ -33,6 +36,12 @@ MEMBERS = {
 }
 """The members that every bundle has, and what each is."""
 REQUIRED = tuple(MEMBERS)
+
+
+def sprites_among(members: Iterable[str]) -> dict[str, str]:
+    """The pictures of expressions among names of members, by expression."""
+    found = sorted(name for name in members if name.startswith(SPRITES) and name.endswith(".png"))
+    return {name.removeprefix(SPRITES).removesuffix(".png"): name for name in found}
 
 
 class _Strict(BaseModel):

@@ -23,7 +23,9 @@ from charforge.bundle.manifest import (
     MANIFEST,
     REQUIRED,
     Manifest,
+    sprites_among,
 )
+from charforge.bundle.signature import BrokenSignature, signature_file, signer_of
 from charforge.bundle.versions import as_today, card_of_today, is_readable
 from charforge.character.cards import Card, read_card
 from charforge.character.listing import is_system_path
@@ -81,7 +83,8 @@ class BundleError(InputError):
 def read_bundle(path: Path) -> Bundle:
     """Verify and read ``path``. Raises BundleError with one sentence on whatever is wrong.
 
-    An ordinary character card, which has no adapter, is named as one.
+    An ordinary character card, which has no adapter, is named as one. A signature that lies beside it must be right;
+    none is as good.
     """
     if path.is_dir():
         raise BundleError(path, "is a folder", "name the .charx file that charforge train wrote")
@@ -96,8 +99,14 @@ def read_bundle(path: Path) -> Bundle:
         _check_adapter_config(contents[ADAPTER_CONFIG], manifest)
         shapes = check_adapter(contents[ADAPTER], manifest.adapter.rank)
         check_tensor_set(shapes, manifest.base.name, manifest.adapter.rank, manifest.adapter.first_layer)
-        _check_picture(contents[AVATAR])
+        _check_picture(contents[AVATAR], "avatar")
+        for label, member in sprites_among(contents).items():
+            _check_picture(contents[member], f"picture of {printable_line(label[:40])}")
         card = _read_card(contents[CARD])
+        signer_of(path)
+    except BrokenSignature as error:
+        told = f"is refused: its signature {signature_file(path).name} {error}"
+        raise BundleError(path, told, "ask the sender for both files again") from error
     except PermissionError as error:
         raise BundleError(path, "cannot be read", "change its permissions") from error
     except Refusal as refusal:
@@ -268,13 +277,13 @@ def _check_adapter_config(data: bytes, manifest: Manifest) -> None:
             raise Refusal(f"adapter_config.json has {name}, which no adapter of charforge has")
 
 
-def _check_picture(data: bytes) -> None:
+def _check_picture(data: bytes, which: str) -> None:
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             if max(image.size) > MAX_SIDE:
-                raise Refusal(f"its avatar is {image.width} x {image.height} pixels, more than {MAX_SIDE}")
+                raise Refusal(f"its {which} is {image.width} x {image.height} pixels, more than {MAX_SIDE}")
             image.load()
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
-        raise Refusal("its avatar is not a readable PNG") from error
+        raise Refusal(f"its {which} is not a readable PNG") from error

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from PIL import Image
 
 from charforge.bases.drawing import DrawingProgress
+from charforge.chat.imagine import imagine
 from charforge.chat.memory import Memory
 from charforge.chat.messages import Message, Reply
 from charforge.chat.session import Session
@@ -67,7 +68,7 @@ class Conversation:
 
     def draw(self, scene: str, seed: int) -> Image.Image:
         """A picture of the character that belongs to no reply."""
-        return self.session.imagine(scene, seed)[0]
+        return imagine(self.session, scene, [seed]).pictures[0]
 
     def answer(self, seed: int) -> Iterator[Event]:
         """The character's turn, whoever spoke last."""

@@ -13,7 +13,7 @@ from charforge.chat.history import kept_from
 from charforge.chat.lore import called_for
 from charforge.chat.messages import Message
 from charforge.chat.session import Session
-from charforge.families.protocol import Conditioning
+from charforge.families.results import Conditioning
 from charforge.sample import Part
 
 LORE_CONTEXT, LORE_SHARE = 16_384, 16

@@ -32,8 +32,12 @@ class Message:
 
 @dataclass(frozen=True)
 class Reply:
-    """What the character said, the plan of its picture and the picture, if it wanted to send one."""
+    """What the character said, the plan of its picture and the picture, if it wanted to send one.
+
+    ``likeness`` of the picture to the character's own, where it was measured.
+    """
 
     text: str
     plan: str | None
     image: Image.Image | None
+    likeness: float | None = None

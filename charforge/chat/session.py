@@ -8,12 +8,9 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
 from charforge import grammar
 from charforge.adapter.load import load_adapter
 from charforge.bases.base import Base, load_base, use_picture_sizes
-from charforge.bases.drawing import draw_many
 from charforge.bundle import Bundle, read_bundle
 from charforge.bundle.read import plain_card
 from charforge.character import Character
@@ -21,9 +18,8 @@ from charforge.character.from_card import card_character
 from charforge.chat.lore import Lorebook, card_lorebook
 from charforge.device import default_device
 from charforge.errors import InputError
-from charforge.files import write_atomic_with
+from charforge.judges.choosing import Taste
 from charforge.low_rank import acting, adapter_names
-from charforge.pixels import contact_sheet
 from charforge.settings import ChatSettings
 
 
@@ -42,6 +38,8 @@ class Session:
     lore: Lorebook = field(default_factory=Lorebook)
     scale: float = 1.0
     styles: tuple[tuple[str, float], ...] = ()
+    taste: Taste | None = None
+    """How the best of several drawings is chosen; None: one is drawn."""
     bare: bool = False
     """The base as it is: it is told nothing of a character, and draws what it is asked for."""
 
@@ -66,20 +64,6 @@ class Session:
     def picture_prompt(self, prompt: str) -> str:
         """``prompt`` with the character's name and class, where they are missing."""
         return prompt if self.bare else grammar.caption_with_name(self.character, prompt)
-
-    def imagine(self, prompt: str, seed: int, count: int = 1, exactly: bool = False) -> list[Image.Image]:
-        """Pictures of ``prompt``; the character's name and class are added unless ``exactly``."""
-        full = prompt if exactly else self.picture_prompt(prompt)
-        with self.acts():
-            return draw_many(self.base.model, full, seed, count)
-
-    def imagine_file(self, prompt: str, seed: int, count: int, out: Path, exactly: bool) -> None:
-        """One picture, or a sheet of several, as a PNG file."""
-        if out.suffix.lower() != ".png":
-            raise InputError(f"--out {out}: pictures are written as PNG; name a file that ends in .png")
-        pictures = self.imagine(prompt, seed, count, exactly)
-        sheet = pictures[0] if count == 1 else contact_sheet(pictures, min(4, count), pictures[0].width)
-        write_atomic_with(out, lambda path: sheet.save(path, "PNG"))
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from typing import Literal
 from PIL import Image
 
 from charforge import grammar
-from charforge.bases.drawing import DrawingProgress, begin_drawing
+from charforge.bases.drawing import DrawingProgress
+from charforge.chat.imagine import draw_best
 from charforge.chat.memory import Memory
 from charforge.chat.messages import Message, Reply
-from charforge.chat.utterance import Finish, Utterance
-from charforge.families.protocol import Conditioning
+from charforge.chat.utterance import Finish, Scored, Utterance
+from charforge.families.results import Conditioning
 from charforge.settings import ChatSettings
 
 Pictures = Literal["auto", "always", "never"]
@@ -44,6 +45,7 @@ class Said:
     text: str
     finish: Finish
     tokens: tuple[int, int]
+    scores: tuple[Scored, ...] = ()
 
 
 Step = Speak | Drawing | DrawingProgress | Said
@@ -51,8 +53,8 @@ Step = Speak | Drawing | DrawingProgress | Said
 
 @dataclass(frozen=True)
 class Wish:
-    """What is wanted of a turn. ``user`` and ``told`` are those of :meth:`Memory.read`, ``stop`` those of
-    :class:`Utterance`; ``is_over`` is asked between two steps of a drawing."""
+    """What is wanted of a turn. ``user`` and ``told`` are those of :meth:`Memory.read`, ``stop`` and ``top``
+    those of :class:`Utterance`; ``is_over`` is asked between two steps of a drawing."""
 
     settings: ChatSettings
     seed: int
@@ -60,6 +62,7 @@ class Wish:
     user: str = ""
     told: str = ""
     stop: tuple[str, ...] = ()
+    top: int | None = None
     is_over: Callable[[], bool] = field(default=lambda: False)
 
 
@@ -71,23 +74,24 @@ def take_turn(memory: Memory, messages: Sequence[Message], wish: Wish) -> Iterat
     """
     session = memory.session
     read = memory.read(messages, wish.settings.max_tokens, wish.user, wish.told)
-    said = Utterance(session.base.model, wish.settings, wish.seed, wish.stop)
+    said = Utterance(session.base.model, wish.settings, wish.seed, wish.stop, wish.top)
     yield Speak(read, said)
     assert said.finish is not None
     whole = said.text.strip()
     shown, plan = grammar.split_plan(whole)
     picture: Image.Image | None = None
+    likeness: float | None = None
     wanted = wish.pictures == "always" or (wish.pictures == "auto" and plan)
     if wanted and not wish.is_over():
         plan = plan or PLANLESS.format(name=session.character.name)
         yield Drawing(plan)
-        drawing = begin_drawing(session.base.model, grammar.picture_prompt(session.character, plan, shown), [wish.seed])
-        for progress in drawing:
+        prompt = grammar.picture_prompt(session.character, plan, shown)
+        for progress in draw_best(session, prompt, plan, [wish.seed]):
             if progress.pictures:
-                picture = progress.pictures[0]
+                picture, likeness = progress.pictures[0], next(iter(progress.likeness), None)
             elif wish.is_over():
                 break
             else:
                 yield progress
-    reply = Reply(shown, plan if picture else None, picture)
-    yield Said(reply, whole, said.finish, (read.tokens, len(said.tokens)))
+    reply = Reply(shown, plan if picture else None, picture, likeness)
+    yield Said(reply, whole, said.finish, (read.tokens, len(said.tokens)), tuple(said.scores))

@@ -19,6 +19,15 @@ Finish = Literal["stop", "length"]
 """Why a reply is over: it ended (or was ended), or it became as long as it may."""
 
 
+@dataclass(frozen=True)
+class Scored:
+    """A token that was said, its log-probability in nats, and those of the likeliest at its place, likeliest first."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...]
+
+
 @dataclass
 class Utterance:
     """One reply of ``model``. ``text`` is all that was said, the plan of a picture included.
@@ -30,6 +39,9 @@ class Utterance:
     settings: ChatSettings
     seed: int
     stop: tuple[str, ...] = ()
+    top: int | None = None
+    """How many of the likeliest tokens are noted at each place in ``scores``; None: nothing is noted."""
+    scores: list[Scored] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     text: str = ""
     finish: Finish | None = None
@@ -48,6 +60,8 @@ class Utterance:
         if self.model.ends(token):
             return chosen, self.close("stop")
         self.tokens.append(token)
+        if self.top is not None and before_plan(self.text) == self.text:
+            self.scores.append(self._scored(token, logits))
         text = self.model.words(self.tokens)
         if not text.endswith(UNFINISHED):
             self.text = text
@@ -58,6 +72,13 @@ class Utterance:
         if len(self.tokens) == self.settings.max_tokens:
             return chosen, self.close("length")
         return chosen, self._show(readable(self.text, self.stop))
+
+    def _scored(self, token: int, logits: Tensor) -> Scored:
+        logs = logits[0].float().log_softmax(-1)
+        best = logs.topk(self.top or 1)
+        others = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        top = tuple((self.model.words([other]), value) for other, value in others) if self.top else ()
+        return Scored(self.model.words([token]), float(logs[token]), top)
 
     def close(self, finish: Finish) -> str:
         """End the reply here; what of it could not be shown before."""

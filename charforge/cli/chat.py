@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from charforge.cli.options import Device, Scale, Threads, With, strengths
+from charforge.cli.options import BestOf, Device, References, Scale, Threads, With, strengths
 
 
 def chat(
@@ -23,6 +23,8 @@ def chat(
     bare: Annotated[
         bool, typer.Option("--bare", help="the base without the adapter; takes any character card too")
     ] = False,
+    best_of: BestOf = 1,
+    references: References = None,
     beside: With = None,
     scale: Scale = None,
     device: Device = None,
@@ -58,6 +60,7 @@ def chat(
     with waiting(f"opening {', '.join(path.name for path in paths)}"):
         from charforge.chat.group import Group
         from charforge.chat.session import Session, Style, open_character
+        from charforge.cli.taste import choosing
         from charforge.cli.terminal import Terminal, command_names, one_turn, typed_lines
         from charforge.device import chosen_device
 
@@ -65,7 +68,10 @@ def chat(
         sessions: list[Session] = []
         for path in paths:
             first = sessions[0] if sessions else None
-            sessions.append(open_character(path, not bare, chosen_device(device), first, factor, styles))
+            session = open_character(path, not bare, chosen_device(device), first, factor, styles)
+            if best_of > 1 or references is not None:
+                session = choosing(session, path, best_of, references, device)
+            sessions.append(session)
     if say is not None:
         one_turn(sessions[0], say, seed, pictures, as_json)
     else:

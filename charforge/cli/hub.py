@@ -77,6 +77,7 @@ def pull(
       charforge pull ann/wren -o characters/wren.charx
     """
     from charforge.bundle import read_bundle
+    from charforge.bundle.signature import check_unsigned
     from charforge.cli.output import say
     from charforge.export.hub import SUFFIX, fetch_bundle, repository_of
     from charforge.files import check_output, write_atomic
@@ -85,6 +86,7 @@ def pull(
     name = repository_of(repository)
     target = out or Path(file_stem(name.partition("/")[2]) + SUFFIX)
     check_output(target, "-o")
+    check_unsigned(target)
     fetched = fetch_bundle(name, revision)
     manifest = read_bundle(fetched).manifest
     write_atomic(target, fetched.read_bytes())

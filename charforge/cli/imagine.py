@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from charforge.cli.options import Device, Scale, Threads, With, strengths
+from charforge.cli.options import BestOf, Device, References, Scale, Threads, With, strengths
 
 
 def imagine(
@@ -17,6 +17,8 @@ def imagine(
     out: Annotated[Path, typer.Option(help="PNG file to write")] = Path("picture.png"),
     count: Annotated[int, typer.Option("-n", min=1, max=64, help="draw a sheet of this many")] = 1,
     bare: Annotated[bool, typer.Option("--bare", help="the base without the adapter, for comparison")] = False,
+    best_of: BestOf = 1,
+    references: References = None,
     beside: With = None,
     scale: Scale = None,
     device: Device = None,
@@ -29,7 +31,7 @@ def imagine(
     Examples:
       charforge imagine wren.charx "smiling, in a forest" --out wren.png
       charforge imagine wren.charx "in space, holding a telescope" -n 4 --seed 7 --out sheet.png
-      charforge imagine wren.charx "in a garden" --with ink.charx --scale 0.5
+      charforge imagine wren.charx "in a garden" --best-of 6 --references examples/wren
     """
     from charforge.character.outputs import check_over_inputs
     from charforge.export.hub import local_bundle
@@ -43,15 +45,21 @@ def imagine(
 
     set_threads(threads)
     from charforge.cli.output import say
-    from charforge.progress import waiting
+    from charforge.progress import counting, waiting
 
     with waiting(f"opening {path.name}"):
+        from charforge.chat.imagine import imagine as draw
+        from charforge.chat.imagine import write_sheet
         from charforge.chat.session import Style, open_character
+        from charforge.cli.taste import choosing
         from charforge.device import chosen_device
 
         session = open_character(
             path, adapter=not bare, device=chosen_device(device), scale=factor, styles=[Style(*one) for one in styles]
         )
-    with waiting("drawing"):
-        session.imagine_file(prompt, seed, count, out, exactly)
-    say(f"wrote {out}")
+        session = choosing(session, path, best_of, references, device)
+    with counting("drawing") as report:
+        drawn = draw(session, prompt, range(seed, seed + count), exactly, report)
+        write_sheet(drawn.pictures, out)
+    alike = f"; likeness {', '.join(f'{one:.2f}' for one in drawn.likeness)}" if drawn.likeness else ""
+    say(f"wrote {out}{alike}")

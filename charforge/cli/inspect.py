@@ -7,22 +7,31 @@ from typing import Annotated
 
 import typer
 
+UNSIGNED_REMEDY = "use it if you trust where it came from"
+
 
 def inspect(
     bundle: Annotated[Path, typer.Argument(help="the .charx bundle")],
+    trusted: Annotated[
+        Path | None,
+        typer.Option(help="a file of trusted keys as ssh-keygen has it (allowed_signers): names the signer"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
 ) -> None:
     """Verify a bundle and say what is inside, who made it, and on what base. As strict as loading it.
 
-    Exit code 0 when it can be used, 1 when it cannot.
+    A signature beside it (FILE.sig) must be right; most bundles have none. Exit code 0 when it can be used, 1 when it
+    cannot.
 
     \b
     Examples:
       charforge inspect wren.charx
       charforge inspect wren.charx --json
+      charforge inspect wren.charx --trusted ~/.ssh/allowed_signers
     """
     from charforge.bundle import BundleError, read_bundle
     from charforge.bundle.adapter import known_shapes
+    from charforge.bundle.signature import name_of, signer_of
     from charforge.cli.output import print_json, say
     from charforge.words import printable_line
 
@@ -34,6 +43,8 @@ def inspect(
         row = {"file": str(bundle), "level": "error", "problem": error.problem, "remedy": error.remedy}
         print_json({"ok": False, "problems": [row]})
         raise typer.Exit(1) from error
+    signer = signer_of(bundle)
+    name = name_of(signer, trusted) if signer is not None and trusted is not None else None
     character, base, training = manifest.character, manifest.base, manifest.training
     problems = []
     if known_shapes(base.name) is None:
@@ -43,8 +54,12 @@ def inspect(
         )
         remedy = "to use it, have that base here under the same name or path"
         problems.append({"file": str(bundle), "level": "warning", "problem": unknown, "remedy": remedy})
+    if trusted is not None and name is None:
+        unnamed = f"is signed by nobody that {trusted} names" if signer is not None else "is not signed"
+        problems.append({"file": str(bundle), "level": "warning", "problem": unnamed, "remedy": UNSIGNED_REMEDY})
     if as_json:
-        print_json({"ok": True, "problems": problems, **manifest.model_dump()})
+        told = {"key": signer.kind, "fingerprint": signer.fingerprint, "name": name} if signer is not None else None
+        print_json({"ok": True, "problems": problems, "signature": told, **manifest.model_dump()})
         return
     say(
         printable_line(
@@ -58,7 +73,11 @@ def inspect(
         )
     )
     say(f"trained {training.steps} steps, seed {training.seed}; every member's hash is right")
+    if signer is not None:
+        say(f"signed by {name or 'the key'} {signer.fingerprint} ({signer.kind})")
     for problem in problems:
         say(f"it {problem['problem']}; {problem['remedy']}")
+    if manifest.evaluation:
+        say("measured on texts and pictures that were in no training, without the adapter (off) and with it (on):")
     for name, value in manifest.evaluation.items():
         say(f"  {printable_line(name)}: {value if value is not None else 'not measured'}")

@@ -21,6 +21,7 @@ from charforge.cli import (
     hub,
     imagine,
     inspect,
+    likeness,
     new,
     runs,
     serve,
@@ -48,6 +49,7 @@ app.command("chat")(speaking(chat.chat))
 app.command("serve")(speaking(serve.serve))
 app.command("imagine")(speaking(imagine.imagine))
 app.command("eval")(speaking(eval.evaluate))
+app.command("likeness")(speaking(likeness.likeness))
 app.command("inspect")(speaking(inspect.inspect))
 app.command("export")(speaking(export.export))
 app.command("push")(speaking(hub.push))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -34,6 +35,20 @@ Scale = Annotated[
         help="a factor on the adapter's strength, 1 as trained; with --with on that of the bundle there, one each",
     ),
 ]
+BestOf = Annotated[
+    int,
+    typer.Option(
+        "--best-of", min=1, max=32, help="draw so many of each picture and take the one that is "
+        "most like the character and shows what was asked for; its likeness is told",
+    ),
+]  # fmt: skip
+References = Annotated[
+    Path | None,
+    typer.Option(
+        "--references", help="with --best-of: a folder of the character's own pictures to compare with; without it "
+        "drawings of it say how it looks",
+    ),
+]  # fmt: skip
 QUIET = "say nothing but errors; results on stdout stay"
 VERBOSE = "say more: progress every few seconds, what libraries report, where an error came from"
 

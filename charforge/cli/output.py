@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from charforge.character.understanding import Understanding
     from charforge.cost import Cost
     from charforge.errors import CharforgeError, Problem
+    from charforge.evaluate.references import Judged
     from charforge.expand.table import TaskRow
 
 
@@ -158,18 +159,75 @@ def _counted(kind: str, count: int) -> str:
     return kind if count == 1 else f"{kind}s"
 
 
-def print_metrics(lines: list[dict[str, Any]]) -> None:
-    """A table of measures with their intervals, one row a run, on stderr."""
+def print_metrics(lines: list[dict[str, Any]], compared: list[dict[str, Any]]) -> None:
+    """Measures with their intervals on stderr: of one run before, after and of the real thing, of several a column
+    each; then by how much the others differ from the first."""
     from rich.table import Table
 
     table = Table(show_lines=False)
-    names = list(lines[0]["metrics"])
-    for column in ("run", *names):
-        table.add_column(column)
-    for line in lines:
-        cells = [f"{m['value']:.3f}\n{m['low']:.3f} to {m['high']:.3f}" for m in line["metrics"].values()]
-        table.add_row(cell(line["run"]), *cells)
+    table.add_column("")
+    columns: list[tuple[str, dict[str, Any]]] = [(line["run"], line["metrics"]) for line in lines]
+    if len(lines) == 1:
+        columns = [
+            ("without the adapter", lines[0].get("before", {})),
+            *columns,
+            ("the real thing", lines[0]["ceiling"]),
+        ]
+    for name, _ in columns:
+        table.add_column(cell(name))
+    for name in dict.fromkeys(name for line in lines for name in line["metrics"]):
+        table.add_row(name, *(_with_interval(metrics.get(name)) for _, metrics in columns))
     show(table)
+    for one in compared:
+        table = Table(show_lines=False, title=f"{one['run']} less {one['than']}", title_justify="left")
+        for column in ("", "difference", "over"):
+            table.add_column(column)
+        for name, metric in one["metrics"].items():
+            table.add_row(name, _with_interval(metric), str(metric["n"]))
+        show(table)
+
+
+def _with_interval(metric: dict[str, Any] | None) -> str:
+    return "" if metric is None else f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
+
+
+def print_benchmark(told: dict[str, Any]) -> None:
+    """The published table on stderr, with the adapter and without it, and again with names replaced."""
+    from rich.table import Table
+
+    for title, states in (
+        (f"{told['name']}, pictures by {told['encoder']}", ("characters", "bare")),
+        ("the same with an invented name in place of the character's", ("names_replaced", "names_replaced_bare")),
+    ):
+        table = Table(title=title, title_justify="left", show_lines=False)
+        table.add_column("")
+        columns = [(name, state) for name in told["characters"] for state in states]
+        for name, state in columns:
+            table.add_column(cell(name if state == states[0] else f"{name}, bare base"))
+        for metric in dict.fromkeys(m for name, state in columns for m in told[state][name]):
+            cells = [told[state][name].get(metric) for name, state in columns]
+            table.add_row(metric, *(_with_interval(one) + (f" n={one['n']}" if one else "") for one in cells))
+        show(table)
+    for name, items in told["items"].items():
+        gone = [f"{item['leaked']} of {item['parsed']} {kind}" for kind, item in items.items() if item["leaked"]]
+        say(f"{name}: left out because training asks them: {', '.join(gone) or 'nothing'}")
+
+
+def print_likeness(judged: Judged, encoder: str) -> None:
+    """Each picture's likeness on stderr, and what is usual for pictures of the character."""
+    from rich.table import Table
+
+    table = Table(show_lines=False)
+    for column in ("picture", f"likeness ({encoder})", "most like"):
+        table.add_column(column, overflow="fold")
+    for file, one in judged.pictures.items():
+        table.add_row(cell(file), f"{one.likeness:.3f}", cell(one.nearest))
+    show(table)
+    if judged.scale is not None:
+        say(
+            f"its own pictures are at {judged.scale.ceiling:.3f} of each other; "
+            f"at {judged.scale.floor:.3f} when only 16 by 16 pixels of them are left"
+        )
 
 
 def print_runs(lines: list[dict[str, Any]]) -> None:

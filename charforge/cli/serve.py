@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from charforge.cli.options import Device, Scale, Threads, With, strengths
+from charforge.cli.options import BestOf, Device, Scale, Threads, With, strengths
 
 
 def serve(
@@ -44,6 +44,7 @@ def serve(
     engine_key_env: Annotated[
         str | None, typer.Option(help="name of the environment variable that holds that server's key")
     ] = None,
+    best_of: BestOf = 1,
     beside: With = None,
     scale: Scale = None,
     device: Device = None,
@@ -87,12 +88,18 @@ def serve(
                 engine = RemoteEngine(remote_voices(paths, engine_model), upstream, waiting)
             else:
                 from charforge.chat.session import Style
+                from charforge.cli.taste import choosing
                 from charforge.device import chosen_device
-                from charforge.serve.local import LocalEngine
+                from charforge.serve.local import LocalEngine, Seat
                 from charforge.serve.scheduler import Limits
 
                 styles = [Style(local_bundle(name), strength) for name, strength in others]
                 seats = open_seats(paths, chosen_device(device), factor, styles)
+                if best_of > 1:
+                    # the last is the base as it is
+                    each = zip(seats, paths, strict=False)
+                    chosen = [Seat(one.voice, choosing(one.session, path, best_of, None, device)) for one, path in each]
+                    seats = [*chosen, seats[-1]]
                 engine = LocalEngine(seats, Limits(rows, waiting, seconds), keep_tokens)
         address = "http://{}:{}".format(*socket.getsockname()[:2])
         names = [voice.name for voice in engine.voices.values() if voice.character]

@@ -43,7 +43,8 @@ def one_turn(session: Session, text: str, seed: int, pictures: Path, as_json: bo
         reply = reply_of(Conversation(session).say(text, seed))
     file = save_picture(reply.image, pictures, session.character.name, seed) if reply.image else None
     if as_json:
-        print_json({"reply": reply.text, "image": str(file) if file else None})
+        measured = {} if reply.likeness is None else {"likeness": reply.likeness}
+        print_json({"reply": reply.text, "image": str(file) if file else None, **measured})
     else:
         print(printable(reply.text))
         if file:
@@ -110,7 +111,7 @@ class Terminal:
         with stopping(self.group.stop):
             reply = show_as_said(turn.events)
         if reply.image:
-            self.show_picture(reply.image, turn.speaker, seed)
+            self.show_picture(reply.image, turn.speaker, seed, reply.likeness)
 
     def speak(self, name: str) -> None:
         """``name`` speaks without having been asked."""
@@ -178,7 +179,7 @@ class Terminal:
         for line in self.group.lines[-6:]:
             print(printable(f"{line.speaker or 'you'}: {line.shown}"))
 
-    def show_picture(self, image: Image.Image, name: str, seed: int) -> None:
+    def show_picture(self, image: Image.Image, name: str, seed: int, likeness: float | None = None) -> None:
         """In the terminal where it can, and as a file whose place is told."""
         file = save_picture(image, self.pictures, name, seed)
         if sys.stdout.isatty() and sys.stdin.isatty():
@@ -186,7 +187,7 @@ class Terminal:
             from textual_image.renderable import Image as Shown
 
             Console(file=sys.stdout).print(Shown(image, width=min(40, image.width // 8)))
-        say(f"[picture: {file}]")
+        say(f"[picture: {file}]" if likeness is None else f"[picture: {file}, likeness {likeness:.2f}]")
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from charforge.cost.meter import Meter, did_not_fit
 from charforge.cost.peaks import forward_flops
 from charforge.cost.profile import Profile, profile_step
 from charforge.errors import MachineError
-from charforge.families.protocol import Conditioning, Family, UnifiedModel
+from charforge.families.protocol import Family, UnifiedModel
+from charforge.families.results import Conditioning
 from charforge.families.work import drawing_tokens
 from charforge.settings import Settings
 from charforge.train import grpo as second_stage

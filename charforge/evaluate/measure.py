@@ -1,12 +1,10 @@
-"""A trained run on held-out scenes and dialogues, sampled as users sample, with bootstrap intervals."""
+"""A trained run, opened for measuring: its held-out scenes drawn as users draw, and what is seen of the pictures."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +14,13 @@ from torch import Tensor
 from charforge.adapter.load import load_adapter
 from charforge.bases.base import Base, load_base, use_picture_sizes
 from charforge.bases.drawing import draw_pixels
+from charforge.bundle import read_bundle
+from charforge.character import Character
 from charforge.errors import InputError
-from charforge.evaluate.requests import held_out_requests, request_values
+from charforge.evaluate.copies import copied
+from charforge.evaluate.identity import Scale, likeness, likeness_scale
+from charforge.evaluate.requests import held_out_requests
+from charforge.evaluate.variety import variety
 from charforge.expand import Pair, read_pairs
 from charforge.expand.scenes import Scene, read_scenes
 from charforge.judges.evidence import Judges
@@ -33,7 +36,7 @@ from charforge.train.dataset import read_prepared
 
 SEED = 90_000
 """Of the first picture: other noise than any that training saw or chose by."""
-RESAMPLES = 2000
+FILES = ("result.json", "config.toml", "pairs/pairs.jsonl", "pairs/scenes.jsonl")
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,22 @@ class Drawn:
 
 
 @dataclass(frozen=True)
+class Real:
+    """The character's own pictures (3, H, W) as the model draws them at best: those of training, in the order of
+    ``names`` and of the judges' references; those held out; and the marks that they give on the encoder's scale."""
+
+    names: tuple[str, ...]
+    trained: tuple[Tensor, ...]
+    held_out: tuple[Tensor, ...]
+    scale: Scale | None
+
+
+@dataclass(frozen=True)
 class OpenRun:
-    """A finished run, loaded for measuring: its held-out scenes, conversations and requests for pictures."""
+    """A finished run, loaded for measuring: its held-out scenes, conversations and requests for pictures.
+
+    ``character`` is that of the run's bundle; None where the bundle was moved away.
+    """
 
     base: Base
     judges: Judges
@@ -63,11 +80,19 @@ class OpenRun:
     voice: list[Sample]
     requests: list[Pair]
     chat: ChatSettings
+    pairs: list[Pair] = field(default_factory=list)
+    real: Real | None = None
+    character: Character | None = None
+
+
+def is_run(path: Path) -> bool:
+    """Whether ``path`` is the folder of a finished run."""
+    return all((path / name).exists() for name in FILES)
 
 
 def load_run(run: Path, device: str, adapter: bool = True) -> OpenRun:
     """Load base, adapter, judges and held-out data of ``run``. Raises InputError when it is no finished run."""
-    for name in ("result.json", "config.toml", "pairs/pairs.jsonl", "pairs/scenes.jsonl"):
+    for name in FILES:
         if not (run / name).exists():
             raise InputError(f"{run} is no finished run ({name} is missing): name a folder that charforge train made")
     settings: Settings = read_settings(run / "config.toml", None, [])
@@ -77,10 +102,17 @@ def load_run(run: Path, device: str, adapter: bool = True) -> OpenRun:
     pairs = read_pairs(run / "pairs" / "pairs.jsonl")
     pictures = read_prepared(base.model, run / "cache")
     shown = {name for pair in pairs if pair.split == "train" for name in pair.images("draw")}
-    judges = load_judges(base.model, settings.reward, {name: pictures[name] for name in sorted(shown & set(pictures))})
+    trained = sorted(shown & set(pictures))
+    judges = load_judges(base.model, settings.reward, {name: pictures[name] for name in trained})
     scenes = [scene for scene in read_scenes(run / "pairs" / "scenes.jsonl") if scene.split == "held_out"]
     voice = [render(pair, base.model, pictures) for pair in pairs if pair.split == "held_out" and pair.task in TALK]
-    return OpenRun(base, judges, scenes, voice, held_out_requests(pairs), settings.chat)
+    decoded = {name: base.model.decode_target(picture.target).cpu() for name, picture in pictures.items()}
+    own = tuple(decoded[name] for name in trained)
+    held_out = tuple(decoded[name] for name in sorted(set(decoded) - set(trained)))
+    real = Real(tuple(trained), own, held_out, likeness_scale(judges.encoder.encode, own))
+    bundles = sorted(run.glob("*.charx"))
+    character = read_bundle(bundles[0]).manifest.to_character() if bundles else None
+    return OpenRun(base, judges, scenes, voice, held_out_requests(pairs), settings.chat, pairs, real, character)
 
 
 def draw_scenes(base: Base, scenes: Sequence[Scene], each: int, report: Callable[[int, int], None]) -> Drawn:
@@ -93,66 +125,55 @@ def draw_scenes(base: Base, scenes: Sequence[Scene], each: int, report: Callable
     return Drawn(list(scenes), torch.cat(pictures), each)
 
 
-def scene_values(base: Base, judges: Judges, drawn: Drawn) -> dict[str, np.ndarray]:
-    """One value a scene for each measure of its pictures; the interval comes from resampling scenes."""
+@dataclass(frozen=True)
+class Seen:
+    """What the judges see of each picture: ``values`` (pictures,) by measure, its features (pictures, width) and which
+    training picture it is most like (pictures,), in the order of ``Judges.references``."""
+
+    values: dict[str, Tensor]
+    features: Tensor
+    nearest: Tensor
+
+
+def see(base: Base, judges: Judges, drawn: Drawn, scale: Scale | None = None) -> Seen:
+    """Judge every picture by itself.
+
+    - ``scene``: the probability of the right answer among four, to open questions about the scene ("Where is it?"),
+      0 to 1, chance .25; ``scene_yes_no``: the same for the yes and no questions that the reward asks, chance .5. The
+      base without its adapter looks; what it cannot see, it cannot miss (question answering about pictures: TIFA, Hu
+      et al. 2023).
+    - ``identity``: :func:`charforge.evaluate.identity.likeness` to the training pictures by the run's encoder;
+      ``identity_tower`` by the base's vision tower, which no reward asks; ``likeness``: identity between the floor and
+      the ceiling of ``scale``.
+    - ``copy_rate``: :func:`charforge.evaluate.copies.copied`.
+    - ``clip_t``: the cosine of picture and prompt by CLIP (Hessel et al. 2021), usually .2 to .35; only where the
+      run's settings name a CLIP. It counts words and knows no order: "red coat, blue hat" is as good the other way.
+    """
     shown = drawn.shown
     features = judges.encoder.encode(drawn.pictures).cpu()
-    nearest = nearest_similarity(features, judges.references)
+    best, which = likeness(features, judges.references.features)
     looked = base.model.look_at(drawn.pictures)
     yes_no, by_kind = judge_scenes(base.model, looked.parts, shown)
-    tower = nearest_similarity(looked.features.cpu(), judges.tower_references)
-    keyed = torch.stack(list(by_kind.values()))
     values = {
-        "scene": keyed.nanmean(0),
+        "scene": torch.stack(list(by_kind.values())).nanmean(0),
         "scene_yes_no": yes_no,
-        "identity": nearest,
-        "identity_tower": tower,
-        "copy_rate": (nearest > judges.references.copy).float(),
+        "identity": best,
+        "identity_tower": nearest_similarity(looked.features.cpu(), judges.tower_references),
+        "copy_rate": copied(best, judges.references).float(),
     }
-    per_scene = {name: value.view(-1, drawn.each).mean(1).numpy() for name, value in values.items()}
-    if drawn.each > 1:
-        grouped = features.view(-1, drawn.each, features.shape[-1])
-        between = (1 - grouped @ grouped.transpose(1, 2)).sum(dim=(1, 2)) / (drawn.each * (drawn.each - 1))
-        per_scene["variety"] = between.numpy()
-    return per_scene
+    if scale is not None:
+        values["likeness"] = scale.normalised(best)
+    if judges.matcher is not None:
+        values["clip_t"] = judges.matcher.similarity(drawn.pictures, [scene.prompt for scene in shown]).cpu()
+    return Seen(values, features, which)
 
 
-@torch.no_grad()
-def voice_values(base: Base, voice: Sequence[Sample]) -> np.ndarray:
-    """(held-out conversations, 2): summed cross-entropy of the replies and their tokens."""
-    rows = []
-    with base.model.autocast():
-        for sample in voice:
-            total, count = base.model.text_loss([sample])
-            rows.append((total.item(), count))
-    return np.array(rows)
+def per_scene(seen: Seen, each: int) -> dict[str, np.ndarray]:
+    """One value a scene for each measure of its pictures; with several of a scene also their variety."""
+    values = {name: value.view(-1, each).mean(1).numpy() for name, value in seen.values.items()}
+    return values | ({"variety": variety(seen.features, each).numpy()} if each > 1 else {})
 
 
-def interval(values: np.ndarray, statistic: Callable[[np.ndarray], float]) -> dict[str, float]:
-    """The statistic of all rows and its 95 % bootstrap interval over rows."""
-    rng = np.random.default_rng(0)
-    resampled = [statistic(values[rng.integers(0, len(values), len(values))]) for _ in range(RESAMPLES)]
-    low, high = np.quantile(resampled, (0.025, 0.975))
-    return {"value": round(statistic(values), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
-
-
-def perplexity(rows: np.ndarray) -> float:
-    """Of (sum, tokens) rows: the exponential of the mean cross-entropy per token."""
-    return float(np.exp(rows[:, 0].sum() / rows[:, 1].sum()))
-
-
-def measured(opened: OpenRun, drawn: Drawn) -> dict[str, dict[str, float]]:
-    """All measures with their intervals, as ``charforge eval --json`` tells them. Lower ``voice`` is better."""
-    seen = scene_values(opened.base, opened.judges, drawn)
-    metrics = {name: interval(values, lambda a: float(a.mean())) for name, values in seen.items()}
-    if opened.voice:
-        metrics["voice"] = interval(voice_values(opened.base, opened.voice), perplexity)
-    if opened.requests:
-        values = request_values(opened.base.model, opened.requests, opened.chat)
-        metrics["requests"] = interval(values, lambda a: float(a.mean()))
-    return metrics
-
-
-def result_line(run: Path, metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """One entry of ``runs``."""
-    return {"run": str(run), "metrics": metrics, "result": json.loads((run / "result.json").read_text("utf-8"))}
+def scene_values(base: Base, judges: Judges, drawn: Drawn) -> dict[str, np.ndarray]:
+    """:func:`see` and :func:`per_scene` in one."""
+    return per_scene(see(base, judges, drawn), drawn.each)

@@ -36,14 +36,19 @@ def share_planned(pair: Pair, reply: str) -> float:
     return float(np.mean([detail in plan for detail in asked_for(pair)]))
 
 
-def request_values(model: UnifiedModel, requests: Sequence[Pair], settings: ChatSettings) -> np.ndarray:
-    """(requests,): :func:`share_planned` of replies sampled as in chat, with fixed seeds."""
-    shares: list[float] = []
+def request_replies(model: UnifiedModel, requests: Sequence[Pair], settings: ChatSettings) -> list[str]:
+    """A reply to each request, sampled as in chat, with fixed seeds."""
+    replies: list[str] = []
     for start in range(0, len(requests), ROWS):
         rows = requests[start : start + ROWS]
         conversations = [
             [model.text(pair.texts("system")[0], "system"), model.text(pair.texts("user")[0], "user")] for pair in rows
         ]
-        replies = sample_replies(model, conversations, settings, SEED + start)
-        shares += [share_planned(pair, reply) for pair, reply in zip(rows, replies, strict=True)]
-    return np.array(shares)
+        replies += sample_replies(model, conversations, settings, SEED + start)
+    return replies
+
+
+def request_values(model: UnifiedModel, requests: Sequence[Pair], settings: ChatSettings) -> np.ndarray:
+    """(requests,): :func:`share_planned` of :func:`request_replies`."""
+    replies = request_replies(model, requests, settings)
+    return np.array([share_planned(pair, reply) for pair, reply in zip(requests, replies, strict=True)])

@@ -58,12 +58,13 @@ _WORDS: dict[Kind, tuple[str, ...]] = {
         for color in _COLORS
     ),
 }  # fmt: skip
-_OPEN: dict[Kind, str] = {
+OPEN_QUESTIONS: dict[Kind, str] = {
     "place": "Where is it?",
     "mouth": "What expression does the character have?",
     "eyes": "What are the eyes like?",
     "clothes": "What is the character wearing?",
 }
+"""How a kind of detail is asked for when the answer is not known."""
 _FORMS: dict[Kind, str] = {
     "place": r"(?:in|on|at|under|inside|near|by|behind|among|between|in front of|beside|above|aboard|outside)\s\w",
     "mouth": r"\w+ing\b|with an?\s\w",
@@ -293,8 +294,9 @@ def _keyed(details: dict[Kind, str], rng: random.Random) -> tuple[KeyedCheck, ..
 
 
 def _keyed_check(kind: Kind, words: str, options: Sequence[str]) -> KeyedCheck:
-    question = _OPEN.get(kind) or ("What is next to it?" if words.startswith("next to") else "What is it holding?")
-    told = tuple(_answer(option) for option in options)
+    of_thing = "What is next to it?" if words.startswith("next to") else "What is it holding?"
+    question = OPEN_QUESTIONS.get(kind, of_thing)
+    told = tuple(answer_of(option) for option in options)
     return KeyedCheck(kind=kind, question=question, options=told, right=options.index(words))
 
 
@@ -304,7 +306,7 @@ def _alike(one: str, other: str) -> bool:
     return first <= second or second <= first
 
 
-def _answer(words: str) -> str:
+def answer_of(words: str) -> str:
     """A detail as the answer to an open question: "wearing a red coat" -> "A red coat."."""
     for start in ("wearing ", "with ", "holding ", "carrying ", "next to "):
         words = words.removeprefix(start)

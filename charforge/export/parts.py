@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 
 from charforge.bundle import Bundle, Manifest
 from charforge.bundle.card import character_card
-from charforge.bundle.manifest import ADAPTER, ADAPTER_CONFIG, AVATAR, CARD
+from charforge.bundle.manifest import ADAPTER, ADAPTER_CONFIG, AVATAR, CARD, SPRITES, sprites_among
 from charforge.bundle.write import json_bytes, write_members
 from charforge.errors import InputError
 from charforge.export.rank import Reduction, reduce_rank
@@ -22,7 +22,7 @@ from charforge.pixels import initial
 
 def renewed(bundle: Bundle) -> Bundle:
     """The bundle with the card that this charforge writes: what an older one said stays, what it lacked is added."""
-    return replace(bundle, card=character_card(bundle.manifest, (), bundle.card))
+    return replace(bundle, card=character_card(bundle.manifest, (), bundle.card, bundle.contents))
 
 
 def write_again(path: Path, bundle: Bundle) -> Path:
@@ -36,7 +36,20 @@ def write_again(path: Path, bundle: Bundle) -> Path:
 def _without_pictures(bundle: Bundle) -> Bundle:
     out = io.BytesIO()
     initial(bundle.manifest.character.name).save(out, "PNG")
-    return replace(bundle, contents={**bundle.contents, AVATAR: out.getvalue()})
+    bare = _without_sprites(bundle)
+    return renewed(replace(bare, contents={**bare.contents, AVATAR: out.getvalue()}))
+
+
+def _without_sprites(bundle: Bundle) -> Bundle:
+    drawn = set(sprites_among(bundle.contents).values())
+    return replace(bundle, contents={name: data for name, data in bundle.contents.items() if name not in drawn})
+
+
+def with_sprites(bundle: Bundle, pictures: Mapping[str, bytes]) -> Bundle:
+    """The bundle with ``pictures`` (PNG by expression) beside its card; those that it had are gone."""
+    bare = _without_sprites(bundle)
+    added = {f"{SPRITES}{label}.png": png for label, png in pictures.items()}
+    return renewed(replace(bare, contents={**bare.contents, **added}))
 
 
 def _without_facts(bundle: Bundle) -> Bundle:
@@ -64,7 +77,7 @@ def _with(bundle: Bundle, **values: Any) -> Bundle:
 
 
 PARTS: Mapping[str, tuple[str, Callable[[Bundle], Bundle]]] = {
-    "pictures": ("the avatar; an initial stands in its place", _without_pictures),
+    "pictures": ("the avatar, in whose place an initial stands, and the expressions", _without_pictures),
     "facts": ("what the character knows, and the card's lorebook", _without_facts),
     "dialogues": ("the example dialogues and other greetings of the card", _without_dialogues),
     "evaluation": ("the figures that were measured", _without_evaluation),

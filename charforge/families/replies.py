@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from charforge.families.protocol import ReplyStep
+from charforge.families.results import ReplyStep
 
 
 def rows_of(steps: Iterable[ReplyStep], rows: int) -> list[list[int]]:

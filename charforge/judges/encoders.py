@@ -37,7 +37,7 @@ class TextMatcher:
 
 
 def load_encoder(name: str, device: torch.device) -> Encoder:
-    """``efficientnet-lite0`` (offline), ``dinov2`` or ``dinov2:NAME_OR_PATH``.
+    """``efficientnet-lite0`` (offline), ``dinov2``, ``dinov2:NAME_OR_PATH`` or ``clip:MODEL/PRETRAINED`` (open_clip).
 
     Raises MachineError when the weights cannot be had: a reward that cannot be computed is never zero.
     """
@@ -46,7 +46,11 @@ def load_encoder(name: str, device: torch.device) -> Encoder:
         return _efficientnet_lite0(device)
     if kind == "dinov2":
         return _dinov2(where or "facebook/dinov2-base", device)
-    raise MachineError(f"there is no encoder {name!r}: set reward.encoder to efficientnet-lite0, dinov2 or dinov2:PATH")
+    if kind == "clip" and where:
+        return _clip(where, device)
+    raise MachineError(
+        f"there is no encoder {name!r}: take efficientnet-lite0, dinov2, dinov2:PATH or clip:MODEL/PRETRAINED"
+    )
 
 
 def load_text_matcher(name: str, device: torch.device) -> TextMatcher:
@@ -54,11 +58,33 @@ def load_text_matcher(name: str, device: torch.device) -> TextMatcher:
 
     Raises MachineError when open_clip or the weights are missing.
     """
+    model, tokenize, side, mean, std = _open_clip(name, device)
+
+    @torch.no_grad()
+    def similarity(pictures: Tensor, texts: list[str]) -> Tensor:
+        seen = model.encode_image(standardised(pictures, side, mean, std).to(device))
+        read = model.encode_text(tokenize(texts).to(device))
+        return (F.normalize(seen.float(), dim=-1) * F.normalize(read.float(), dim=-1)).sum(-1)
+
+    return TextMatcher(name, similarity)
+
+
+def _clip(name: str, device: torch.device) -> Encoder:
+    model, _, side, mean, std = _open_clip(name, device)
+
+    def encode(pictures: Tensor) -> Tensor:
+        return model.encode_image(standardised(pictures, side, mean, std).to(device))
+
+    return Encoder(f"clip:{name}", _in_crowds(encode))
+
+
+def _open_clip(name: str, device: torch.device) -> tuple[Any, Any, int, Any, Any]:
+    """Model, tokenizer, pixels a side, mean and deviation of MODEL/PRETRAINED."""
     try:
         import open_clip
     except Exception as error:  # open_clip needs a healthy torchvision, which fails in many ways
         raise MachineError(
-            f"reward.clip = {name!r} needs open_clip ({error}): pip install 'charforge[gpu]', or set reward.clip = \"\""
+            f"CLIP {name!r} needs open_clip ({error}): pip install 'charforge[gpu]', or set reward.clip = \"\""
         ) from error
     model_name, _, pretrained = name.partition("/")
     try:
@@ -71,15 +97,7 @@ def load_text_matcher(name: str, device: torch.device) -> TextMatcher:
         ) from error
     model = model.to(device).eval().requires_grad_(False)
     size, mean, std = preprocess.transforms[0].size, preprocess.transforms[-1].mean, preprocess.transforms[-1].std
-    side = size if isinstance(size, int) else size[0]
-
-    @torch.no_grad()
-    def similarity(pictures: Tensor, texts: list[str]) -> Tensor:
-        seen = model.encode_image(standardised(pictures, side, mean, std).to(device))
-        read = model.encode_text(tokenize(texts).to(device))
-        return (F.normalize(seen.float(), dim=-1) * F.normalize(read.float(), dim=-1)).sum(-1)
-
-    return TextMatcher(name, similarity)
+    return model, tokenize, size if isinstance(size, int) else size[0], mean, std
 
 
 def standardised(pictures: Tensor, side: int, mean: Any, std: Any) -> Tensor:

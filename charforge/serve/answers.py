@@ -37,13 +37,26 @@ class Answer:
         return self.of([self._choice(number, one) for number, one in sorted(said.items())], usage=usage(said.values()))
 
     def _choice(self, number: int, said: Said) -> Json:
-        ended = {"index": number, "finish_reason": said.finish, "logprobs": None}
+        ended = {"index": number, "finish_reason": said.finish, "logprobs": self._scores(said)}
         if not self.is_chat:
             return {**ended, "text": said.reply.text}
         message: Json = {"role": "assistant", "content": said.reply.text}
         if said.reply.image:
             message["images"] = [picture_url(said.reply.image)]
         return {**ended, "message": message, "charforge": self._own(number, said)}
+
+    def _scores(self, said: Said) -> Json | None:
+        if not self.is_chat or self.order.top is None:
+            return None
+
+        def one(token: str, logprob: float) -> Json:
+            return {"token": token, "logprob": logprob, "bytes": list(token.encode())}
+
+        each = [
+            {**one(scored.token, scored.logprob), "top_logprobs": [one(*other) for other in scored.top]}
+            for scored in said.scores
+        ]
+        return {"content": each, "refusal": None}
 
     def begun(self, number: int) -> Json:
         """The chunk before the first word."""
@@ -62,7 +75,9 @@ class Answer:
             case Said():
                 image = event.reply.image
                 pictures = [self._chunk(number, {"images": [picture_url(image)]}, "")] if image and self.is_chat else []
-                return [*pictures, self._chunk(number, {}, "", event.finish, charforge=self._own(number, event))]
+                last = self._chunk(number, {}, "", event.finish, charforge=self._own(number, event))
+                last["choices"][0]["logprobs"] = self._scores(event)
+                return [*pictures, last]
 
     def _drawing(self, number: int, how_far: Json) -> list[Json]:
         return [self._chunk(number, {}, "", charforge={"drawing": how_far})] if self.is_chat else []
@@ -73,7 +88,8 @@ class Answer:
 
     def _own(self, number: int, said: Said) -> Json:
         # what was said, and not only what was drawn: the client sends it back, and the character knows it again
-        return {"plan": grammar.split_plan(said.text)[1], "seed": self.order.seed + number}
+        plan = grammar.split_plan(said.text)[1]
+        return {"plan": plan, "seed": self.order.seed + number, "likeness": said.reply.likeness}
 
 
 def usage(said: Sequence[Said] | Any) -> Json:
@@ -101,7 +117,11 @@ def model_entry(voice: Voice) -> Json:
 def pictures(drawn: Drawn, seed: int) -> Json:
     """The answer to images/generations."""
     each = [
-        {"b64_json": base64_png(picture), "revised_prompt": drawn.prompt, "charforge": {"seed": seed + number}}
+        {
+            "b64_json": base64_png(picture),
+            "revised_prompt": drawn.prompt,
+            "charforge": {"seed": seed + number, "likeness": drawn.likeness[number] if drawn.likeness else None},
+        }
         for number, picture in enumerate(drawn.pictures)
     ]
     return {"created": int(time.time()), "data": each}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
@@ -21,6 +22,19 @@ from charforge.serve.metrics import Counted, Metrics
 from charforge.serve.studio import Studio
 
 PAGE = Path(__file__).parent / "page"
+
+
+FRESH = {"Cache-Control": "no-cache"}
+"""Asked for anew each time: after an upgrade a browser must not mix old and new modules."""
+
+
+class FreshFiles(StaticFiles):
+    """Files with :data:`FRESH`."""
+
+    def file_response(self, *args: Any, **values: Any) -> Response:
+        response = super().file_response(*args, **values)
+        response.headers.update(FRESH)
+        return response
 
 
 def create_app(engine: Engine, access: Access) -> FastAPI:
@@ -62,9 +76,9 @@ def create_app(engine: Engine, access: Access) -> FastAPI:
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
-        return FileResponse(PAGE / "index.html")
+        return FileResponse(PAGE / "index.html", headers=FRESH)
 
-    app.mount("/page", StaticFiles(directory=PAGE, check_dir=False), name="page")
+    app.mount("/page", FreshFiles(directory=PAGE), name="page")
     app.add_middleware(Guard, access=access)
     if access.origins:
         app.add_middleware(

@@ -73,6 +73,8 @@ class ChatOrder:
     max_tokens: int | None = None
     previews: bool = False
     """Whether pictures are wanted as they look while they are being drawn."""
+    top: int | None = None
+    """How many of the likeliest tokens are wanted at each place, with their log-probabilities; None: none are."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class Drawn:
-    """The pictures, and the prompt they were drawn from."""
+    """The pictures, the prompt they were drawn from, and their likeness to the character where it was measured."""
 
     pictures: tuple[Image.Image, ...]
     prompt: str
+    likeness: tuple[float, ...] = ()
 
 
 ChatEvent = Piece | Drawing | Progress | Said

@@ -7,7 +7,8 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from charforge.bases.drawing import DrawingProgress, begin_drawing
+from charforge.bases.drawing import DrawingProgress
+from charforge.chat.imagine import draw_best
 from charforge.chat.memory import LORE_CONTEXT
 from charforge.chat.session import Session
 from charforge.chat.turn import Said, Step, Wish, take_turn
@@ -90,11 +91,11 @@ class LocalEngine:
         prompt = session.picture_prompt(order.prompt)
         seeds = [order.seed + number for number in range(order.count)]
         jobs = _Jobs(self.scheduler)
-        jobs.add(session, lambda job: begin_drawing(session.base.model, prompt, seeds), order.previews)
+        jobs.add(session, lambda job: draw_best(session, prompt, order.prompt, seeds), order.previews, draws=True)
         async with jobs:
             async for _, event in jobs.events():
                 if isinstance(event, DrawingProgress):
-                    yield Drawn(event.pictures, prompt)
+                    yield Drawn(event.pictures, prompt, event.likeness)
                     return
                 assert isinstance(event, Progress)
                 yield event
@@ -113,7 +114,7 @@ def wish_of(order: ChatOrder, session: Session, seed: int) -> Wish:
     pictures = "never" if session.bare else order.pictures
     # front ends send a page of instructions: it leads a small model astray, which knows its character from training
     told = order.told if session.bare or session.base.model.shapes.context_tokens >= LORE_CONTEXT else ""
-    return Wish(settings, seed, pictures, order.user, told, order.stop)
+    return Wish(settings, seed, pictures, order.user, told, order.stop, order.top)
 
 
 class _Jobs:
@@ -125,7 +126,7 @@ class _Jobs:
         self._loop = asyncio.get_running_loop()
         self._heard: asyncio.Queue[tuple[int, JobEvent]] = asyncio.Queue()
 
-    def add(self, session: Session, begin: Begin, previews: bool) -> None:
+    def add(self, session: Session, begin: Begin, previews: bool, draws: bool = False) -> None:
         number = len(self._jobs)
 
         def tell(event: JobEvent) -> None:
@@ -135,7 +136,7 @@ class _Jobs:
                 # the loop has ended, and with it whoever waited
                 job.cancelled.set()
 
-        job = Job(session, lambda: begin(job), tell, previews)
+        job = Job(session, lambda: begin(job), tell, previews, draws)
         self._jobs.append(job)
 
     async def __aenter__(self) -> None:

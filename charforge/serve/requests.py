@@ -81,6 +81,8 @@ class ChatRequest(Sampling):
     pictures: Pictures | None = None
     user_persona: Annotated[str, Field(max_length=2000)] | None = None
     previews: bool | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
 
 class CompletionRequest(Sampling):
@@ -123,6 +125,7 @@ def chat_order(request: ChatRequest, voice: str) -> ChatOrder:
         request.repetition_penalty,
         request.max_completion_tokens or request.max_tokens,
         bool(request.previews),
+        (request.top_logprobs or 0) if request.logprobs else None,
     )
 
 

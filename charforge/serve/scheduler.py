@@ -20,10 +20,12 @@ from charforge.chat.session import Session
 from charforge.chat.turn import Drawing, Said, Speak, Step
 from charforge.chat.utterance import Utterance
 from charforge.errors import CharforgeError
-from charforge.families.protocol import Conditioning, Speaking
+from charforge.families.results import Conditioning, Speaking
 from charforge.serve.engine import Busy, ChatEvent, Figures, Piece, Progress, TooLate, Unavailable
 
 LOG = logging.getLogger("charforge.serve")
+MOST_PICTURES = 4
+"""Pictures that have begun, for each row: with more of them new replies wait as well."""
 PREVIEWS = 3
 """A picture that is being drawn is shown after each third of its steps."""
 
@@ -51,6 +53,8 @@ class Job:
     begin: Callable[[], Iterator[Step]]
     tell: Callable[[JobEvent], None]
     previews: bool = False
+    draws: bool = False
+    """Whether it is a picture from the beginning, and no reply."""
     cancelled: threading.Event = field(default_factory=threading.Event)
     arrived: float = 0.0
     steps: Iterator[Step] = field(init=False)
@@ -151,15 +155,23 @@ class Scheduler:
 
     def _admit(self) -> None:
         with self._bell:
-            if not self._waiting or self._active() >= self.limits.rows:
+            job = next((job for job in self._waiting if self._has_room(job)), None)
+            if job is None:
                 return
-            job = self._waiting.popleft()
+            self._waiting.remove(job)
         try:
             job.steps = job.begin()
         except Exception as error:
             self._fail(job, error)
         else:
             self._advance(job)
+
+    def _has_room(self, job: Job) -> bool:
+        # pictures take long: words do not wait for them until there are many
+        if job.draws:
+            return len(self._drawing) < self.limits.rows
+        speaking = sum(len(table.rows) for table in self._tables)
+        return speaking < self.limits.rows and len(self._drawing) < MOST_PICTURES * self.limits.rows
 
     def _drop(self) -> None:
         """Those that nobody waits for any more, and those that take too long."""

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from charforge.adapter.lora import with_values
-from charforge.families.protocol import Conditioning, UnifiedModel
+from charforge.families.protocol import UnifiedModel
+from charforge.families.results import Conditioning
 from charforge.flow import interpolate, logit_normal_timesteps, stratified_normal
 from charforge.settings import GrpoSettings
 from charforge.train.memory import pieces

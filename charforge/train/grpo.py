@@ -22,7 +22,8 @@ from charforge.bases.drawing import read_prompts
 from charforge.device import wait_for
 from charforge.errors import MachineError
 from charforge.expand.scenes import Scene
-from charforge.families.protocol import Conditioning, UnifiedModel
+from charforge.families.protocol import UnifiedModel
+from charforge.families.results import Conditioning
 from charforge.judges.evidence import Judges
 from charforge.judges.judges import advantages, reward_parts, total_reward, update_scales
 from charforge.sample import Sample

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from charforge.families.protocol import Conditioning, Denoiser, UnifiedModel
+from charforge.families.protocol import UnifiedModel
+from charforge.families.results import Conditioning, Denoiser
 from charforge.flow import log_probability
 from charforge.settings import GrpoSettings
 from charforge.train.memory import pieces

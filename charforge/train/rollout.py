@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from charforge.families.protocol import Canvas, Conditioning, Denoiser, UnifiedModel
+from charforge.families.protocol import UnifiedModel
+from charforge.families.results import Canvas, Conditioning, Denoiser
 from charforge.flow import cps_step, log_probability, ode_step, sde_step
 from charforge.settings import GrpoSettings
 from charforge.train.memory import pieces

@@ -336,19 +336,24 @@ def bundle_page() -> str:
         ),
         "## Members\n",
         table(("member", "what it is"), [(f"`{name}`", words) for name, words in manifest.MEMBERS.items()]),
+        prose(
+            f"A bundle may also have `{manifest.SPRITES}NAME.png`, pictures of expressions that `charforge export "
+            "--sprites` drew; the card lists them as `emotion` assets. A signature lies beside the file, as `FILE.sig`."
+        ),
         "## What is refused\n",
         prose(
             "A bundle may come from anybody, so everything is checked before anything is used: a missing member, one "
             "that `charforge.json` does not list, a wrong hash, an unsafe name, a link, an encrypted member, JSON "
             "that does not fit, an adapter that is no LoRA of the rank it claims, that does not fit its base, that "
-            "holds values that are no numbers, or that changes nothing."
+            "holds values that are no numbers, or that changes nothing; a signature beside the file that does not "
+            "belong to it."
         ),
         table(("limit", ""), [
             ("members", f"{read.MAX_MEMBERS}"),
             ("the adapter, unpacked", f"{read.MAX_ADAPTER >> 30} GiB"),
             ("any other member, unpacked", f"{read.MAX_OTHER >> 20} MiB"),
             ("how far a member may be compressed", f"1 : {read.MAX_RATIO}"),
-            ("a side of the avatar", f"{read.MAX_SIDE} pixels"),
+            ("a side of a picture", f"{read.MAX_SIDE} pixels"),
             ("kinds of members", listed(sorted(read.EXTENSIONS))),
         ]),
         "## charforge.json\n",

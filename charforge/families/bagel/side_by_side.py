@@ -13,7 +13,7 @@ from charforge.families.bagel.model import BagelModel
 
 
 class SideBySide:
-    """See :class:`charforge.families.protocol.Speaking`.
+    """See :class:`charforge.families.results.Speaking`.
 
     While the rows are the same, a step is that of one decoder. When one comes or goes their keys and values are put
     together anew: a copy, which is small beside the hundred tokens of a reply.

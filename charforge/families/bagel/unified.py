@@ -31,7 +31,7 @@ from charforge.families.bagel.sampler import DrawnStep, Guidance, draw, draw_ste
 from charforge.families.bagel.side_by_side import SideBySide
 from charforge.families.bagel.splits import LookSplit, TextSplit, splits_of
 from charforge.families.bagel.tokenizer import Tokenizer
-from charforge.families.protocol import Looked
+from charforge.families.results import Looked
 from charforge.pixels import middle_square, to_rgb
 from charforge.sample import Noise, Picture, Sample, Target, portions
 

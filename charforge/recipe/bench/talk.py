@@ -9,7 +9,8 @@ from typing import cast
 
 from charforge.bases.base import Base
 from charforge.bases.language import ensure_language_weights
-from charforge.evaluate.measure import perplexity, voice_values
+from charforge.evaluate.forgetting import text_rows
+from charforge.evaluate.voice import perplexity
 from charforge.families.bagel.config import BagelConfig
 from charforge.families.bagel.model import BagelModel
 from charforge.families.bagel.tokenizer import Tokenizer
@@ -41,5 +42,5 @@ def chat_perplexity_ratio(base: Base) -> dict[str, float]:
     plain_model = replace(model, network=plain_language_model(model.shapes))
     # a family takes its own kind of canvas and conditioning only, which the types of the protocol cannot say
     bare = replace(base, model=cast(UnifiedModel, plain_model))
-    ours, plain = (perplexity(voice_values(one, talk)) for one in (base, bare))
+    ours, plain = (perplexity(text_rows(one.model, talk)) for one in (base, bare))
     return {"base": round(ours, 3), "plain": round(plain, 3), "ratio": round(ours / plain, 4)}

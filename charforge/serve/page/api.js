@@ -17,7 +17,7 @@ export class Trouble extends Error {
 let askForKey = async () => null;
 let asking = null;
 
-/** `ask` opens the dialog for the key and returns it, null if the user gave none. `ask(refused)` says whether one failed. */
+/** `ask(refused)` asks the user for a key, null if they give none; `refused` says whether one was wrong before. */
 export function askKeysWith(ask) {
   askForKey = ask;
 }
@@ -27,10 +27,19 @@ const keyOf = () => sessionStorage.getItem(KEY);
 async function call(path, { body, signal } = {}) {
   while (true) {
     const key = keyOf();
-    const headers = { ...(key && { Authorization: `Bearer ${key}` }), ...(body && { "Content-Type": "application/json" }) };
+    const headers = {
+      ...(key && { Authorization: `Bearer ${key}` }),
+      ...(body && { "Content-Type": "application/json" }),
+    };
     let response;
     try {
-      response = await fetch(path, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), signal, cache: "no-store" });
+      response = await fetch(path, {
+        method: body ? "POST" : "GET",
+        headers,
+        body: body && JSON.stringify(body),
+        signal,
+        cache: "no-store",
+      });
     } catch (error) {
       if (error.name === "AbortError") throw error;
       throw new Trouble("The server cannot be reached. See whether charforge serve is still running, then try again.");
@@ -51,14 +60,20 @@ async function troubleOf(response) {
   const seconds = Number(response.headers.get("Retry-After"));
   const retryAfter = Number.isFinite(seconds) && seconds > 0 ? Math.min(seconds, 600) : null;
   const said = await response.json().catch(() => null);
-  const message = typeof said?.error?.message === "string" ? said.error.message : `The server answered ${response.status}.`;
-  return new Trouble(response.status === 429 ? `The server is busy: ${message}` : message, { status: response.status, retryAfter });
+  const message =
+    typeof said?.error?.message === "string" ? said.error.message : `The server answered ${response.status}.`;
+  return new Trouble(response.status === 429 ? `The server is busy: ${message}` : message, {
+    status: response.status,
+    retryAfter,
+  });
 }
 
 /** Who can be talked to: [{id, name, kind, greetings, description, draws, bare, avatar}]. */
 export async function people() {
   const listed = await (await call("/v1/models")).json();
-  return listOf(listed?.data).filter((one) => typeof one?.id === "string").map(personOf);
+  return listOf(listed?.data)
+    .filter((one) => typeof one?.id === "string")
+    .map(personOf);
 }
 
 const listOf = (value) => (Array.isArray(value) ? value : []);
@@ -120,11 +135,11 @@ export async function* replyTo(request, signal) {
   if (!reason) throw new Trouble("The connection broke off before the reply was whole. Try again.");
 }
 
-/** A picture that belongs to no reply: {picture: Blob, prompt}. Throws Trouble. */
+/** A picture that belongs to no reply: {picture: Blob, likeness}. Throws Trouble. */
 export async function draw(model, prompt, seed, signal) {
   const body = { model, prompt, n: 1, seed, response_format: "b64_json" };
   const { data } = await (await call("/v1/images/generations", { body, signal })).json();
   const picture = blobOf(`data:image/png;base64,${data?.[0]?.b64_json}`);
   if (!picture) throw new Trouble("The server sent no picture. Try again.");
-  return { picture, prompt: data[0].revised_prompt || prompt };
+  return { picture, likeness: data[0].charforge?.likeness ?? null };
 }

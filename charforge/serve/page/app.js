@@ -6,8 +6,8 @@ import { composerIn } from "./composer.js";
 import * as talk from "./conversation.js";
 import { announce, ask, showPicture, toast } from "./dialogs.js";
 import { iconButton, make, plain, watch } from "./dom.js";
+import { acceptDrops } from "./drops.js";
 import { exportFile, importFiles } from "./files.js";
-import { picturesAmong } from "./pictures.js";
 import { choose } from "./settings.js";
 import { sidebarIn } from "./sidebar.js";
 import { speakingIn } from "./speaking.js";
@@ -25,7 +25,9 @@ let planned = false;
 askKeysWith((refused) =>
   ask({
     title: "This server asks for a key",
-    explanation: refused ? "The key that was given is not the right one." : "Whoever started it knows the key. It is kept until this tab is closed.",
+    explanation: refused
+      ? "The key that was given is not the right one."
+      : "Whoever started it knows the key. It is kept until this tab is closed.",
     label: "Key",
     type: "password",
     confirm: "Open",
@@ -35,33 +37,44 @@ askKeysWith((refused) =>
 const book = await openBook(await storeOfBrowser(), {
   onChange: redraw,
   isBusy: (id) => speaking.of(id) !== null,
-  onLost: (error) => notice(`This could not be saved in your browser (${error.name}). Export the conversation if you want to keep it.`),
+  onLost: (error) =>
+    notice(`This could not be saved in your browser (${error.name}). Export the conversation if you want to keep it.`),
 });
 const speaking = speakingIn(book, { onChange: redraw, onEnd: tellEnd });
 const start = startIn(part("people"), part("bases"));
 const switcher = switcherIn(part("switcher"), part("switcher-menu"), { begin, invite, leave });
-const sidebar = sidebarIn({ rename, exportFile: (id) => exportFile(book, id), remove: removeConversation, importFiles: bringIn });
+const sidebar = sidebarIn({
+  rename,
+  exportFile: (id) => exportFile(book, id),
+  remove: removeConversation,
+  importFiles: bringIn,
+});
 const composer = composerIn(part("composer"), { send, draw: drawScene, stop: () => speaking.stop(current) });
-const thread = threadIn(part("thread"), part("to-end"), {
-  answer: () => answer(current),
-  chooseVersion: (id, chosen) => change(talk.changed(here(), id, (message) => ({ ...message, chosen }))),
-  copy,
-  edit,
-  forgive() {
-    speaking.forgive(current);
-    redraw();
-    composer.focus();
+const thread = threadIn(
+  part("thread"),
+  part("to-end"),
+  {
+    answer: () => answer(current),
+    chooseVersion: (id, chosen) => change(talk.changed(here(), id, (message) => ({ ...message, chosen }))),
+    copy,
+    edit,
+    forgive() {
+      speaking.forgive(current);
+      redraw();
+      composer.focus();
+    },
+    goOn: (id) => speaking.reply(current, messageOf(id).speaker),
+    remove: removeMessage,
+    retry,
+    saveEdit,
+    showPicture: openPicture,
+    useSeed(seed) {
+      choose({ seed });
+      toast(`The next answer has the seed ${seed}.`);
+    },
   },
-  goOn: (id) => speaking.reply(current, messageOf(id).speaker),
-  remove: removeMessage,
-  retry,
-  saveEdit,
-  showPicture: openPicture,
-  useSeed(seed) {
-    choose({ seed });
-    toast(`The next answer has the seed ${seed}.`);
-  },
-}, book.urlOf);
+  book.urlOf,
+);
 
 const here = () => book.get(current);
 const messageOf = (id) => here().messages.find((message) => message.id === id);
@@ -71,7 +84,10 @@ async function storeOfBrowser() {
   try {
     return await openStore();
   } catch (error) {
-    notice(`This browser keeps nothing for this page (${error.name}): conversations end with this tab. Export what you want to keep.`);
+    notice(
+      `This browser keeps nothing for this page (${error.name}): conversations end with this tab. ` +
+        "Export what you want to keep.",
+    );
     return forgetfulStore();
   }
 }
@@ -113,7 +129,13 @@ function show() {
   const run = speaking.of(current);
   switcher.show(conversation, people);
   thread.show({ conversation, people, run, trouble: speaking.trouble(current), can: members.length > 0 });
-  composer.show({ can: members.length > 0, running: run !== null, draws: members.some(({ draws }) => draws), name: members.map(({ name }) => name).join(", "), members });
+  composer.show({
+    can: members.length > 0,
+    running: run !== null,
+    draws: members.some(({ draws }) => draws),
+    name: members.map(({ name }) => name).join(", "),
+    members,
+  });
 }
 
 function leaveScreen() {
@@ -139,12 +161,22 @@ function notice(text, action = null) {
   const box = part("notice");
   const close = () => (box.hidden = true);
   box.hidden = false;
-  box.replaceChildren(make("p", { dir: "auto" }, text), action ? make("button", { type: "button", class: "button", on: { click: () => (close(), action.run()) } }, action.label) : "", iconButton("close", "Dismiss", close));
+  box.replaceChildren(
+    make("p", { dir: "auto" }, text),
+    action
+      ? make("button", { type: "button", class: "button", on: { click: () => (close(), action.run()) } }, action.label)
+      : "",
+    iconButton("close", "Dismiss", close),
+  );
 }
 
 function tellEnd(id, message, trouble) {
   if (id !== current) {
-    if (message && book.get(id)) toast(`${plain(talk.membersText(book.get(id)), 40)} has answered in another conversation.`, { label: "Open", run: () => go(id) });
+    if (message && book.get(id))
+      toast(`${plain(talk.membersText(book.get(id)), 40)} has answered in another conversation.`, {
+        label: "Open",
+        run: () => go(id),
+      });
     return;
   }
   if (!message || trouble) return;
@@ -164,7 +196,11 @@ function begin(id) {
 function invite(id) {
   const person = people.get(id);
   const conversation = here();
-  change({ ...conversation, members: [...conversation.members, id], names: { ...conversation.names, [id]: person.name } });
+  change({
+    ...conversation,
+    members: [...conversation.members, id],
+    names: { ...conversation.names, [id]: person.name },
+  });
   toast(`${plain(person.name, 40)} is here too. Whoever is named answers.`);
 }
 
@@ -175,7 +211,12 @@ function leave(id) {
 
 async function rename(id) {
   const conversation = book.get(id);
-  const title = await ask({ title: "Rename this conversation", label: "Name", value: talk.titleOf(conversation).slice(0, 80), confirm: "Rename" });
+  const title = await ask({
+    title: "Rename this conversation",
+    label: "Name",
+    value: talk.titleOf(conversation).slice(0, 80),
+    confirm: "Rename",
+  });
   if (title) book.put({ ...book.get(id), title });
 }
 
@@ -184,7 +225,10 @@ function removeConversation(id) {
   speaking.stop(id);
   book.remove(id);
   if (id === current) go(null);
-  toast(`Deleted: ${plain(talk.titleOf(conversation), 40)}`, { label: "Undo", run: () => (book.put(conversation), go(id)) });
+  toast(`Deleted: ${plain(talk.titleOf(conversation), 40)}`, {
+    label: "Undo",
+    run: () => (book.put(conversation), go(id)),
+  });
 }
 
 async function bringIn(files) {
@@ -287,36 +331,21 @@ async function openPicture(messageId, pictureId) {
   if (!blob) return;
   const { plan = null, seed = null, likeness = null } = talk.shown(message);
   const name = message.speaker ? (here().names[message.speaker] ?? message.speaker) : "picture";
-  const numbers = [seed === null ? null : `Seed ${seed}`, likeness === null ? null : `Likeness ${likeness.toFixed(2)}`].filter(Boolean);
+  const numbers = [
+    seed === null ? null : `Seed ${seed}`,
+    likeness === null ? null : `Likeness ${likeness.toFixed(2)}`,
+  ].filter(Boolean);
   const about = [plan, numbers.join(" · ")].filter(Boolean);
-  showPicture({ url, blob, alt: plan ? plain(plan, 300) : "Picture", about, stem: seed === null ? plain(name) : `${plain(name)} ${seed}` });
-}
-
-// what comes from outside of the page
-
-function acceptDrops() {
-  const holdsFiles = (event) => event.dataTransfer?.types.includes("Files");
-  let depth = 0;
-  const shade = (by) => {
-    depth = Math.max(0, by === 0 ? 0 : depth + by);
-    part("drop").hidden = depth === 0 || !current;
-  };
-  addEventListener("dragenter", (event) => holdsFiles(event) && shade(1));
-  addEventListener("dragleave", (event) => holdsFiles(event) && shade(-1));
-  // without this the browser would leave the page for the file
-  addEventListener("dragover", (event) => holdsFiles(event) && event.preventDefault());
-  addEventListener("drop", (event) => {
-    if (!holdsFiles(event)) return;
-    event.preventDefault();
-    shade(0);
-    const files = [...event.dataTransfer.files];
-    const pictures = picturesAmong(event.dataTransfer);
-    if (files.some(({ name }) => /\.jsonl?$/i.test(name))) bringIn(files);
-    else if (!current) toast("Open a conversation first, then drop the picture again.");
-    else if (pictures.length) composer.add(pictures);
-    else toast("Only pictures and saved conversations (.jsonl) can be dropped here.");
+  showPicture({
+    url,
+    blob,
+    alt: plan ? plain(plan, 300) : "Picture",
+    about,
+    stem: seed === null ? plain(name) : `${plain(name)} ${seed}`,
   });
 }
+
+// the beginning
 
 async function meet() {
   part("main").setAttribute("aria-busy", "true");
@@ -344,12 +373,21 @@ addEventListener("hashchange", () => {
   sidebar.close();
   route();
 });
+part("skip").addEventListener("click", (event) => {
+  // its address would lead away from the conversation
+  event.preventDefault();
+  composer.focus();
+});
 addEventListener("pagehide", () => book.flush());
 addEventListener("keydown", (event) => {
   const busy = document.querySelector("dialog[open], :popover-open");
   if (event.key === "Escape" && !busy && current && speaking.of(current)) speaking.stop(current);
 });
-acceptDrops();
+acceptDrops({
+  canTakePictures: () => current !== null,
+  takePictures: (files) => composer.add(files),
+  takeConversations: bringIn,
+});
 await meet();
 route();
 document.body.dataset.ready = "";

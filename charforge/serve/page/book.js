@@ -24,7 +24,10 @@ export async function openBook(store, { onChange, onLost, isBusy }) {
     const fresh = picturesOf(conversation).filter((picture) => unsaved.has(picture));
     fresh.forEach((picture) => unsaved.delete(picture));
     try {
-      await store.save(conversation, fresh.map((picture) => ({ id: picture, blob: blobs.get(picture) })));
+      await store.save(
+        conversation,
+        fresh.map((picture) => ({ id: picture, blob: blobs.get(picture) })),
+      );
     } catch (error) {
       fresh.forEach((picture) => unsaved.add(picture));
       onLost(error);
@@ -61,7 +64,11 @@ export async function openBook(store, { onChange, onLost, isBusy }) {
       conversations.set(id, conversation);
       onChange(id);
       if (!soon) return save(id);
-      if (!waiting.has(id)) waiting.set(id, setTimeout(() => save(id), SAVE_MS));
+      if (!waiting.has(id))
+        waiting.set(
+          id,
+          setTimeout(() => save(id), SAVE_MS),
+        );
       return Promise.resolve();
     },
 
@@ -104,6 +111,8 @@ export async function openBook(store, { onChange, onLost, isBusy }) {
 /** A reply that was being written when its page was closed has been stopped. */
 function asLeft(conversation) {
   const leave = (version) => (version.state === "writing" ? { ...version, state: "stopped" } : version);
-  const messages = conversation.messages.map((message) => (message.role === "user" ? message : { ...message, versions: message.versions.map(leave) }));
+  const messages = conversation.messages.map((message) =>
+    message.role === "user" ? message : { ...message, versions: message.versions.map(leave) },
+  );
   return { ...conversation, messages };
 }

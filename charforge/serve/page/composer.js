@@ -6,7 +6,11 @@ import { choose, chosen, MOST_SEED, onChosen } from "./settings.js";
 import { toast } from "./dialogs.js";
 
 const MOST_PICTURES = 8;
-const PICTURES = { auto: ["Auto", "The character decides"], always: ["Always", "A picture with every reply"], never: ["Never", "No pictures"] };
+const PICTURES = {
+  auto: ["Auto", "The character decides"],
+  always: ["Always", "A picture with every reply"],
+  never: ["Never", "No pictures"],
+};
 
 /** `does`: {send({text, blobs, to}), draw(text), stop()}. */
 export function composerIn(root, does) {
@@ -117,17 +121,19 @@ export function composerIn(root, does) {
   function showWaiting() {
     const list = part("attached");
     list.hidden = !waiting.length;
-    list.replaceChildren(...waiting.map((one, at) => {
-      const name = plain(one.name) || `Picture ${at + 1}`;
-      const drop = () => {
-        URL.revokeObjectURL(one.url);
-        waiting = waiting.filter((other) => other !== one);
-        showWaiting();
-        refresh();
-        text.focus();
-      };
-      return make("li", {}, make("img", { src: one.url, alt: name }), iconButton("close", `Leave out ${name}`, drop));
-    }));
+    list.replaceChildren(
+      ...waiting.map((one, at) => {
+        const name = plain(one.name) || `Picture ${at + 1}`;
+        const drop = () => {
+          URL.revokeObjectURL(one.url);
+          waiting = waiting.filter((other) => other !== one);
+          showWaiting();
+          refresh();
+          text.focus();
+        };
+        return make("li", {}, make("img", { src: one.url, alt: name }), iconButton("close", `Leave out ${name}`, drop));
+      }),
+    );
   }
 
   function refresh() {
@@ -158,7 +164,10 @@ export function composerIn(root, does) {
       if (differs(next.members)) {
         const select = part("who-answers-select");
         const before = select.value;
-        select.replaceChildren(make("option", { value: "" }, "Who is next"), ...next.members.map(({ id, name }) => make("option", { value: id }, plain(name, 30))));
+        select.replaceChildren(
+          make("option", { value: "" }, "Who is next"),
+          ...next.members.map(({ id, name }) => make("option", { value: id }, plain(name, 30))),
+        );
         if (next.members.some(({ id }) => id === before)) select.value = before;
       }
       refresh();
@@ -180,21 +189,53 @@ function optionsIn(panel, button, summary) {
   const segments = make("div", { class: "segments" });
   const choices = make("fieldset", { class: "field" }, make("legend", {}, "Pictures"), segments);
   for (const [value, [label, title]] of Object.entries(PICTURES)) {
-    segments.append(make("label", { title }, make("input", { type: "radio", name: "pictures", value, on: { change: () => choose({ pictures: value }) } }), make("span", {}, label)));
+    segments.append(
+      make(
+        "label",
+        { title },
+        make("input", { type: "radio", name: "pictures", value, on: { change: () => choose({ pictures: value }) } }),
+        make("span", {}, label),
+      ),
+    );
   }
-  const seed = make("input", { id: "seed", type: "text", inputMode: "numeric", pattern: "[0-9]*", maxLength: 10, placeholder: "new each time", "aria-describedby": "seed-help" });
+  const seed = make("input", {
+    id: "seed",
+    type: "text",
+    inputMode: "numeric",
+    pattern: "[0-9]*",
+    maxLength: 10,
+    placeholder: "new each time",
+    "aria-describedby": "seed-help",
+  });
   seed.addEventListener("change", () => {
     const typed = seed.value.trim();
     const number = /^\d+$/.test(typed) ? Math.min(Number(typed), MOST_SEED) : null;
     if (typed && number === null) toast("A seed is a whole number, or nothing for a new one each time.");
     choose({ seed: number });
   });
-  const persona = make("textarea", { id: "persona", rows: 2, dir: "auto", placeholder: "a lighthouse keeper from the north", maxLength: 2000 });
+  const persona = make("textarea", {
+    id: "persona",
+    rows: 2,
+    dir: "auto",
+    placeholder: "a lighthouse keeper from the north",
+    maxLength: 2000,
+  });
   persona.addEventListener("change", () => choose({ persona: persona.value }));
   panel.append(
     choices,
-    make("div", { class: "field" }, make("label", { htmlFor: "seed" }, "Seed of the next answer"), seed, make("p", { class: "quiet", id: "seed-help" }, "The same seed after the same words gives the same answer. It counts up with each.")),
-    make("div", { class: "field" }, make("label", { htmlFor: "persona" }, "Who you are"), persona));
+    make(
+      "div",
+      { class: "field" },
+      make("label", { htmlFor: "seed" }, "Seed of the next answer"),
+      seed,
+      make(
+        "p",
+        { class: "quiet", id: "seed-help" },
+        "The same seed after the same words gives the same answer. It counts up with each.",
+      ),
+    ),
+    make("div", { class: "field" }, make("label", { htmlFor: "persona" }, "Who you are"), persona),
+  );
 
   const show = ({ pictures, seed: number, persona: who }) => {
     choices.querySelector(`[value="${pictures}"]`).checked = true;

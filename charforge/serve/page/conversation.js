@@ -3,24 +3,52 @@
 // conversation: {id, title, members: [model ids], names: {id: name}, created, changed, messages}
 // user's message: {id, role: "user", text, pictures: [picture ids], date}
 // character's message: {id, role: "assistant", speaker, kind: "reply" | "greeting" | "drawing", versions, chosen}
-// version: {text, plan, pictures: [picture ids], seed, likeness, state: "writing" | "done" | "stopped" | "length", date}
+// version: {text, plan, pictures: [picture ids], seed, likeness, state, date}; its state is "writing", "done", "stopped",
+// or "length" where it was cut off
 
 export const newId = () => `${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 10)}`;
 export const randomSeed = () => Math.floor(Math.random() * 2 ** 31);
 
 export function newConversation(person) {
   const now = Date.now();
-  const conversation = { id: newId(), title: null, members: [person.id], names: { [person.id]: person.name }, created: now, changed: now, messages: [] };
+  const conversation = {
+    id: newId(),
+    title: null,
+    members: [person.id],
+    names: { [person.id]: person.name },
+    created: now,
+    changed: now,
+    messages: [],
+  };
   if (!person.greetings.length) return conversation;
   const versions = person.greetings.map((text) => newVersion({ text, state: "done" }));
-  return { ...conversation, messages: [{ id: newId(), role: "assistant", speaker: person.id, kind: "greeting", versions, chosen: 0 }] };
+  return {
+    ...conversation,
+    messages: [{ id: newId(), role: "assistant", speaker: person.id, kind: "greeting", versions, chosen: 0 }],
+  };
 }
 
 export function newVersion(given = {}) {
-  return { text: "", plan: null, pictures: [], seed: null, likeness: null, state: "writing", date: Date.now(), ...given };
+  return {
+    text: "",
+    plan: null,
+    pictures: [],
+    seed: null,
+    likeness: null,
+    state: "writing",
+    date: Date.now(),
+    ...given,
+  };
 }
 
-export const newReply = (speaker, given) => ({ id: newId(), role: "assistant", speaker, kind: "reply", versions: [newVersion(given)], chosen: 0 });
+export const newReply = (speaker, given) => ({
+  id: newId(),
+  role: "assistant",
+  speaker,
+  kind: "reply",
+  versions: [newVersion(given)],
+  chosen: 0,
+});
 export const newSaying = (text, pictures) => ({ id: newId(), role: "user", text, pictures, date: Date.now() });
 
 /** The version of a message that is shown; a user's message has only one. */
@@ -28,18 +56,27 @@ export const shown = (message) => (message.role === "user" ? message : message.v
 
 export const withMessages = (conversation, messages) => ({ ...conversation, messages, changed: Date.now() });
 export const added = (conversation, message) => withMessages(conversation, [...conversation.messages, message]);
-export const without = (conversation, id) => withMessages(conversation, conversation.messages.filter((message) => message.id !== id));
+export const without = (conversation, id) =>
+  withMessages(
+    conversation,
+    conversation.messages.filter((message) => message.id !== id),
+  );
 
 /** `change` applied to one message; the others stay the same objects. */
 export function changed(conversation, id, change) {
-  return withMessages(conversation, conversation.messages.map((message) => (message.id === id ? change(message) : message)));
+  return withMessages(
+    conversation,
+    conversation.messages.map((message) => (message.id === id ? change(message) : message)),
+  );
 }
 
 /** `change` applied to the shown version of a character's message. */
 export function changedVersion(conversation, id, change) {
   return changed(conversation, id, (message) => ({
     ...message,
-    versions: message.versions.map((version, number) => (number === message.chosen ? { ...version, ...change(version) } : version)),
+    versions: message.versions.map((version, number) =>
+      number === message.chosen ? { ...version, ...change(version) } : version,
+    ),
   }));
 }
 
@@ -66,11 +103,14 @@ export function edited(conversation, id, text) {
   const end = conversation.messages.findIndex((message) => message.id === id) + 1;
   const cut = withMessages(conversation, conversation.messages.slice(0, end));
   const message = conversation.messages[end - 1];
-  return message.role === "user" ? changed(cut, id, () => ({ ...message, text })) : changedVersion(cut, id, () => ({ text }));
+  return message.role === "user"
+    ? changed(cut, id, () => ({ ...message, text }))
+    : changedVersion(cut, id, () => ({ text }));
 }
 
 /** How many messages come after one. */
-export const followers = (conversation, id) => conversation.messages.length - 1 - conversation.messages.findIndex((message) => message.id === id);
+export const followers = (conversation, id) =>
+  conversation.messages.length - 1 - conversation.messages.findIndex((message) => message.id === id);
 
 export function titleOf(conversation) {
   if (conversation.title) return conversation.title;
@@ -81,7 +121,8 @@ export function titleOf(conversation) {
 export const membersText = (conversation) => conversation.members.map((id) => conversation.names[id] ?? id).join(", ");
 
 /** Whether anything would be lost with this conversation: a greeting alone is not worth keeping. */
-export const isBegun = (conversation) => conversation.title !== null || conversation.messages.some((message) => message.kind !== "greeting");
+export const isBegun = (conversation) =>
+  conversation.title !== null || conversation.messages.some((message) => message.kind !== "greeting");
 
 /** The ids of all pictures in a conversation, those of versions not shown too. */
 export function picturesOf(conversation) {
@@ -98,7 +139,10 @@ export function nextSpeaker(conversation) {
   const others = members.filter((id) => id !== last?.speaker);
   const candidates = others.length ? others : members;
   const named = last
-    ? candidates.map((id) => [positionOf(names[id] ?? id, shown(last).text), id]).filter(([at]) => at >= 0).sort((a, b) => a[0] - b[0])
+    ? candidates
+        .map((id) => [positionOf(names[id] ?? id, shown(last).text), id])
+        .filter(([at]) => at >= 0)
+        .sort((a, b) => a[0] - b[0])
     : [];
   if (named.length) return named[0][1];
   const lastTurn = (id) => spoken.findLastIndex((message) => message.speaker === id);
@@ -116,7 +160,8 @@ const MOST_LETTERS = 24_000_000;
 
 /**
  * The messages as `speaker` knows them, in the form of the API: its own lines, and between them what others said, as
- * one turn of the user. `urlOf(picture id)` gives the data URL of a picture that the user sent; only the latest go along.
+ * one turn of the user. `urlOf(picture id)` gives the data URL of a picture that the user sent; only the latest ones
+ * go along.
  */
 export async function spokenTo(conversation, speaker, urlOf) {
   const turns = [];
@@ -140,7 +185,13 @@ export async function spokenTo(conversation, speaker, urlOf) {
   const sent = latest(turns.flatMap(({ images = [] }) => images).filter(Boolean));
   return turns.map(({ texts, images, ...turn }) => {
     if (!texts) return turn;
-    return { ...turn, content: contentOf(texts.filter(Boolean).join("\n"), images.filter((url) => sent.has(url))) };
+    return {
+      ...turn,
+      content: contentOf(
+        texts.filter(Boolean).join("\n"),
+        images.filter((url) => sent.has(url)),
+      ),
+    };
   });
 }
 

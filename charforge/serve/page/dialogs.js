@@ -21,7 +21,15 @@ function opened(dialog) {
 /** Asks for one line of text; null where the user leaves. */
 export function ask({ title, explanation = "", label, value = "", type = "text", confirm = "Save" }) {
   return new Promise((resolve) => {
-    const field = make("input", { id: "asked", type, value, dir: "auto", required: true, autocomplete: "off", spellcheck: false });
+    const field = make("input", {
+      id: "asked",
+      type,
+      value,
+      dir: "auto",
+      required: true,
+      autocomplete: "off",
+      spellcheck: false,
+    });
     const form = make(
       "form",
       { method: "dialog" },
@@ -29,9 +37,12 @@ export function ask({ title, explanation = "", label, value = "", type = "text",
       explanation ? make("p", { class: "quiet" }, explanation) : null,
       make("label", { htmlFor: "asked" }, label),
       field,
-      make("div", { class: "dialog-buttons" },
+      make(
+        "div",
+        { class: "dialog-buttons" },
         make("button", { type: "button", class: "button plain", on: { click: () => dialog.close() } }, "Cancel"),
-        make("button", { type: "submit", class: "button", value: "given" }, confirm)),
+        make("button", { type: "submit", class: "button", value: "given" }, confirm),
+      ),
     );
     const dialog = make("dialog", { class: "dialog", "aria-labelledby": "asked-title" }, form);
     dialog.addEventListener("close", () => resolve(dialog.returnValue === "given" ? field.value.trim() || null : null));
@@ -51,11 +62,24 @@ export function showPicture({ url, blob, alt, about, stem }) {
   const dialog = make(
     "dialog",
     { class: "dialog large-picture", "aria-label": "Picture" },
-    make("div", { class: "large-tools" },
-      make("button", { type: "button", class: "button", on: { click: () => saveAs(blob, fileStem(stem) + endingOf(blob)) } }, "Save"),
-      iconButton("close", "Close", () => dialog.close())),
+    make(
+      "div",
+      { class: "large-tools" },
+      make(
+        "button",
+        { type: "button", class: "button", on: { click: () => saveAs(blob, fileStem(stem) + endingOf(blob)) } },
+        "Save",
+      ),
+      iconButton("close", "Close", () => dialog.close()),
+    ),
     image,
-    about.length ? make("div", { class: "large-about", tabIndex: 0, role: "note", "aria-label": "About this picture" }, about.map((line) => make("p", { dir: "auto" }, line))) : null,
+    about.length
+      ? make(
+          "div",
+          { class: "large-about", tabIndex: 0, role: "note", "aria-label": "About this picture" },
+          about.map((line) => make("p", { dir: "auto" }, line)),
+        )
+      : null,
   );
   opened(dialog);
 }
@@ -74,7 +98,12 @@ export function toast(text, action = null) {
     clearTimeout(timer);
     timer = setTimeout(close, TOAST_MS);
   };
-  for (const [event, does] of [["mouseenter", hold], ["focusin", hold], ["mouseleave", release], ["focusout", release]]) {
+  for (const [event, does] of [
+    ["mouseenter", hold],
+    ["focusin", hold],
+    ["mouseleave", release],
+    ["focusout", release],
+  ]) {
     note.addEventListener(event, does);
   }
   if (action) {

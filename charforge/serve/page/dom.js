@@ -3,7 +3,8 @@
 const SVG = "http://www.w3.org/2000/svg";
 
 const ICONS = {
-  attach: "M21 11.5l-8.6 8.6a5.5 5.5 0 0 1-7.8-7.8l8.9-8.9a3.7 3.7 0 0 1 5.2 5.2l-8.8 8.8a1.8 1.8 0 0 1-2.6-2.6l7.9-7.9",
+  attach:
+    "M21 11.5l-8.6 8.6a5.5 5.5 0 0 1-7.8-7.8l8.9-8.9a3.7 3.7 0 0 1 5.2 5.2l-8.8 8.8a1.8 1.8 0 0 1-2.6-2.6l7.9-7.9",
   back: "M15 5l-7 7 7 7",
   brush: "M4 20c3 1 6 0 6-3a2.5 2.5 0 0 0-5 0c0 1.5-1 2-1 3zM9.5 14.5L19 4l1.5 1.5L11 15.5",
   check: "M5 12.5l4.5 4.5L19 7",
@@ -17,13 +18,14 @@ const ICONS = {
   more: "M5 12h.01M12 12h.01M19 12h.01",
   moon: "M20 14.5A8 8 0 0 1 9.5 4 8 8 0 1 0 20 14.5z",
   options: "M4 7h9M19 7h1M4 17h3M13 17h7M16 4.5v5M10 14.5v5",
-  people: "M9 11a3.5 3.5 0 1 0 0-7 3.5 3.5 0 0 0 0 7zM2.5 20c.5-4 3-6 6.5-6s6 2 6.5 6M16 4.5a3.5 3.5 0 0 1 0 6.3M18 14.5c2 .8 3.2 2.600 3.500 5.500",
+  people:
+    "M9 11a3.5 3.5 0 1 0 0-7 3.5 3.5 0 0 0 0 7zM2.5 20c.5-4 3-6 6.5-6s6 2 6.5 6M16 4.5a3.5 3.5 0 0 1 0 6.3M18 14.5c2 .8 3.2 2.6 3.5 5.5",
   plus: "M12 5v14M5 12h14",
-  retry: "M20 12a8 8 0 1 1-2.500-5.800M20 3v4.500h-4.500",
+  retry: "M20 12a8 8 0 1 1-2.5-5.8M20 3v4.5h-4.5",
   save: "M12 4v11M7 11l5 5 5-5M5 20h14",
   send: "M12 20V5M6 11l6-6 6 6",
   stop: "M7 7h10v10H7z",
-  sun: "M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8zM12 2v2M12 20v2M4.200 4.200l1.500 1.500M18.300 18.300l1.500 1.500M2 12h2M20 12h2M4.200 19.800l1.500-1.500M18.300 5.700l1.500-1.500",
+  sun: "M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8zM12 2v2M12 20v2M4.2 4.2l1.5 1.5M18.3 18.3l1.5 1.5M2 12h2M20 12h2M4.2 19.8l1.5-1.5M18.3 5.7l1.5-1.5",
   system: "M4 5h16v11H4zM9 20h6M12 16v4",
   trash: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
   upload: "M12 20V9M7 13l5-5 5 5M5 4h14",
@@ -36,7 +38,8 @@ export function make(tag, props = {}, ...children) {
     if (value === undefined || value === null || value === false) continue;
     if (name === "class") node.className = value;
     else if (name === "data") Object.assign(node.dataset, value);
-    else if (name === "on") for (const [event, listener] of Object.entries(value)) node.addEventListener(event, listener);
+    else if (name === "on")
+      for (const [event, listener] of Object.entries(value)) node.addEventListener(event, listener);
     else if (name.startsWith("aria-") || !(name in node)) node.setAttribute(name, value === true ? "" : value);
     else node[name] = value;
   }
@@ -58,7 +61,11 @@ export function icon(name) {
 
 /** A button with a drawing alone: `label` is its name for everybody who does not see it. */
 export function iconButton(name, label, click, props = {}) {
-  return make("button", { type: "button", class: "icon-button", title: label, "aria-label": label, on: { click }, ...props }, icon(name));
+  return make(
+    "button",
+    { type: "button", class: "icon-button", title: label, "aria-label": label, on: { click }, ...props },
+    icon(name),
+  );
 }
 
 /** The progress ring: `value` between 0 and 1, or null while nobody knows. */
@@ -70,7 +77,13 @@ export function ring(value, label) {
   svg.setAttribute("aria-label", label);
   for (const part of ["ring-track", "ring-done"]) {
     const circle = document.createElementNS(SVG, "circle");
-    for (const [name, number] of [["cx", 22], ["cy", 22], ["r", 18], ["pathLength", 100]]) circle.setAttribute(name, number);
+    for (const [name, number] of [
+      ["cx", 22],
+      ["cy", 22],
+      ["r", 18],
+      ["pathLength", 100],
+    ])
+      circle.setAttribute(name, number);
     circle.setAttribute("class", part);
     svg.append(circle);
   }
@@ -83,7 +96,12 @@ export function setRing(svg, value) {
   const percent = value === null ? 25 : Math.round(100 * value);
   svg.lastChild.setAttribute("stroke-dasharray", `${percent} 100`);
   if (value === null) return;
-  for (const [name, number] of [["valuemin", 0], ["valuemax", 100], ["valuenow", percent]]) svg.setAttribute(`aria-${name}`, number);
+  for (const [name, number] of [
+    ["valuemin", 0],
+    ["valuemax", 100],
+    ["valuenow", percent],
+  ])
+    svg.setAttribute(`aria-${name}`, number);
 }
 
 // control characters, and the marks with which a text can turn the direction of what stands around it
@@ -104,7 +122,10 @@ export function nameOf(name) {
 /** The picture of who speaks, else the first letter of the name on a colour of its own. */
 export function avatar(person, size = "") {
   const box = make("span", { class: `avatar ${size}`, "aria-hidden": "true" });
-  box.style.setProperty("--hue", String([...person.id].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) % 360, 7)));
+  box.style.setProperty(
+    "--hue",
+    String([...person.id].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) % 360, 7)),
+  );
   const letter = [...plain(person.name).replace(/[^\p{L}\p{N}]/gu, "")][0] || "?";
   const first = make("span", {}, letter.toUpperCase());
   box.append(first);

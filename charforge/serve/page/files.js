@@ -11,7 +11,10 @@ const LONGEST = 256 << 20;
 export async function exportFile(book, id) {
   const conversation = book.get(id);
   const text = await exported(conversation, book.dataUrlOf);
-  saveAs(new Blob([text], { type: "application/jsonl" }), `${fileStem(membersText(conversation), titleOf(conversation))}.jsonl`);
+  saveAs(
+    new Blob([text], { type: "application/jsonl" }),
+    `${fileStem(membersText(conversation), titleOf(conversation))}.jsonl`,
+  );
 }
 
 /** Each .jsonl among `files` becomes a conversation, with the pictures among them that it names; the last one's id. */
@@ -34,8 +37,14 @@ export async function importFiles(book, files, people) {
       await book.put({ ...conversation, title });
       opened = conversation.id;
       if (missing.length) {
-        const names = [...new Set(missing)].slice(0, 3).map((name) => plain(name, 40)).join(", ");
-        toast(`Imported without ${missing.length === 1 ? "one picture" : `${missing.length} pictures`} (${names}). To have them, choose them together with the file.`);
+        const names = [...new Set(missing)]
+          .slice(0, 3)
+          .map((name) => plain(name, 40))
+          .join(", ");
+        toast(
+          `Imported without ${missing.length === 1 ? "one picture" : `${missing.length} pictures`} (${names}). ` +
+            "To have them, choose them together with the file.",
+        );
       } else toast("Imported.");
     } catch (error) {
       toast(`${plain(file.name, 60)}: ${error.message}`);

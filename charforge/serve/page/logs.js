@@ -39,7 +39,10 @@ async function rowOf(message, nameOf, urlOf) {
     ...row,
     swipe_id: message.chosen,
     swipes: message.versions.map((version) => version.text),
-    swipe_info: message.versions.map((version, at) => ({ send_date: new Date(version.date).toISOString(), extra: extras[at] })),
+    swipe_info: message.versions.map((version, at) => ({
+      send_date: new Date(version.date).toISOString(),
+      extra: extras[at],
+    })),
   };
 }
 
@@ -90,7 +93,10 @@ export function imported(text, people, beside = new Map()) {
 const asText = (value) => (typeof value === "string" ? value : "");
 
 function rowsOf(text) {
-  const lines = text.replace(/^\ufeff/, "").split("\n").filter((line) => line.trim());
+  const lines = text
+    .replace(/^\ufeff/, "")
+    .split("\n")
+    .filter((line) => line.trim());
   try {
     return lines.map((line) => JSON.parse(line)).filter((row) => row !== null && typeof row === "object");
   } catch {
@@ -105,7 +111,9 @@ function speakersOf(rows, people) {
     if (typeof row.mes !== "string" || row.is_user) continue;
     const name = asText(row.name);
     const model = asText(row.extra?.charforge?.model);
-    const person = people.find(({ id, name: known }) => id === model && known === name) ?? people.find(({ name: known }) => known === name);
+    const person =
+      people.find(({ id, name: known }) => id === model && known === name) ??
+      people.find(({ name: known }) => known === name);
     if (person) found.set(name, person);
   }
   return found;
@@ -116,14 +124,22 @@ function messageOf(row, read) {
   const extra = objectOf(row.extra);
   if (row.is_user) return { id: newId(), role: "user", text: row.mes, pictures: picturesIn(extra, read), date };
   const speaker = (read.speakers.get(asText(row.name)) ?? read.first).id;
-  const kind = row.is_system && extra.charforge?.kind === "drawing" ? "drawing" : extra.charforge?.kind === "greeting" ? "greeting" : "reply";
+  const kind =
+    row.is_system && extra.charforge?.kind === "drawing"
+      ? "drawing"
+      : extra.charforge?.kind === "greeting"
+        ? "greeting"
+        : "reply";
   const current = versionOf(row.mes, extra, date, read);
   const swipes = Array.isArray(row.swipes) && row.swipes.every((swipe) => typeof swipe === "string") ? row.swipes : [];
   const chosen = Number.isInteger(row.swipe_id) && row.swipe_id in swipes ? row.swipe_id : -1;
-  const versions = chosen < 0 ? [current] : swipes.map((swipe, at) => {
-    const info = objectOf(Array.isArray(row.swipe_info) ? row.swipe_info[at] : null);
-    return at === chosen ? current : versionOf(swipe, objectOf(info.extra), dateOf(info.send_date) ?? date, read);
-  });
+  const versions =
+    chosen < 0
+      ? [current]
+      : swipes.map((swipe, at) => {
+          const info = objectOf(Array.isArray(row.swipe_info) ? row.swipe_info[at] : null);
+          return at === chosen ? current : versionOf(swipe, objectOf(info.extra), dateOf(info.send_date) ?? date, read);
+        });
   return { id: newId(), role: "assistant", speaker, kind, versions, chosen: Math.max(0, chosen) };
 }
 
@@ -155,17 +171,20 @@ export function splitPlan(text) {
 function picturesIn(extra, read) {
   const own = objectOf(extra.charforge);
   const named = Array.isArray(own.images) ? own.images : [extra.image];
-  return named.map(asText).filter(Boolean).flatMap((address) => {
-    const name = address.split(/[/\\]/).at(-1);
-    const blob = blobOf(address) ?? read.beside.get(name);
-    if (!blob) {
-      read.missing.push(address.startsWith("data:") ? "a picture" : name);
-      return [];
-    }
-    const id = newId();
-    read.pictures.push({ id, blob });
-    return [id];
-  });
+  return named
+    .map(asText)
+    .filter(Boolean)
+    .flatMap((address) => {
+      const name = address.split(/[/\\]/).at(-1);
+      const blob = blobOf(address) ?? read.beside.get(name);
+      if (!blob) {
+        read.missing.push(address.startsWith("data:") ? "a picture" : name);
+        return [];
+      }
+      const id = newId();
+      read.pictures.push({ id, blob });
+      return [id];
+    });
 }
 
 function dateOf(value) {

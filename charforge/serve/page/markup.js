@@ -1,4 +1,4 @@
-// The little markup of role-play, as elements: *actions*, **stress**, "speech". Everything else stands as it was written.
+// The little markup of role-play, as elements: *actions*, **stress**, "speech". All else stands as it was written.
 
 import { make } from "./dom.js";
 
@@ -18,7 +18,9 @@ function inline(text) {
   for (const found of text.matchAll(MARKS)) {
     nodes.push(text.slice(at, found.index));
     const [whole, strong, action, speech] = found;
-    nodes.push(strong ? make("strong", {}, strong) : action ? make("em", {}, action) : make("span", { class: "speech" }, speech));
+    nodes.push(
+      strong ? make("strong", {}, strong) : action ? make("em", {}, action) : make("span", { class: "speech" }, speech),
+    );
     at = found.index + whole.length;
   }
   nodes.push(text.slice(at));

@@ -13,11 +13,20 @@ export function messageElement(view, does, pictureUrl) {
   const mine = message.role === "user";
   const article = make("article", { class: mine ? "message mine" : "message theirs", data: { message: message.id } });
   article.append(
-    mine ? make("h2", { class: "visually-hidden" }, "You") : make("h2", { class: "speaker" }, avatar(person), nameOf(person.name)),
+    mine
+      ? make("h2", { class: "visually-hidden" }, "You")
+      : make("h2", { class: "speaker" }, avatar(person), nameOf(person.name)),
     make("div", { class: "body" }),
   );
   if (editing) article.append(editForm(view, does));
-  else article.append(make("div", { class: "foot" }, ...(view.run ? [] : [versionButtons(view, does), ...aboutOf(view, does), actionsOf(view, does)])));
+  else
+    article.append(
+      make(
+        "div",
+        { class: "foot" },
+        ...(view.run ? [] : [versionButtons(view, does), ...aboutOf(view, does), actionsOf(view, does)]),
+      ),
+    );
   fillBody(article, view, does, pictureUrl);
   return article;
 }
@@ -29,12 +38,14 @@ export function fillBody(article, view, does, pictureUrl) {
   const body = article.querySelector(".body");
   if (editing) return;
   const words = make("div", { class: "words" }, formatted(text));
-  if (run && !run.drawing && !pictures.length) (words.lastElementChild ?? words).append(make("span", { class: "cursor", "aria-hidden": "true" }));
+  if (run && !run.drawing && !pictures.length)
+    (words.lastElementChild ?? words).append(make("span", { class: "cursor", "aria-hidden": "true" }));
   if (run && !run.drawing && !text) words.append(make("span", { class: "visually-hidden" }, "Writing"));
   const shownBefore = new Map([...body.querySelectorAll("[data-picture]")].map((node) => [node.dataset.picture, node]));
   const figures = pictures.map((id) => shownBefore.get(id) ?? pictureFigure(id, view, does, pictureUrl));
   const drawing = run?.drawing && !pictures.length ? drawingFigure(body.querySelector(".drawing"), run.drawing) : null;
-  const caption = message.kind === "drawing" && plan ? make("p", { class: "drawn-from quiet", dir: "auto" }, `Drawn: ${plan}`) : null;
+  const caption =
+    message.kind === "drawing" && plan ? make("p", { class: "drawn-from quiet", dir: "auto" }, `Drawn: ${plan}`) : null;
   const shownPictures = figures.length ? make("div", { class: "pictures" }, figures) : null;
   body.replaceChildren(...[words.childNodes.length ? words : null, shownPictures, drawing, caption].filter(Boolean));
 }
@@ -42,9 +53,14 @@ export function fillBody(article, view, does, pictureUrl) {
 function pictureFigure(id, view, does, pictureUrl) {
   const { message, person } = view;
   const { plan } = shown(message);
-  const alt = message.role === "user" ? "Picture that you sent" : plan ? plain(plan, 300) : `Picture by ${plain(person.name)}`;
+  const alt =
+    message.role === "user" ? "Picture that you sent" : plan ? plain(plan, 300) : `Picture by ${plain(person.name)}`;
   const image = make("img", { alt, decoding: "async" });
-  const open = make("button", { type: "button", class: "picture", "aria-label": `${alt}. Show it large`, data: { action: `picture-${id}` } }, image);
+  const open = make(
+    "button",
+    { type: "button", class: "picture", "aria-label": `${alt}. Show it large`, data: { action: `picture-${id}` } },
+    image,
+  );
   open.addEventListener("click", () => does.showPicture(message.id, id));
   const figure = make("figure", { data: { picture: id } }, open);
   pictureUrl(id).then((url) => {
@@ -56,7 +72,13 @@ function pictureFigure(id, view, does, pictureUrl) {
 
 function drawingFigure(before, { plan, step, steps, url }) {
   const share = step !== null && steps > 0 ? Math.min(1, step / steps) : null;
-  const figure = before ?? make("figure", { class: "drawing" }, make("div", { class: "canvas" }, ring(share, "Drawing a picture"), make("p", { class: "step" })));
+  const figure =
+    before ??
+    make(
+      "figure",
+      { class: "drawing" },
+      make("div", { class: "canvas" }, ring(share, "Drawing a picture"), make("p", { class: "step" })),
+    );
   setRing(figure.querySelector(".ring"), share);
   figure.querySelector(".step").textContent = share === null ? "Drawing" : `Step ${step} of ${steps}`;
   figure.title = plain(plan ?? "", 300);
@@ -74,10 +96,20 @@ function versionButtons({ message, last }, does) {
   const { chosen, versions, kind } = message;
   const what = kind === "greeting" ? "greeting" : "answer";
   const turn = (step) => () => does.chooseVersion(message.id, chosen + step);
-  return make("div", { class: "versions when-idle", role: "group", "aria-label": kind === "greeting" ? "Greetings" : "Answers" },
+  return make(
+    "div",
+    { class: "versions when-idle", role: "group", "aria-label": kind === "greeting" ? "Greetings" : "Answers" },
     iconButton("back", `Previous ${what}`, turn(-1), { disabled: chosen === 0, data: { action: "previous" } }),
-    make("span", { class: "quiet" }, kind === "greeting" ? `Greeting ${chosen + 1} of ${versions.length}` : `${chosen + 1} of ${versions.length}`),
-    iconButton("forward", `Next ${what}`, turn(1), { disabled: chosen === versions.length - 1, data: { action: "next" } }));
+    make(
+      "span",
+      { class: "quiet" },
+      kind === "greeting" ? `Greeting ${chosen + 1} of ${versions.length}` : `${chosen + 1} of ${versions.length}`,
+    ),
+    iconButton("forward", `Next ${what}`, turn(1), {
+      disabled: chosen === versions.length - 1,
+      data: { action: "next" },
+    }),
+  );
 }
 
 function aboutOf({ message }, does) {
@@ -88,10 +120,29 @@ function aboutOf({ message }, does) {
   if (state === "length") said.push(make("span", { class: "quiet" }, "Cut at the limit of its length"));
   if (seed !== null) {
     const label = `Seed ${seed}`;
-    said.push(make("button", { type: "button", class: "text-button quiet seed", title: "Use this seed for the next answer", "aria-label": `${label}. Use it for the next answer`, data: { action: "seed" }, on: { click: () => does.useSeed(seed) } }, label));
+    said.push(
+      make(
+        "button",
+        {
+          type: "button",
+          class: "text-button quiet seed",
+          title: "Use this seed for the next answer",
+          "aria-label": `${label}. Use it for the next answer`,
+          data: { action: "seed" },
+          on: { click: () => does.useSeed(seed) },
+        },
+        label,
+      ),
+    );
   }
   if (likeness !== null) {
-    said.push(make("span", { class: "quiet", title: "How much the picture looks like the character: 1 is most" }, `Likeness ${likeness.toFixed(2)}`));
+    said.push(
+      make(
+        "span",
+        { class: "quiet", title: "How much the picture looks like the character: 1 is most" },
+        `Likeness ${likeness.toFixed(2)}`,
+      ),
+    );
   }
   return said;
 }
@@ -103,26 +154,50 @@ function actionsOf({ message, last, can }, does) {
   };
   const theirs = message.role === "assistant";
   const words = shown(message).text;
-  return make("div", { class: "actions" },
-    theirs && last && can && message.kind !== "greeting" ? button("retry", "Try again with another seed", "retry") : null,
-    theirs && last && can && message.kind !== "drawing" ? button("go", "Continue: the character speaks again", "goOn") : null,
+  return make(
+    "div",
+    { class: "actions" },
+    theirs && last && can && message.kind !== "greeting"
+      ? button("retry", "Try again with another seed", "retry")
+      : null,
+    theirs && last && can && message.kind !== "drawing"
+      ? button("go", "Continue: the character speaks again", "goOn")
+      : null,
     message.kind === "drawing" ? null : button("edit", "Edit", "edit"),
     words ? button("copy", "Copy", "copy") : null,
-    button("trash", "Delete", "remove"));
+    button("trash", "Delete", "remove"),
+  );
 }
 
 function editForm({ message, conversation, can }, does) {
   const mine = message.role === "user";
   const lost = followers(conversation, message.id);
-  const field = make("textarea", { value: shown(message).text, dir: "auto", "aria-label": "Words of this message", rows: 1 });
+  const field = make("textarea", {
+    value: shown(message).text,
+    dir: "auto",
+    "aria-label": "Words of this message",
+    rows: 1,
+  });
   const save = () => does.saveEdit(message.id, field.value);
   const stop = () => does.edit(null);
-  const form = make("form", { class: "edit" },
+  const form = make(
+    "form",
+    { class: "edit" },
     field,
-    lost ? make("p", { class: "quiet" }, lost === 1 ? "The message after it will be removed." : `The ${lost} messages after it will be removed.`) : null,
-    make("div", { class: "dialog-buttons" },
+    lost
+      ? make(
+          "p",
+          { class: "quiet" },
+          lost === 1 ? "The message after it will be removed." : `The ${lost} messages after it will be removed.`,
+        )
+      : null,
+    make(
+      "div",
+      { class: "dialog-buttons" },
       make("button", { type: "button", class: "button plain", on: { click: stop } }, "Cancel"),
-      make("button", { type: "submit", class: "button" }, icon("check"), mine && can ? "Save and send" : "Save")));
+      make("button", { type: "submit", class: "button" }, icon("check"), mine && can ? "Save and send" : "Save"),
+    ),
+  );
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     save();

@@ -60,8 +60,13 @@ export function saveAs(blob, name) {
 
 /** "Wren by the sea" -> "wren-by-the-sea". */
 export function fileStem(...words) {
-  const stem = words.join("-").toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-+|-+$/g, "");
+  const stem = words
+    .join("-")
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}]+/gu, "-")
+    .replace(/^-+|-+$/g, "");
   return [...stem].slice(0, 60).join("") || "charforge";
 }
 
-export const endingOf = (blob) => ({ "image/jpeg": ".jpg", "image/webp": ".webp", "image/gif": ".gif" })[blob.type] ?? ".png";
+export const endingOf = (blob) =>
+  ({ "image/jpeg": ".jpg", "image/webp": ".webp", "image/gif": ".gif" })[blob.type] ?? ".png";

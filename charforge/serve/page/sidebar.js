@@ -24,7 +24,14 @@ export function sidebarIn(does) {
     target.value = "";
   });
   for (const [name, [drawing, label]] of Object.entries(THEMES)) {
-    const choice = make("input", { type: "radio", name: "theme", value: name, checked: theme() === name, "aria-label": label, on: { change: () => chooseTheme(name) } });
+    const choice = make("input", {
+      type: "radio",
+      name: "theme",
+      value: name,
+      checked: theme() === name,
+      "aria-label": label,
+      on: { change: () => chooseTheme(name) },
+    });
     part("theme").append(make("label", { title: label }, choice, make("span", {}, icon(drawing))));
   }
 
@@ -45,7 +52,10 @@ export function sidebarIn(does) {
   };
   part("sidebar-close").addEventListener("click", close);
   part("backdrop").addEventListener("click", close);
-  part("sidebar").addEventListener("keydown", (event) => event.key === "Escape" && !menu.matches(":popover-open") && close());
+  part("sidebar").addEventListener(
+    "keydown",
+    (event) => event.key === "Escape" && !menu.matches(":popover-open") && close(),
+  );
   narrow.addEventListener("change", () => open(false));
   open(false);
 
@@ -53,12 +63,26 @@ export function sidebarIn(does) {
 
   function showMenu(button, id) {
     const item = (drawing, label, action) =>
-      make("button", { type: "button", on: { click: () => {
-        menu.hidePopover();
-        button.focus();
-        action(id);
-      } } }, icon(drawing), label);
-    menu.replaceChildren(item("edit", "Rename", does.rename), item("save", "Export", does.exportFile), item("trash", "Delete", does.remove));
+      make(
+        "button",
+        {
+          type: "button",
+          on: {
+            click: () => {
+              menu.hidePopover();
+              button.focus();
+              action(id);
+            },
+          },
+        },
+        icon(drawing),
+        label,
+      );
+    menu.replaceChildren(
+      item("edit", "Rename", does.rename),
+      item("save", "Export", does.exportFile),
+      item("trash", "Delete", does.remove),
+    );
     opener = button;
     menu.showPopover({ source: button });
     placeBy(menu, button);
@@ -71,19 +95,38 @@ export function sidebarIn(does) {
     close,
     /** `open` is the id of the one on the screen. */
     show(conversations, people, current) {
-      const rows = conversations.filter(isBegun).map((one) => ({ id: one.id, title: plain(titleOf(one)), with: plain(membersText(one), 40), preview: previewOf(one), person: people.get(one.members[0]) ?? { id: one.members[0], name: one.names[one.members[0]] ?? "?" } }));
+      const rows = conversations.filter(isBegun).map((one) => ({
+        id: one.id,
+        title: plain(titleOf(one)),
+        with: plain(membersText(one), 40),
+        preview: previewOf(one),
+        person: people.get(one.members[0]) ?? { id: one.members[0], name: one.names[one.members[0]] ?? "?" },
+      }));
       part("no-conversations").hidden = rows.length > 0;
       if (!differs([current, rows])) return;
       const held = document.activeElement?.closest?.("#conversations li")?.dataset.id;
       const heldButton = document.activeElement?.tagName === "BUTTON";
-      list.replaceChildren(...rows.map((row) => {
-        const link = make("a", { href: `#/c/${row.id}`, "aria-current": row.id === current ? "page" : null },
-          avatar(row.person, "small"),
-          make("span", { class: "row-words" }, make("bdi", { class: "row-title" }, row.title), make("bdi", { class: "quiet row-preview" }, row.preview)));
-        link.addEventListener("click", () => open(false));
-        const more = iconButton("more", `More for ${row.title}`, () => showMenu(more, row.id), { "aria-haspopup": "true", "aria-expanded": "false" });
-        return make("li", { data: { id: row.id } }, link, more);
-      }));
+      list.replaceChildren(
+        ...rows.map((row) => {
+          const link = make(
+            "a",
+            { href: `#/c/${row.id}`, "aria-current": row.id === current ? "page" : null },
+            avatar(row.person, "small"),
+            make(
+              "span",
+              { class: "row-words" },
+              make("bdi", { class: "row-title" }, row.title),
+              make("bdi", { class: "quiet row-preview" }, row.preview),
+            ),
+          );
+          link.addEventListener("click", () => open(false));
+          const more = iconButton("more", `More for ${row.title}`, () => showMenu(more, row.id), {
+            "aria-haspopup": "true",
+            "aria-expanded": "false",
+          });
+          return make("li", { data: { id: row.id } }, link, more);
+        }),
+      );
       if (!held) return;
       const row = list.querySelector(`[data-id="${CSS.escape(held)}"]`);
       row?.querySelector(heldButton ? "button" : "a")?.focus();

@@ -1,11 +1,22 @@
 // Replies under way: at most one in a conversation, whichever of them is on the screen.
 
 import { draw, replyTo, Trouble } from "./api.js";
-import { added, changedVersion, newReply, newVersion, randomSeed, shown, spokenTo, withAnotherVersion, without, withoutVersion } from "./conversation.js";
+import {
+  added,
+  changedVersion,
+  newReply,
+  newVersion,
+  randomSeed,
+  shown,
+  spokenTo,
+  withAnotherVersion,
+  without,
+  withoutVersion,
+} from "./conversation.js";
 import { blobOf } from "./pictures.js";
 import { chosen, takeSeed } from "./settings.js";
 
-/** `onChange(conversation id, run)` is called when a run begins, draws, ends; `onEnd` with the message it made, or null. */
+/** `onChange(id, run)` is called when a run begins, draws, ends; `onEnd(id, message, trouble)` with what came of it. */
 export function speakingIn(book, { onChange, onEnd }) {
   const runs = new Map();
   const troubles = new Map();
@@ -46,7 +57,11 @@ export function speakingIn(book, { onChange, onEnd }) {
       else book.put(withoutVersion(conversation, message.id));
     }
     onChange(run.id, null);
-    onEnd(run.id, book.get(run.id)?.messages.find((one) => one.id === run.message) ?? null, troubles.get(run.id) ?? null);
+    onEnd(
+      run.id,
+      book.get(run.id)?.messages.find((one) => one.id === run.message) ?? null,
+      troubles.get(run.id) ?? null,
+    );
   }
 
   function setPreview(run, drawing) {
@@ -64,40 +79,50 @@ export function speakingIn(book, { onChange, onEnd }) {
     else book.put(added(book.get(id), newReply(speaker, { seed })), { soon: true });
     run.message = instead ?? book.get(id).messages.at(-1).id;
     onChange(id, run);
-    const again = () => reply(id, speaker, book.get(id)?.messages.some((one) => one.id === run.message) ? run.message : null);
-    carry(run, async (change) => {
-      const { pictures, persona } = chosen();
-      const request = {
-        model: speaker,
-        messages: await spokenTo(before, speaker, book.dataUrlOf),
-        seed,
-        pictures,
-        previews: true,
-        ...(persona.trim() && { user_persona: persona.trim() }),
-      };
-      let reason = "stop";
-      for await (const event of replyTo(request, run.abort.signal)) {
-        if (event.text) change((version) => ({ text: version.text + event.text }), { soon: true });
-        if (event.drawing) {
-          const { plan, step, steps, preview } = event.drawing;
-          const blob = blobOf(preview);
-          setPreview(run, { plan: plan ?? run.drawing?.plan, step, steps, url: blob ? URL.createObjectURL(blob) : (run.drawing?.url ?? null) });
-          if (typeof plan === "string") change(() => ({ plan }), { soon: true });
-          onChange(id, run);
+    const again = () =>
+      reply(id, speaker, book.get(id)?.messages.some((one) => one.id === run.message) ? run.message : null);
+    carry(
+      run,
+      async (change) => {
+        const { pictures, persona } = chosen();
+        const request = {
+          model: speaker,
+          messages: await spokenTo(before, speaker, book.dataUrlOf),
+          seed,
+          pictures,
+          previews: true,
+          ...(persona.trim() && { user_persona: persona.trim() }),
+        };
+        let reason = "stop";
+        for await (const event of replyTo(request, run.abort.signal)) {
+          if (event.text) change((version) => ({ text: version.text + event.text }), { soon: true });
+          if (event.drawing) {
+            const { plan, step, steps, preview } = event.drawing;
+            const blob = blobOf(preview);
+            setPreview(run, {
+              plan: plan ?? run.drawing?.plan,
+              step,
+              steps,
+              url: blob ? URL.createObjectURL(blob) : (run.drawing?.url ?? null),
+            });
+            if (typeof plan === "string") change(() => ({ plan }), { soon: true });
+            onChange(id, run);
+          }
+          if (event.picture) {
+            const picture = book.addPicture(event.picture);
+            setPreview(run, null);
+            change((version) => ({ pictures: [...version.pictures, picture] }));
+          }
+          if (event.end) {
+            reason = event.end.reason;
+            const { plan, likeness } = event.end;
+            change((version) => ({ plan, likeness, seed: event.end.seed ?? version.seed }), { soon: true });
+          }
         }
-        if (event.picture) {
-          const picture = book.addPicture(event.picture);
-          setPreview(run, null);
-          change((version) => ({ pictures: [...version.pictures, picture] }));
-        }
-        if (event.end) {
-          reason = event.end.reason;
-          const { plan, likeness } = event.end;
-          change((version) => ({ plan, likeness, seed: event.end.seed ?? version.seed }), { soon: true });
-        }
-      }
-      return reason === "length" ? "length" : "done";
-    }, again);
+        return reason === "length" ? "length" : "done";
+      },
+      again,
+    );
   }
 
   /** A picture of `speaker` that belongs to no reply. */
@@ -111,13 +136,18 @@ export function speakingIn(book, { onChange, onEnd }) {
     run.message = instead ?? book.get(id).messages.at(-1).id;
     run.drawing = { plan: prompt, step: null, steps: null, url: null };
     onChange(id, run);
-    const again = () => drawing(id, speaker, prompt, book.get(id)?.messages.some((one) => one.id === run.message) ? run.message : null);
-    carry(run, async (change) => {
-      const made = await draw(speaker, prompt, seed, run.abort.signal);
-      const picture = book.addPicture(made.picture);
-      change(() => ({ pictures: [picture] }));
-      return "done";
-    }, again);
+    const again = () =>
+      drawing(id, speaker, prompt, book.get(id)?.messages.some((one) => one.id === run.message) ? run.message : null);
+    carry(
+      run,
+      async (change) => {
+        const made = await draw(speaker, prompt, seed, run.abort.signal);
+        const picture = book.addPicture(made.picture);
+        change(() => ({ pictures: [picture], likeness: made.likeness }));
+        return "done";
+      },
+      again,
+    );
   }
 
   return {

@@ -1,4 +1,4 @@
-// The messages of the conversation on the screen: only what has changed is made anew, and whoever has the focus keeps it.
+// The messages of the conversation on the screen: only what has changed is made anew, and the focus stays where it is.
 
 import { iconButton, make, plain } from "./dom.js";
 import { fillBody, messageElement } from "./message.js";
@@ -59,8 +59,17 @@ export function threadIn(root, toEnd, does, pictureUrl) {
     conversation.messages.forEach((message, at) => {
       const last = at === conversation.messages.length - 1;
       const view = {
-        message, conversation, last, can, editing: editing === message.id, run: run?.message === message.id ? run : null,
-        person: people.get(message.speaker) ?? { id: message.speaker ?? "", name: conversation.names[message.speaker] ?? message.speaker ?? "", picture: null },
+        message,
+        conversation,
+        last,
+        can,
+        editing: editing === message.id,
+        run: run?.message === message.id ? run : null,
+        person: people.get(message.speaker) ?? {
+          id: message.speaker ?? "",
+          name: conversation.names[message.speaker] ?? message.speaker ?? "",
+          picture: null,
+        },
       };
       next.set(message.id, elementFor(view));
     });
@@ -76,7 +85,9 @@ export function threadIn(root, toEnd, does, pictureUrl) {
   function elementFor(view) {
     const { message, last, run, editing: open, can, person } = view;
     const before = elements.get(message.id);
-    const frame = [last, run, open, can && (last || open), person.picture, person.name, run ? null : message].map((value) => value ?? null);
+    const frame = [last, run, open, can && (last || open), person.picture, person.name, run ? null : message].map(
+      (value) => value ?? null,
+    );
     if (before && frame.every((value, at) => value === before.frame[at])) {
       if (run) fillBody(before.node, view, does, pictureUrl);
       return before;
@@ -92,14 +103,25 @@ export function threadIn(root, toEnd, does, pictureUrl) {
     const parts = [];
     if (trouble) parts.push(troubleNote(trouble));
     else if (can && !run && last?.role === "user") {
-      parts.push(make("button", { type: "button", class: "button plain", data: { action: "answer" }, on: { click: () => does.answer() } }, "Get an answer"));
+      parts.push(
+        make(
+          "button",
+          { type: "button", class: "button plain", data: { action: "answer" }, on: { click: () => does.answer() } },
+          "Get an answer",
+        ),
+      );
     }
-    if (!conversation.messages.length && !run) parts.push(make("p", { class: "quiet empty" }, "Say something to begin."));
+    if (!conversation.messages.length && !run)
+      parts.push(make("p", { class: "quiet empty" }, "Say something to begin."));
     tail.replaceChildren(...parts);
   }
 
   function troubleNote({ message, retryAfter, again }) {
-    const button = make("button", { type: "button", class: "button", data: { action: "again" }, on: { click: again } }, "Try again");
+    const button = make(
+      "button",
+      { type: "button", class: "button", data: { action: "again" }, on: { click: again } },
+      "Try again",
+    );
     if (retryAfter) {
       const until = Date.now() + retryAfter * 1000;
       const count = () => {
@@ -110,7 +132,12 @@ export function threadIn(root, toEnd, does, pictureUrl) {
       countdown = setInterval(count, 1000);
       count();
     }
-    return make("div", { class: "trouble", role: "alert" }, make("p", { dir: "auto" }, plain(message, 500)), make("div", { class: "dialog-buttons" }, button, iconButton("close", "Dismiss", does.forgive)));
+    return make(
+      "div",
+      { class: "trouble", role: "alert" },
+      make("p", { dir: "auto" }, plain(message, 500)),
+      make("div", { class: "dialog-buttons" }, button, iconButton("close", "Dismiss", does.forgive)),
+    );
   }
 
   function heldFocus() {
@@ -122,8 +149,11 @@ export function threadIn(root, toEnd, does, pictureUrl) {
   function giveBack(held) {
     if (!held || held.node.isConnected) return;
     const article = held.message && elements.get(held.message)?.node;
-    const same = article && held.action && article.querySelector(`[data-action="${CSS.escape(held.action)}"]:not(:disabled)`);
-    (same || article?.querySelector(".actions button, .versions button:not(:disabled)") || root).focus({ preventScroll: true });
+    const same =
+      article && held.action && article.querySelector(`[data-action="${CSS.escape(held.action)}"]:not(:disabled)`);
+    (same || article?.querySelector(".actions button, .versions button:not(:disabled)") || root).focus({
+      preventScroll: true,
+    });
   }
 
   /** Opens the words of a message for change, null closes them; the caller shows the thread anew. */

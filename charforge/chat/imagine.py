@@ -1,0 +1,80 @@
+"""Pictures of a character: one for each seed, or the best of several where the session has a taste."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+
+from charforge import grammar
+from charforge.bases.drawing import DrawingProgress, begin_drawing
+from charforge.chat.session import Session
+from charforge.errors import InputError
+from charforge.files import write_atomic_with
+from charforge.judges.choosing import FEWEST, best_of, taste_of
+from charforge.judges.encoders import Encoder
+from charforge.pixels import contact_sheet
+
+SEED_STEP = 1_000_003
+"""Between the seeds of drawings of which one is taken: far from the next picture's."""
+REFERENCES, REFERENCE_SEED = 6, 70_000
+"""Drawn of the character's name alone, where none of its own pictures are at hand: how the adapter means it."""
+
+
+def with_taste(session: Session, encoder: Encoder, pictures: Sequence[Image.Image], count: int) -> Session:
+    """The session, drawing the best of ``count`` from now on. ``pictures`` are the character's own; where there are
+    fewer than three, drawings of it say how it looks."""
+    if len(pictures) < FEWEST:
+        drawn = imagine(session, grammar.who(session.character), range(REFERENCE_SEED, REFERENCE_SEED + REFERENCES))
+        pictures = drawn.pictures
+    return replace(session, taste=taste_of(encoder, pictures, count))
+
+
+def draw_best(session: Session, prompt: str, scene: str, seeds: Sequence[int]) -> Iterator[DrawingProgress]:
+    """Pictures of ``prompt`` step by step, one a seed; each the best of several, with its likeness, where the session
+    has a taste. ``scene`` is what they should show, in phrases between commas.
+
+    Each step is asked for inside ``session.computes()``.
+    """
+    model, taste = session.base.model, session.taste
+    if taste is None:
+        yield from begin_drawing(model, prompt, seeds)
+        return
+    details = grammar.caption_details(session.character, scene)
+    for progress in begin_drawing(model, prompt, [seed + SEED_STEP * n for seed in seeds for n in range(taste.count)]):
+        if not progress.pictures:
+            yield progress
+            continue
+        several = [progress.pictures[n : n + taste.count] for n in range(0, len(progress.pictures), taste.count)]
+        found = [best_of(taste, model, pictures, details) for pictures in several]
+        best = tuple(pictures[which] for pictures, (which, _) in zip(several, found, strict=True))
+        yield replace(progress, pictures=best, likeness=tuple(alike for _, alike in found))
+
+
+def imagine(
+    session: Session,
+    prompt: str,
+    seeds: Sequence[int],
+    exactly: bool = False,
+    report: Callable[[int, int], None] = lambda done, of: None,
+) -> DrawingProgress:
+    """Pictures of ``prompt``, one a seed; the character's name and class are added unless ``exactly``."""
+    full = prompt if exactly else session.picture_prompt(prompt)
+    drawing = draw_best(session, full, prompt, seeds)
+    while True:
+        with session.computes():
+            progress = next(drawing)
+        report(progress.done, progress.steps)
+        if progress.pictures:
+            return progress
+
+
+def write_sheet(pictures: Sequence[Image.Image], out: Path) -> None:
+    """One picture, or a sheet of several, as a PNG file. Raises InputError for a file of another kind."""
+    if out.suffix.lower() != ".png":
+        raise InputError(f"--out {out}: pictures are written as PNG; name a file that ends in .png")
+    columns = min(4, len(pictures))
+    sheet = pictures[0] if len(pictures) == 1 else contact_sheet(list(pictures), columns, pictures[0].width)
+    write_atomic_with(out, lambda path: sheet.save(path, "PNG"))

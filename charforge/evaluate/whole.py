@@ -1,0 +1,119 @@
+"""A run measured as a whole: with the adapter, without it, and what the real thing scores; as values and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from charforge.evaluate.forgetting import forgotten
+from charforge.evaluate.intervals import Interval, Series, paired_difference
+from charforge.evaluate.measure import OpenRun, Real
+from charforge.evaluate.series import Extent, Report, State, ceilings, forgetting_rows, measure_state, own_lines
+from charforge.low_rank import adapter_off
+
+
+@dataclass(frozen=True)
+class Measured:
+    """``after``: with the adapter. ``before``: the bare base on the same prompts and noise; None where it was not asked
+    for. ``ceiling``: the character's own pictures and lines. ``copy``: the likeness from which a picture is a copy;
+    ``own``: its own lines, in lower case."""
+
+    run: Path
+    name: str
+    encoder: str
+    copy: float
+    real: Real | None
+    own: str
+    after: State
+    before: State | None
+    ceiling: dict[str, Series]
+
+    def metrics(self) -> dict[str, Interval]:
+        """The measures of the run with their intervals."""
+        return intervals(self.after.series)
+
+
+def intervals(series: Mapping[str, Series]) -> dict[str, Interval]:
+    """Each measure with its interval."""
+    return {name: one.interval() for name, one in series.items()}
+
+
+def measure_run(run: Path, opened: OpenRun, extent: Extent, report: Report, compare: bool = True) -> Measured:
+    """Measure an open run; with ``compare`` also the same base without its adapter, and what was forgotten.
+
+    ``report(scenes drawn, in all)`` counts both.
+    """
+    total = min(len(opened.scenes), extent.scenes) * (2 if compare else 1)
+    after = measure_state(opened, extent, lambda done, of: report(done, total))
+    if not compare:
+        return _measured(run, opened, after, None)
+    with adapter_off(opened.base.model.network):
+        before = measure_state(opened, extent, lambda done, of: report(total - of + done, total))
+    if extent.replayed:
+        after = State(after.series | forgetting_series(opened, extent.replayed), after.drawn, after.seen, after.replies)
+    return _measured(run, opened, after, before)
+
+
+def _measured(run: Path, opened: OpenRun, after: State, before: State | None) -> Measured:
+    # without the base: several runs are measured one after the other
+    judges, character = opened.judges, opened.character
+    name = character.name if character is not None else run.name
+    own = " ".join(own_lines(opened)).lower()
+    encoder, mark = judges.encoder.name, judges.references.copy
+    return Measured(run, name, encoder, mark, opened.real, own, after, before, ceilings(opened))
+
+
+def forgetting_series(opened: OpenRun, most: int) -> dict[str, Series]:
+    """How much worse the base's own texts and pictures are foreseen with the adapter than without it."""
+    on = forgetting_rows(opened, most)
+    with adapter_off(opened.base.model.network):
+        off = forgetting_rows(opened, most)
+    return {
+        name: Series(tuple(map(str, range(len(rows)))), np.concatenate([off[name], rows], axis=1), forgotten)
+        for name, rows in on.items()
+        if len(rows)
+    }
+
+
+def result_line(measured: Measured) -> dict[str, Any]:
+    """One entry of ``runs``: ``metrics`` of the run, ``before`` without its adapter, ``ceiling`` of the real thing."""
+    told: dict[str, Any] = {
+        "run": str(measured.run),
+        "metrics": measured.metrics(),
+        "result": json.loads((measured.run / "result.json").read_text("utf-8")),
+        "encoder": measured.encoder,
+        "ceiling": intervals(measured.ceiling),
+    }
+    if measured.before is not None:
+        told["before"] = intervals(measured.before.series)
+    return told
+
+
+def comparisons(runs: Sequence[Measured]) -> list[dict[str, Any]]:
+    """By how much each run after the first is higher than the first, on what both measured, with paired intervals.
+
+    Likenesses by different encoders are not compared: they have scales of their own.
+    """
+    if len(runs) < 2:
+        return []
+    first, *others = runs
+    return [{"run": str(other.run), "than": str(first.run), "metrics": _differences(first, other)} for other in others]
+
+
+def _differences(first: Measured, other: Measured) -> dict[str, Interval]:
+    same_encoder = first.encoder == other.encoder
+    found = {}
+    for name in first.after.series.keys() & other.after.series.keys():
+        difference = paired_difference(first.after.series[name], other.after.series[name])
+        if difference is not None and (same_encoder or name not in BY_ENCODER):
+            found[name] = difference
+    return dict(sorted(found.items()))
+
+
+BY_ENCODER = frozenset({"identity", "likeness", "copy_rate", "variety"})
+"""Measures that rest on the encoder of the run's settings."""

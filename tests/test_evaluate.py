@@ -1,0 +1,340 @@
+"""The measures of ``charforge eval``: each against closed forms, published implementations and planted faults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import CONFIG
+from tiny_base import tiny_base, tiny_data
+
+from charforge.adapter.lora import add_adapter, lora_config
+from charforge.character import Character
+from charforge.evaluate.consistency import Promise, kept_promises, promises, shuffled_promises
+from charforge.evaluate.copies import copied, copy_margin
+from charforge.evaluate.forgetting import forgotten, picture_rows, text_rows
+from charforge.evaluate.identity import Scale, likeness, likeness_scale, nearest_other, pixel_encoder, separation
+from charforge.evaluate.intervals import Series, interval, mean, paired_difference
+from charforge.evaluate.knowledge import calibrated_accuracy, exam_of, with_abstention
+from charforge.evaluate.questions import Choice, choices_picked, choices_said, shuffled
+from charforge.evaluate.replies import held_out_conversations
+from charforge.evaluate.variety import variety
+from charforge.evaluate.voice import (
+    breaks_character,
+    chrf,
+    distinct,
+    perplexity,
+    sameness,
+    speaks_for_user,
+    voice_distance,
+)
+from charforge.expand import ImagePart, Pair, TextPart
+from charforge.judges.likeness import calibrate
+from charforge.low_rank import adapter_off
+
+# intervals
+
+
+def test_an_interval_holds_its_value_and_is_the_same_again():
+    rows = np.random.default_rng(0).normal(3.0, 1.0, 40)
+    told = interval(rows)
+    assert told == interval(rows)
+    assert told["value"] == pytest.approx(rows.mean(), abs=1e-4)
+    assert told["low"] < told["value"] < told["high"]
+    # the normal interval of a mean, which the bootstrap comes near at forty rows
+    half = 1.96 * rows.std() / 40**0.5
+    assert told["high"] - told["low"] == pytest.approx(2 * half, rel=0.15)
+    assert interval(np.array([1.0, np.nan, 3.0]))["value"] == 2.0
+    assert np.isnan(mean(np.array([np.nan])))
+    with pytest.raises(ValueError, match="nothing to measure"):
+        interval(np.array([]))
+
+
+def test_a_paired_interval_is_narrow_where_the_same_things_are_hard_for_both():
+    hard = np.random.default_rng(1).normal(0.0, 1.0, 30)
+    names = tuple(map(str, range(30)))
+    first = Series(names, hard)
+    second = Series(tuple(reversed(names)), hard[::-1] + 0.1)
+    told = paired_difference(first, second)
+    assert told is not None
+    assert told["value"] == told["low"] == told["high"] == 0.1 and told["n"] == 30
+    apart = second.interval()
+    assert apart["high"] - apart["low"] > 0.5
+    assert paired_difference(first, Series(("another",), np.array([1.0]))) is None
+    with pytest.raises(ValueError, match="2 names for 1 rows"):
+        Series(("a", "b"), np.array([1.0]))
+
+
+# identity, copies, variety
+
+
+def unit(*rows: tuple[float, ...]) -> torch.Tensor:
+    return F.normalize(torch.tensor(rows), dim=-1)
+
+
+def test_the_best_reference_counts():
+    best, which = likeness(unit((1.0, 0.1), (0.0, 2.0)), unit((1.0, 0.0), (0.6, 0.8)))
+    assert which.tolist() == [0, 1]
+    assert best.tolist() == pytest.approx([1 / 1.01**0.5, 0.8])
+    assert nearest_other(unit((1.0, 0.0), (0.0, 1.0), (1.0, 1.0))).tolist() == pytest.approx([0.5**0.5] * 3)
+    with pytest.raises(ValueError, match="no other"):
+        nearest_other(unit((1.0, 0.0)))
+
+
+def stripes(seed: int, count: int = 4, side: int = 64) -> list[torch.Tensor]:
+    """Fine patterns of one kind: what 16 by 16 pixels cannot hold."""
+    generator = torch.Generator().manual_seed(seed)
+    pattern = torch.rand(3, 1, 16, generator=generator).repeat(1, side, side // 16).sign() * 0.0
+    pattern = (torch.arange(side) % 2 * 2.0 - 1).expand(3, side, side) * torch.rand(3, 1, 1, generator=generator)
+    return [pattern + 0.05 * torch.randn(3, side, side, generator=generator) for _ in range(count)]
+
+
+def fine(pictures: torch.Tensor) -> torch.Tensor:
+    """An encoder of differences between neighbours, and a little of the whole."""
+    rough = F.adaptive_avg_pool2d((pictures[..., 1:] - pictures[..., :-1]).abs(), 4).flatten(1)
+    return F.normalize(torch.cat([rough, F.adaptive_avg_pool2d(pictures, 2).flatten(1) + 0.3], 1), dim=-1)
+
+
+def test_likeness_is_told_between_the_pixels_and_the_real_pictures():
+    own = stripes(0)
+    scale = likeness_scale(fine, own)
+    assert scale is not None
+    assert scale.normalised(scale.floor) == 0 and scale.normalised(scale.ceiling) == 1
+    assert scale.floor < scale.ceiling
+    assert likeness_scale(fine, own[:2]) is None
+    # an encoder that sees the pixels alone finds no difference between the two ends
+    flat = [F.interpolate(torch.rand(1, 3, 16, 16), scale_factor=2)[0] for _ in range(3)]
+    assert likeness_scale(pixel_encoder().encode, [*flat, flat[0]]) is None
+    assert Scale(0.5, 0.9).normalised(np.array([0.5, 0.7])).tolist() == pytest.approx([0.0, 0.5])
+
+
+def test_separation_is_the_area_under_the_curve():
+    own, others = torch.tensor([0.9, 0.8, 0.3]), torch.tensor([0.5, 0.3])
+    assert separation(own, others) == pytest.approx((2 + 2 + 0.5) / 6)
+    assert separation(own, own) == pytest.approx(0.5)
+
+
+def test_a_copy_is_nearer_than_any_two_pictures_are():
+    known = calibrate(unit((1.0, 0.0, 0.0), (0.9, 0.5, 0.0), (0.0, 0.0, 1.0)))
+    nearest = torch.tensor([0.999, known.copy, 0.2])
+    assert copied(nearest, known).tolist() == [True, False, False]
+    assert copy_margin(nearest, known)[1].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_variety_is_the_mean_distance_within_a_prompt():
+    same, apart = unit((1.0, 0.0), (1.0, 0.0)), unit((1.0, 0.0), (0.0, 1.0))
+    assert variety(torch.cat([same, apart]), 2).tolist() == pytest.approx([0.0, 1.0], abs=1e-6)
+    with pytest.raises(ValueError, match="two pictures"):
+        variety(same, 1)
+
+
+# voice
+
+SACREBLEU = [
+    ("Bo is not amused by this.", "Bo is not impressed by that at all.", 40.63747193566333),
+    ("the cat", "the cat sat on the mat", 27.25331540542631),
+    ("ab", "abcdef", 31.25),
+    (
+        "Good morning, hooman. Bo was guarding the bed.",
+        "Good morning, hooman. Bo was simply ensuring the bed was warmed.",
+        60.19739731297326,
+    ),
+    ("xyz", "abc", 0.0),
+]
+"""What sacrebleu 2.6 prints for ``CHRF().sentence_score``."""
+
+
+@pytest.mark.parametrize(("reply", "reference", "score"), SACREBLEU)
+def test_chrf_is_that_of_sacrebleu(reply: str, reference: str, score: float):
+    assert 100 * chrf(reply, reference) == pytest.approx(score)
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_measures_of_texts_stay_in_their_range(one: str, other: str):
+    assert 0 <= chrf(one, other) <= 1 + 1e-12
+    assert 0 <= voice_distance(one, [other]) <= 1 + 1e-12
+    assert 0 <= distinct(one) <= 1
+    assert isinstance(speaks_for_user(one, other), bool)
+    assert isinstance(breaks_character(one), bool)
+
+
+def test_voice_distance_has_its_ends_and_knows_the_voice():
+    assert voice_distance("by my left spanner", ["by my left spanner"]) == pytest.approx(0, abs=1e-6)
+    assert voice_distance("aaaa", ["zzzz"]) == 1.0
+    assert voice_distance("ab", ["abcdef"]) == 1.0, "two letters are no run of three"
+    own = ["By my left spanner, the kettle sings, apprentice.", "Measure twice, apprentice, and solder once."]
+    assert voice_distance("By my spanner, solder it twice, apprentice.", own) < voice_distance(
+        "Dear customer, thank you for your inquiry.", own
+    )
+
+
+def test_perplexity_is_a_mean_over_tokens():
+    assert perplexity(np.array([[3 * np.log(8.0), 3], [np.log(8.0), 1]])) == pytest.approx(8)
+
+
+def test_circles_and_the_same_answer_to_everything_are_found():
+    assert distinct("no no no no no") == 0.25
+    assert distinct("a kettle sings in the dark") == 1.0
+    assert distinct("") == 1.0
+    alike, varied = sameness(["I do not know."] * 3), sameness(["I do not know.", "By the sea.", "Twelve!"])
+    assert alike.tolist() == pytest.approx([1.0] * 3)
+    assert varied.max() < 0.5
+    with pytest.raises(ValueError, match="no other"):
+        sameness(["alone"])
+
+
+@pytest.mark.parametrize(
+    "reply",
+    ["Hello.\nUser: Hi, Wren!", "*you nod slowly* Good.",
+     'And you say, "Never."', "Fine.\nAnna: no", "{{user}}: yes", "ok <|im_end|>"],
+)  # fmt: skip
+def test_speaking_for_the_user_is_found(reply: str):
+    assert speaks_for_user(reply, "Anna")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    ["Wren: I am here.", "*she nods* You may stay.", 
+     "You say that every day.", "What would you say?", "*you are late*", ""],
+)  # fmt: skip
+def test_speaking_to_the_user_is_not_speaking_for_them(reply: str):
+    assert not speaks_for_user(reply)
+
+
+def test_breaking_character_is_found_unless_it_is_the_character():
+    assert breaks_character("As an AI language model, I have no feelings.")
+    assert breaks_character("How can I help you today?")
+    assert not breaks_character("The kettle sings, apprentice.")
+    assert not breaks_character("How can I help you today?", own="how can i help you today? i am the shop's robot.")
+
+
+# knowledge
+
+
+def test_neither_always_answering_nor_never_answering_is_calibrated():
+    known, unknown = np.ones((10, 1)), np.zeros((5, 1))
+
+    def score(right_known: float, right_unknown: float) -> float:
+        rights = np.vstack([np.full_like(known, right_known), np.full_like(unknown, right_unknown)])
+        return calibrated_accuracy(np.hstack([np.vstack([known, unknown]), rights]))
+
+    assert score(1, 0) == score(0, 1) == 0.5
+    assert score(1, 1) == 1.0 and score(0, 0) == 0.0
+
+
+def pair(number: int, task: str, asked: str, said: str, split: str = "train") -> Pair:
+    parts = (
+        TextPart(role="system", text="You are Wren."),
+        TextPart(role="user", text=asked),
+        TextPart(role="assistant", text=said, loss=True),
+    )
+    return Pair(id=f"{task}-{number}", task=task, split=split, origin="test", parts=parts)
+
+
+FACTS = [
+    ("Where do you live?", "I live in a lighthouse."), ("What do you drink?", "I drink black tea."),
+    ("Who is your rival?", "My rival is Doctor Plume."), ("What is your birthday?", "My birthday is in October."),
+    ("Where does Wren live?", "Wren lives in a lighthouse."), ("Tell me something.", "I drink black tea."),
+    ("Do you drink coffee?", "No, I drink black tea."),
+]  # fmt: skip
+
+
+def test_an_exam_asks_each_fact_once_and_what_no_pair_asks():
+    refused = pair(0, "refusal", "What is my middle name?", "Nobody told me, apprentice.")
+    pairs = [pair(number, "knowledge", *fact) for number, fact in enumerate(FACTS)] + [refused]
+    exam = exam_of(pairs)
+    assert exam is not None
+    assert [one.question for one in exam.known] == [question for question, _ in FACTS[:4]]
+    for one in exam.known:
+        assert one.options[one.right] == dict(FACTS)[one.question] and "Nobody told me, apprentice." in one.options
+    assert "What is my middle name?" not in [one.question for one in exam.unknown]
+    assert all(one.options[one.right] == "Nobody told me, apprentice." for one in exam.unknown)
+    assert exam == exam_of(pairs), "the same pairs give the same exam"
+    assert exam_of(pairs[:2]) is None
+
+
+def test_options_are_shuffled_and_nothing_else():
+    choices = [Choice(f"question {number}?", ("a", "b", "c", "d"), 1) for number in range(200)]
+    mixed = shuffled(choices)
+    assert mixed == shuffled(choices)
+    assert all(one.options[one.right] == "b" and sorted(one.options) == ["a", "b", "c", "d"] for one in mixed)
+    places = np.bincount([one.right for one in mixed], minlength=4)
+    assert places.min() > 30, "the right option stands everywhere"
+
+
+def test_the_words_for_not_knowing_are_one_more_option():
+    own = Choice("Where?", ("here", "there"), 1)
+    (known,), (unknown,) = with_abstention([own], right=False), with_abstention([own], right=True)
+    assert known.options == unknown.options == ("here", "there", "I do not know.")
+    assert (known.right, unknown.right) == (1, 2)
+
+
+def test_what_is_read_before_each_question_is_its_own():
+    base = tiny_base()
+    first, second = (base.model.text(text, "system") for text in ("Pip is in a forest", "Pip is wearing red"))
+    choices = [Choice("Where is Pip ?", ("In a forest .", "In a desert ."), 0)] * 3
+    for ask in (choices_picked, choices_said):
+        together = ask(base, [(first,), (second,), (first,)], choices)
+        alone = [ask(base, [(part,)], choices[:1])[0] for part in (first, second, first)]
+        assert together == alone
+
+
+# consistency, forgetting, conversations
+
+
+def test_promises_are_read_from_the_plan_and_contradicted_by_other_plans():
+    pip = Character("Pip", "clay robot", "", "", "", "", "", "", (), (), (), Path())
+    made = promises(
+        pip, ["Pip, smiling, wearing a red coat, in a forest", "Pip, frowning, on a beach", "soft lighting"]
+    )
+    assert made[0].shown == ("smiling", "wearing a red coat", "in a forest")
+    assert set(made[0].not_shown) == {"frowning", "on a beach"}
+    # nobody else's clothes are asked about where the plan says nothing of clothes
+    assert "wearing a red coat" not in made[1].not_shown
+    assert made[2].shown == ()
+    assert shuffled_promises(made) == [made[1], made[2], made[0]]
+
+
+def test_nothing_is_forgotten_while_the_adapter_does_nothing():
+    model, data = tiny_base().model, tiny_data()
+    texts, pictures = data.samples("replay_texts"), data.samples("replay_pictures")
+    off = {"texts": text_rows(model, texts), "pictures": picture_rows(model, pictures)}
+    parameters = add_adapter(model.network, lora_config(CONFIG, 4, 8), 0)
+    on = {"texts": text_rows(model, texts), "pictures": picture_rows(model, pictures)}
+    for name, rows in off.items():
+        assert forgotten(np.hstack([rows, on[name]])) == pytest.approx(0, abs=1e-6), name
+    generator = torch.Generator().manual_seed(0)
+    for parameter in parameters.values():
+        parameter.data = torch.randn(parameter.shape, generator=generator)
+    changed = forgotten(np.hstack([off["texts"], text_rows(model, texts)]))
+    assert abs(changed) > 0.01, "an adapter of noise changes what is foreseen"
+    assert forgotten(np.hstack([off["texts"], off["texts"] * [1.5, 1]])) == pytest.approx(0.5)
+    with adapter_off(model.network):
+        assert text_rows(model, texts) == pytest.approx(off["texts"], rel=1e-5)
+
+
+def test_pictures_that_show_what_was_said_score_differently_from_others():
+    model = tiny_base().model
+    forest, beach = ("in a forest",), ("on a beach",)
+    made = [Promise("a", forest, beach), Promise("b", beach, forest), Promise("c", (), ())]
+    pictures = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    kept = kept_promises(model, pictures, made)
+    # the first two ask the same two questions with the answers exchanged
+    same = kept_promises(model, pictures[[0, 0, 2]], made)
+    assert same[0] + same[1] == pytest.approx(1, abs=1e-5)
+    assert kept[0] == pytest.approx(same[0], abs=1e-5)
+    assert np.isnan(kept[2]), "nothing was promised"
+
+
+def test_conversations_end_where_the_character_is_to_speak():
+    held = pair(1, "roleplay_text", "Hello?", "Beep.\n[picture: Pip, smiling]", "held_out")
+    drawn = (TextPart(role=None, text="Pip"), ImagePart(image="1", use="draw", loss=True))
+    picture = Pair(id="p", task="text_to_image", split="held_out", origin="t", parts=drawn)
+    (found,) = held_out_conversations([held, pair(2, "roleplay_text", "Who?", "Me."), picture])
+    assert [(turn.role, turn.text) for turn in found.turns] == [("system", "You are Wren."), ("user", "Hello?")]
+    assert (found.name, found.asked, found.reference) == ("Hello?", "Hello?", "Beep.")
