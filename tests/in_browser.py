@@ -8,17 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from browser import chromium
 from page_server import Played, build_app, serving
 
 browser_test = pytest.mark.browser
 PATIENCE_MS = 20_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as one:
-        yield one
 
 
 @contextmanager
