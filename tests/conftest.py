@@ -7,8 +7,12 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
+from browser import chromium
 
 from charforge.progress import terminal, verbosity
 
@@ -20,3 +24,10 @@ def new_command() -> None:
     """One command has one console and one --quiet: they end with the test."""
     terminal.cache_clear()
     verbosity.set("normal")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium; without one the test is skipped."""
+    with chromium() as one:
+        yield one

@@ -7,23 +7,15 @@ axe-core is no dependency: `npm install axe-core` anywhere, then
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import chromium
 from page_server import PICTURES, Played, build_app, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 DESK: dict[str, Any] = {"viewport": {"width": 1280, "height": 820}}
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 780}, "has_touch": True, "is_mobile": True}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as one:
-        yield one
 
 
 @pytest.fixture(scope="module")

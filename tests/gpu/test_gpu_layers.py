@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 from on_device import DTYPES, flat_gradient, in_its_precision, lively, off, tiny_on
-from test_grpo import rollout_of
+from rollouts import rollout_of
 from tiny import tiny_data
 from tiny_base import grpo_settings
 from torch import nn

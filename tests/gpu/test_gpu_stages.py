@@ -9,7 +9,7 @@ import pytest
 import torch
 from on_device import flat_gradient, lively, tiny_on
 from pretend import CARD, pretend_card
-from test_grpo import rollout_of
+from rollouts import rollout_of
 from tiny import tiny_data, tiny_settings
 from tiny_base import SCENES, grpo_settings, tiny_judges
 
