@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from served import served, tiny_engine
 
 ROOT = Path(__file__).parent.parent
 STUDIES = ROOT / "docs" / "studies"
@@ -54,6 +55,25 @@ def test_a_wheel_carries_no_study():
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert wheel["packages"] == ["charforge"]
     assert wheel["force-include"].keys() == {"presets", "examples"}
+
+
+def test_a_server_is_loaded(monkeypatch, capsys):
+    with served(tiny_engine()) as address:
+        figures = json.loads(
+            in_this_process(
+                monkeypatch,
+                capsys,
+                "serving_load.py",
+                address,
+                "--clients",
+                "3",
+                "--seconds",
+                "1",
+                "--disconnects",
+                "50",
+            )
+        )
+    assert figures["replies"] > 0 and figures["errors"] == 0 and figures["to_first_word"]["p50"] >= 0
 
 
 def test_reading_is_measured(monkeypatch, capsys):

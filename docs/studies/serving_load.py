@@ -111,8 +111,8 @@ async def main() -> None:
         }  # fmt: skip
         for begin in range(0, given.disconnects, 50):
             await asyncio.gather(*(leaver(http, number) for number in range(begin, begin + 50)))
-        await asyncio.sleep(2)
         if server:
+            await asyncio.sleep(2)
             server.cpu_percent()
             await asyncio.sleep(3)
             figures["after"] = {
