@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,20 @@ from tiny import CONFIG
 from tiny_base import tiny_base, tiny_data
 
 from charforge.adapter.lora import add_adapter, lora_config
+from charforge.bases.where import MINI
 from charforge.character import Character
 from charforge.evaluate.consistency import Promise, kept_promises, promises, shuffled_promises
-from charforge.evaluate.copies import copied, copy_margin
-from charforge.evaluate.forgetting import forgotten, picture_rows, text_rows
-from charforge.evaluate.identity import Scale, likeness, likeness_scale, nearest_other, pixel_encoder, separation
+from charforge.evaluate.copies import copied, copy_marks
+from charforge.evaluate.forgetting import (
+    CAPTIONS,
+    QUESTIONS,
+    forgotten,
+    own_pictures,
+    own_texts,
+    picture_rows,
+    text_rows,
+)
+from charforge.evaluate.identity import Scale, encoded, likeness, likeness_scale, nearest_other, separation
 from charforge.evaluate.intervals import Series, interval, mean, paired_difference
 from charforge.evaluate.knowledge import calibrated_accuracy, exam_of, with_abstention
 from charforge.evaluate.questions import Choice, choices_picked, choices_said, shuffled
@@ -33,9 +43,13 @@ from charforge.evaluate.voice import (
     speaks_for_user,
     voice_distance,
 )
-from charforge.expand import ImagePart, Pair, TextPart
+from charforge.expand import ImagePart, Pair, TextPart, prompt_key
 from charforge.judges.likeness import calibrate
 from charforge.low_rank import adapter_off
+from charforge.replay.answers import QUESTIONS as REPLAYED
+from charforge.replay.drawings import prompts
+from charforge.replay.shipped_pictures import own_captions
+from charforge.sample import target_of
 
 # intervals
 
@@ -107,9 +121,8 @@ def test_likeness_is_told_between_the_pixels_and_the_real_pictures():
     assert scale.normalised(scale.floor) == 0 and scale.normalised(scale.ceiling) == 1
     assert scale.floor < scale.ceiling
     assert likeness_scale(fine, own[:2]) is None
-    # an encoder that sees the pixels alone finds no difference between the two ends
-    flat = [F.interpolate(torch.rand(1, 3, 16, 16), scale_factor=2)[0] for _ in range(3)]
-    assert likeness_scale(pixel_encoder().encode, [*flat, flat[0]]) is None
+    # an encoder to which all pictures are the same has no scale
+    assert likeness_scale(lambda pictures: torch.ones(len(pictures), 1), own) is None
     assert Scale(0.5, 0.9).normalised(np.array([0.5, 0.7])).tolist() == pytest.approx([0.0, 0.5])
 
 
@@ -120,10 +133,16 @@ def test_separation_is_the_area_under_the_curve():
 
 
 def test_a_copy_is_nearer_than_any_two_pictures_are():
-    known = calibrate(unit((1.0, 0.0, 0.0), (0.9, 0.5, 0.0), (0.0, 0.0, 1.0)))
-    nearest = torch.tensor([0.999, known.copy, 0.2])
-    assert copied(nearest, known).tolist() == [True, False, False]
-    assert copy_margin(nearest, known)[1].item() == pytest.approx(0, abs=1e-6)
+    own = list(torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(3)) * 2 - 1)
+    known = calibrate(encoded(fine, own))
+    marks = copy_marks(known, own)
+    new = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(4)) * 2 - 1
+    # one is the same picture to the encoder, one is not; one has the same pixels though it is dimmer
+    pictures = torch.stack([new[0], new[1], 0.8 * own[2]])
+    nearest = torch.tensor([known.copy + 0.01, known.copy - 0.01, known.copy - 0.01])
+    assert copied(pictures, nearest, marks).tolist() == [True, False, True]
+    # no training picture is a copy of another one
+    assert nearest_other(marks.pixels).max() < marks.by_pixels
 
 
 def test_variety_is_the_mean_distance_within_a_prompt():
@@ -316,6 +335,21 @@ def test_nothing_is_forgotten_while_the_adapter_does_nothing():
     assert forgotten(np.hstack([off["texts"], off["texts"] * [1.5, 1]])) == pytest.approx(0.5)
     with adapter_off(model.network):
         assert text_rows(model, texts) == pytest.approx(off["texts"], rel=1e-5)
+
+
+def test_what_is_asked_about_forgetting_is_never_replayed():
+    assert not {prompt_key(question) for question in QUESTIONS} & {prompt_key(question) for question in REPLAYED}
+    assert not set(CAPTIONS) & {*prompts(), *own_captions("mini").values()}
+    shipped = (MINI / "replay_texts.jsonl").read_text("utf-8")
+    assert not [question for question in QUESTIONS if json.dumps(question) in shipped]
+
+
+def test_the_bases_own_texts_and_pictures_are_its_own():
+    model = tiny_base().model
+    (first, *_), pictures = own_texts(model, 2), own_pictures(model, 1)
+    assert len(first) == 2 and first[1].supervised > 0
+    assert len(pictures) == 1 and target_of(pictures[0]) is not None
+    assert own_texts(model, 0) == own_pictures(model, 0) == []
 
 
 def test_pictures_that_show_what_was_said_score_differently_from_others():

@@ -13,6 +13,7 @@ from charforge.expand.asking import Request
 from charforge.expand.looking import (
     LOOKED_AT,
     Sight,
+    asked_of,
     confirm_in_words,
     look,
     read_looked,
@@ -21,6 +22,7 @@ from charforge.expand.looking import (
     write_looked,
 )
 from charforge.expand.sight import probe_pictures
+from charforge.room import LONG_CONTEXT, SHORT_CONTEXT
 
 SEES = {"probe:triangle": "Purple triangle.", "probe:square": "green square"}
 
@@ -133,3 +135,12 @@ def test_a_base_confirms_by_the_odds_of_yes_here_and_on_a_known_picture(monkeypa
     assert both == pytest.approx([(a + b) / 2 for a, b in zip(first, second, strict=True)], abs=1e-4)
     # an answer that is as likely where nothing was asked gains nothing
     assert score("0", sight.NOT_ASKED, ("In a forest .",)) == pytest.approx([0.0], abs=1e-5)
+
+
+def test_a_base_with_room_reads_the_profile_before_it_says_what_the_character_is(marco: Character) -> None:
+    question = f"What is {marco.name}?"
+    long = replace(marco, persona="He keeps a lighthouse. " * 40, about="", room=LONG_CONTEXT)
+    assert asked_of(long).startswith("He keeps a lighthouse.") and asked_of(long).endswith(question)
+    # a part of it would speak of whoever stands there
+    assert asked_of(replace(long, room=SHORT_CONTEXT)) == question
+    assert asked_of(replace(long, persona="", voice="")) == question

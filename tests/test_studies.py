@@ -151,6 +151,18 @@ def test_what_the_reward_sees_is_measured(tmp_path):
 
 
 @pytest.mark.slow
+def test_measures_are_held_against_the_truth(tmp_path):
+    pytest.importorskip("dicebear", reason="dicebear belongs to the extra `recipe`")
+    out = tmp_path / "truth.json"
+    in_its_own("measure_truth.py", str(out), "--characters", "2", "--judged", "1", "--asked", "2")
+    found = json.loads(out.read_text("utf-8"))
+    for name in ("likeness, efficientnet-lite0: noise", "scene: parts of the scene", "voice_distance: another's words"):
+        assert found[name]["value"] > 0.4, name
+    assert found["copies: share of copies called so (level)"]["value"] == 1
+    assert found["copies: share of softened copies called so (level)"]["value"] == 1
+
+
+@pytest.mark.slow
 def test_expansion_is_compared_with_the_seeds_alone(tmp_path):
     pytest.importorskip("dicebear", reason="dicebear belongs to the extra `recipe`")
     out = tmp_path / "ablation.jsonl"

@@ -14,12 +14,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from command import charforge
 from folders import make_folder
 from kills import SETTINGS
 from layout import write_checkpoint
 from safetensors.torch import load_file
+from tiny import tiny_data, tiny_model, tiny_settings
 
-from charforge.train.team import ALONE, Team
+from charforge.adapter.lora import add_adapter, lora_config
+from charforge.errors import InputError
+from charforge.families.bagel.unified import UnifiedBagel
+from charforge.run.helper import NOTHING_BESIDE
+from charforge.train.checkpoints import load_checkpoint
+from charforge.train.losses import Weights, unified_gradient
+from charforge.train.samples import step_batch
+from charforge.train.sft import adamw, train_sft
+from charforge.train.team import ALONE, Team, TeamBroken, find_team
 
 FORK = multiprocessing.get_context("fork")
 CHANGES = {
@@ -123,11 +133,12 @@ def test_two_processes_train_the_adapter_of_one(place: Path):
     assert steps(place / "two") == [1, 2, 3, 4, 5, 6]
     one, two = (json.loads((place / run / "result.json").read_text()) for run in ("alone", "two"))
     assert one["held_out_perplexity_on"] == pytest.approx(two["held_out_perplexity_on"], rel=1e-3)
+    assert "2 processes share the samples of each step" in told(place)
     # the first process alone has spoken and written
     assert (place / "log-1").read_text() == "" and (place / "two" / "pip.charx").exists()
-    assert ended(start(place, 2, "--out", "two")) == [0, 0] and "nothing left to do" in told(place)
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_job_and_one_goes_on_where_two_stopped(place: Path):
     run = place / "killed"
     started = start(place, 2, "--out", "killed")
@@ -141,6 +152,7 @@ def test_a_killed_process_ends_the_job_and_one_goes_on_where_two_stopped(place: 
     assert difference(place / "alone", run) < TOLERANCE
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_of_them_stops_both_after_the_same_step(place: Path):
     run = place / "stopped"
     started = start(place, 2, "--out", "stopped")
@@ -152,17 +164,58 @@ def test_a_signal_to_one_of_them_stops_both_after_the_same_step(place: Path):
     assert difference(place / "alone", run) < TOLERANCE
 
 
-def test_what_several_processes_cannot_do_is_said_in_a_line(place: Path):
+def test_what_several_processes_cannot_do_is_said_in_a_line(place: Path, monkeypatch: pytest.MonkeyPatch):
     codes = ended(start(place, 2, "--out", "both", "--stage", "all"))
     assert codes == [1, 1] and "several processes share the first stage alone: add --stage sft" in told(place)
-    assert ended(start(place, 2, "--out", "card", "--device", "cuda:0"))[0] in (1, 3)
-    assert ended(start(place, 2, "another", "--out", "cast"))[0] == 1 and "name one folder" in told(place)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="leave the option out"):
+        find_team("cuda:0")
+    done = charforge("train", "pip", "another", "--out", "cast", cwd=place)
+    assert done.returncode == 1 and "name one folder" in done.stderr
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 16])
 def test_every_sample_is_one_processes(count: int):
     assert [index for rank in range(3) for index in Team(rank, 3).share(count)] == list(range(count))
     assert list(ALONE.share(count)) == list(range(count))
+
+
+def adapted() -> tuple[UnifiedBagel, dict[str, torch.nn.Parameter]]:
+    model = tiny_model()
+    return model, add_adapter(model.network, lora_config(model.shapes, 4, 8), 0)
+
+
+def test_the_gradients_of_all_shares_add_up_to_that_of_the_whole():
+    def gradients(*teams: Team) -> dict[str, torch.Tensor]:
+        model, parameters = adapted()
+        texts, pictures, noise = step_batch(model, tiny_data(), tiny_settings(), 0, 0)
+        for team in teams:
+            # gradients of one after the other stay, as a sum
+            unified_gradient(model, texts, pictures, noise, Weights(1.0, 1.0), 2, team=team)
+        return {name: parameter.grad for name, parameter in parameters.items() if parameter.grad is not None}
+
+    whole, parts = gradients(ALONE), gradients(*(Team(rank, 3) for rank in range(3)))
+    assert whole.keys() == parts.keys() and whole
+    for name, gradient in whole.items():
+        assert torch.allclose(gradient, parts[name], rtol=1e-4, atol=1e-6), name
+
+
+def test_what_was_learned_is_saved_when_another_process_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    model, parameters = adapted()
+    done: list[int] = []
+
+    def add_up(self: Team, parameters: object, values: list[torch.Tensor]) -> list[torch.Tensor]:
+        if len(done) == 2:
+            raise TeamBroken("another process of this job has ended")
+        done.append(1)
+        return values
+
+    monkeypatch.setattr(Team, "add_up", add_up)
+    settings = tiny_settings(steps=6, checkpoint_every=100)
+    with pytest.raises(TeamBroken):
+        train_sft(model, parameters, tiny_data(), settings, 0, tmp_path, NOTHING_BESIDE, team=Team(0, 2))
+    optimizer = adamw(model, parameters, settings)
+    assert load_checkpoint(tmp_path / "last.safetensors", parameters, optimizer)[0] == 2
 
 
 def test_alone_nothing_is_added_and_nothing_asked():

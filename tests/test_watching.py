@@ -71,7 +71,7 @@ class Tags(HTMLParser):
 
 
 def live_page(run: Path, told: About, now: list[float], said: list[str]) -> LivePage:
-    return LivePage(run, lambda: told, said.append, lambda: now[0])
+    return LivePage(run, lambda: told, said.append, now=lambda: now[0])
 
 
 def test_the_page_is_there_from_the_first_step_and_tells_how_the_run_stands(tmp_path: Path, told: About):
@@ -107,7 +107,7 @@ def test_writing_it_takes_a_hundredth_of_the_time_at_most(tmp_path: Path, told: 
         now[0] += 3.0
         return told
 
-    live = LivePage(tmp_path, slow, print, lambda: now[0])
+    live = LivePage(tmp_path, slow, print, now=lambda: now[0])
     write_lines(tmp_path, step(1))
     live.keep()
     before = (tmp_path / "report.html").stat().st_mtime_ns

@@ -98,7 +98,7 @@ def evaluate(
     lines, compared = [result_line(measured) for measured in all_measured], comparisons(all_measured)
     told: dict[str, Any] = {"runs": lines} | ({"compared": compared} if compared else {})
     if releases:
-        told["benchmark"] = run_benchmark(subjects, chosen, releases, encoder, each, chosen_device(device))
+        told["benchmark"] = run_benchmark(subjects, chosen, releases, encoder, each, quick, chosen_device(device))
     if as_json:
         print_json(told)
         return
@@ -122,7 +122,13 @@ def read_released(path: Path) -> list[Release]:
 
 
 def run_benchmark(
-    subjects: list[Subject], chosen: list[Release], releases: list[Release], encoder: str, each: int, device: str
+    subjects: list[Subject],
+    chosen: list[Release],
+    releases: list[Release],
+    encoder: str,
+    each: int,
+    quick: bool,
+    device: str,
 ) -> dict[str, Any]:
     """The published tables of the characters that were trained."""
     import torch
@@ -141,5 +147,5 @@ def run_benchmark(
             session = open_subject(subject, device, session)
         others = [other for other in releases if other is not release]
         with counting(f"asking and drawing {release.name}") as report:
-            found.append(benchmark_character(session, subject.pairs, release, others, eyes, each, report))
+            found.append(benchmark_character(session, subject.pairs, release, others, eyes, each, quick, report))
     return as_json(found, eyes.name, each)

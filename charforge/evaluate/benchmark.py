@@ -6,9 +6,10 @@ one: whether the replies stay in character and leave the user's part to the user
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,14 @@ from charforge.bundle import read_bundle
 from charforge.character import Character, load_picture
 from charforge.chat.session import Session, open_character
 from charforge.errors import InputError
-from charforge.evaluate.copies import copied
+from charforge.evaluate.copies import copied, copy_marks
 from charforge.evaluate.forgetting import text_rows
 from charforge.evaluate.identity import encoded, likeness
 from charforge.evaluate.intervals import Series
 from charforge.evaluate.knowledge import calibrated_accuracy, with_abstention
 from charforge.evaluate.measure import is_run
 from charforge.evaluate.questions import Choice, choices_picked, choices_said, shuffled
-from charforge.evaluate.release_items import renamed_character, renamed_release, without_leaks
+from charforge.evaluate.release_items import renamed_character, renamed_release, shortened, without_leaks
 from charforge.evaluate.replies import Conversation, Turn, answered
 from charforge.evaluate.rolescape import Line, Release
 from charforge.evaluate.voice import breaks_character, chrf, perplexity, speaks_for_user
@@ -107,24 +108,31 @@ class Benchmarked:
 
 def benchmark_character(
     session: Session, pairs: list[Pair] | None, release: Release, others: Iterable[Release], encoder: Encoder,
-    each: int, report: Report,
+    each: int, quick: bool, report: Report,
 ) -> Benchmarked:  # fmt: skip
     """All four tables of one character; ``each`` pictures of each prompt. ``pairs`` are what it was trained on, if that
-    is known; ``others`` lend the questions that it cannot answer."""
+    is known; ``others`` lend the questions that it cannot answer. ``quick``: see
+    :func:`charforge.evaluate.release_items.shortened`, and pictures are not drawn under another name."""
     kept, leaked = without_leaks(release, pairs)
+    asked_of = shortened(kept) if quick else kept
     strangers = [choice for other in others for choice in other.knowledge]
     tables = {}
-    total = 2 * len(STATES) * len(release.captions)
+    total = len(STATES) * (len(release.captions) + len(release.scenes))
     for number, state in enumerate(STATES):
-        character, items = session.character, kept
+        character, items = session.character, asked_of
         if state.startswith("names_replaced"):
-            character, items = renamed_character(character, release), renamed_release(kept)
+            character, items = renamed_character(character, release), renamed_release(asked_of)
         acts: AbstractContextManager[Any] = acting() if state.endswith("bare") else session.acts()
         with acts:
             asked = _Asked(session, character, items, strangers, encoder, each)
-            done = iter(range(number * total // len(STATES), total))
-            tables[state] = asked.table(not state.startswith("names_replaced"), lambda d=done: report(next(d), total))  # type: ignore[misc]
+            own_name = not state.startswith("names_replaced")
+            drawn = partial(_count, iter(range(number * total // len(STATES) + 1, total + 1)), total, report)
+            tables[state] = asked.table(own_name or not quick, own_name, drawn)
     return Benchmarked(release.name, release.parsed(), leaked, tables)
+
+
+def _count(numbers: Iterator[int], total: int, report: Report) -> None:
+    report(next(numbers), total)
 
 
 @dataclass(frozen=True)
@@ -138,12 +146,12 @@ class _Asked:
     encoder: Encoder
     each: int
 
-    def table(self, talks: bool, drawn: Callable[[], None]) -> Table:
+    def table(self, draws: bool, talks: bool, drawn: Callable[[], None]) -> Table:
         """Every measure. Replies of their own are only sampled where it ``talks``, and to be drawn."""
         found = {**self.knowledge(), **self.looks(), **self.dialogue()}
         if talks:
             found |= self.talk()
-        if self.release.test_pictures:
+        if draws and self.release.test_pictures:
             found |= self.pictures(drawn)
         return found
 
@@ -212,23 +220,26 @@ class _Asked:
         likeness to the test pictures, and beside it the share of copies of training pictures. ``real_identity``: what
         the training pictures themselves score, the ceiling.
         """
-        train, test = (
-            encoded(self.encoder.encode, [_pixels(path) for path in pictures.values()])
-            for pictures in (self.release.train_pictures, self.release.test_pictures)
-        )
-        known = calibrate(train) if len(train) >= FEWEST_REFERENCES else None
+        own = [_pixels(path) for path in self.release.train_pictures.values()]
+        train = encoded(self.encoder.encode, own)
+        test = encoded(self.encoder.encode, [_pixels(path) for path in self.release.test_pictures.values()])
+        marks = copy_marks(calibrate(train), own) if len(train) >= FEWEST_REFERENCES else None
         best, _ = likeness(train, test)
         found = {"real_identity": Series(tuple(self.release.train_pictures), best.numpy())}
         for kind, prompts in (("t2i", self.captions()), ("roleplay", self.replied())):
-            features, names = [], []
+            pictures, names = [], []
             for number, prompt in enumerate(prompts):
                 seeds = [SEED + number * self.each + index for index in range(self.each)]
-                pictures = draw_pixels(self.session.base.model, [prompt] * self.each, seeds)
-                features.append(self.encoder.encode(pictures).cpu())
+                pictures.append(draw_pixels(self.session.base.model, [prompt] * self.each, seeds))
                 names += [f"{prompt} ({index + 1})" for index in range(self.each)]
                 drawn()
-            if features:
-                found |= _of_pictures(kind, tuple(names), torch.cat(features), train, test, known)
+            if pictures:
+                every = torch.cat(pictures)
+                features = self.encoder.encode(every).cpu()
+                found[f"{kind}_identity"] = Series(tuple(names), likeness(features, test)[0].numpy())
+                if marks is not None:
+                    copies = copied(every, likeness(features, train)[0], marks)
+                    found[f"{kind}_copy_rate"] = Series(tuple(names), copies.float().numpy())
         return found
 
     def captions(self) -> list[str]:
@@ -252,14 +263,6 @@ class _Asked:
         text = self.session.base.model.text
         system = text(grammar.system_prompt(self.character), "system")
         return (system, text(line.user, "user"), text(line.reply, "assistant", loss=True))
-
-
-def _of_pictures(kind: str, names: tuple[str, ...], features: Tensor, train: Tensor, test: Tensor, known: Any) -> Table:
-    found = {f"{kind}_identity": Series(names, likeness(features, test)[0].numpy())}
-    if known is not None:
-        copies = copied(likeness(features, train)[0], known).float().numpy()
-        found[f"{kind}_copy_rate"] = Series(names, copies)
-    return found
 
 
 def _pixels(path: Path) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 from charforge import grammar
 from charforge.bases.drawing import draw_pixels
 from charforge.evaluate.consistency import kept_promises, promises
-from charforge.evaluate.forgetting import picture_rows, text_rows
+from charforge.evaluate.forgetting import text_rows
 from charforge.evaluate.identity import encoded, nearest_other
 from charforge.evaluate.intervals import Series
 from charforge.evaluate.knowledge import calibrated_accuracy, exam_of
@@ -28,8 +28,6 @@ from charforge.evaluate.voice import (
     voice_distance,
 )
 from charforge.kinds import TALK
-from charforge.replay.answers import replay_texts
-from charforge.replay.drawings import replay_pictures
 
 Report = Callable[[int, int], None]
 CONSISTENCY_SEED = 95_000
@@ -38,13 +36,13 @@ CONSISTENCY_SEED = 95_000
 @dataclass(frozen=True)
 class Extent:
     """How much is measured: ``each`` pictures of the first ``scenes`` held-out scenes; so many ``promises`` are drawn;
-    so many questions of an ``exam`` of each kind; so many of the base's own texts and pictures, ``replayed``."""
+    so many questions of an ``exam`` of each kind; ``others`` texts and pictures of the base's own."""
 
     each: int
     scenes: int
     promises: int
     exam: int
-    replayed: int
+    others: int
 
     @staticmethod
     def quick(each: int) -> Extent:
@@ -54,7 +52,7 @@ class Extent:
     @staticmethod
     def full(each: int) -> Extent:
         """All scenes and questions."""
-        return Extent(each, 10_000, 8, 10_000, 24)
+        return Extent(each, 10_000, 8, 10_000, 12)
 
 
 @dataclass(frozen=True)
@@ -80,16 +78,29 @@ class State:
     replies: Replies
 
 
+STEPS_BESIDE = 3
+"""What :func:`measure_state` reports beside the scenes: replies, questions, promises."""
+
+
 def measure_state(opened: OpenRun, extent: Extent, report: Report) -> State:
-    """Draw, talk, ask, and measure it all. A measure that this run has nothing for is left out."""
-    drawn = draw_scenes(opened.base, opened.scenes[: extent.scenes], extent.each, report)
-    seen = see(opened.base, opened.judges, drawn, opened.real.scale if opened.real else None)
+    """Draw, talk, ask, and measure it all. A measure that this run has nothing for is left out.
+
+    ``report(steps done, in all)`` counts the scenes and ``STEPS_BESIDE``.
+    """
+    scenes = opened.scenes[: extent.scenes]
+    total = len(scenes) + STEPS_BESIDE
+    drawn = draw_scenes(opened.base, scenes, extent.each, lambda done, _: report(done, total))
+    seen = see(opened.base, opened.judges, drawn, opened.real)
     prompts = tuple(scene.prompt for scene in drawn.scenes)
     series = {name: Series(prompts, rows) for name, rows in per_scene(seen, drawn.each).items()}
     replies = reply_all(opened)
-    series |= text_series(opened, replies) | exam_series(opened, extent.exam)
+    series |= text_series(opened, replies)
+    report(total - 2, total)
+    series |= exam_series(opened, extent.exam)
+    report(total - 1, total)
     if extent.promises:
         series |= consistency_series(opened, replies, extent.promises)
+    report(total, total)
     return State(series, drawn, seen, replies)
 
 
@@ -178,15 +189,6 @@ def consistency_series(opened: OpenRun, replies: Replies, most: int) -> dict[str
     prompts = [grammar.picture_prompt(character, plan, text) for text, plan, _ in chosen]
     pictures = draw_pixels(model, prompts, [CONSISTENCY_SEED + number for number in range(len(prompts))])
     return {"consistency": Series(tuple(name for *_, name in chosen), kept_promises(model, pictures, made))}
-
-
-def forgetting_rows(opened: OpenRun, most: int) -> dict[str, np.ndarray]:
-    """Losses of the base's own texts and pictures with the adapter as it is; (samples, 2) each."""
-    texts, pictures = replay_texts(opened.base)[:most], replay_pictures(opened.base)[:most]
-    return {
-        "forgetting_texts": text_rows(opened.base.model, texts),
-        "forgetting_pictures": picture_rows(opened.base.model, pictures),
-    }
 
 
 def ceilings(opened: OpenRun) -> dict[str, Series]:

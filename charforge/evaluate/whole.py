@@ -10,10 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from charforge.evaluate.forgetting import forgotten
+from charforge.evaluate.forgetting import forgotten, own_pictures, own_texts, picture_rows, text_rows
 from charforge.evaluate.intervals import Interval, Series, paired_difference
 from charforge.evaluate.measure import OpenRun, Real
-from charforge.evaluate.series import Extent, Report, State, ceilings, forgetting_rows, measure_state, own_lines
+from charforge.evaluate.series import (
+    STEPS_BESIDE,
+    Extent,
+    Report,
+    State,
+    ceilings,
+    measure_state,
+    own_lines,
+)
+from charforge.families.protocol import UnifiedModel
 from charforge.low_rank import adapter_off
 
 
@@ -46,16 +55,19 @@ def intervals(series: Mapping[str, Series]) -> dict[str, Interval]:
 def measure_run(run: Path, opened: OpenRun, extent: Extent, report: Report, compare: bool = True) -> Measured:
     """Measure an open run; with ``compare`` also the same base without its adapter, and what was forgotten.
 
-    ``report(scenes drawn, in all)`` counts both.
+    ``report(steps done, in all)`` counts both.
     """
-    total = min(len(opened.scenes), extent.scenes) * (2 if compare else 1)
-    after = measure_state(opened, extent, lambda done, of: report(done, total))
+    steps = min(len(opened.scenes), extent.scenes) + STEPS_BESIDE
+    total = steps * (2 if compare else 1)
+    after = measure_state(opened, extent, lambda done, _: report(done, total))
     if not compare:
         return _measured(run, opened, after, None)
     with adapter_off(opened.base.model.network):
-        before = measure_state(opened, extent, lambda done, of: report(total - of + done, total))
-    if extent.replayed:
-        after = State(after.series | forgetting_series(opened, extent.replayed), after.drawn, after.seen, after.replies)
+        before = measure_state(opened, extent, lambda done, _: report(steps + done, total))
+    if extent.others:
+        after = State(
+            after.series | forgetting_series(opened.base.model, extent.others), after.drawn, after.seen, after.replies
+        )
     return _measured(run, opened, after, before)
 
 
@@ -68,15 +80,16 @@ def _measured(run: Path, opened: OpenRun, after: State, before: State | None) ->
     return Measured(run, name, encoder, mark, opened.real, own, after, before, ceilings(opened))
 
 
-def forgetting_series(opened: OpenRun, most: int) -> dict[str, Series]:
+def forgetting_series(model: UnifiedModel, most: int) -> dict[str, Series]:
     """How much worse the base's own texts and pictures are foreseen with the adapter than without it."""
-    on = forgetting_rows(opened, most)
-    with adapter_off(opened.base.model.network):
-        off = forgetting_rows(opened, most)
+    with adapter_off(model.network):
+        texts, pictures = own_texts(model, most), own_pictures(model, most)
+        off = [text_rows(model, texts), picture_rows(model, pictures)]
+    on = [text_rows(model, texts), picture_rows(model, pictures)]
     return {
-        name: Series(tuple(map(str, range(len(rows)))), np.concatenate([off[name], rows], axis=1), forgotten)
-        for name, rows in on.items()
-        if len(rows)
+        name: Series(tuple(map(str, range(len(bare)))), np.concatenate([bare, rows], axis=1), forgotten)
+        for name, bare, rows in zip(("forgetting_texts", "forgetting_pictures"), off, on, strict=True)
+        if len(bare)
     }
 
 

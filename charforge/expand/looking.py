@@ -23,6 +23,7 @@ from charforge.expand.asking import Complete, Request, ask
 from charforge.expand.phrases import Phrase, phrases_of
 from charforge.expand.sight import can_see
 from charforge.files import write_atomic
+from charforge.room import tokens_of
 
 LONGEST_DESCRIPTION = 80
 """Tokens of a description."""
@@ -114,7 +115,7 @@ def _class_noun(character: Character, sight: Sight) -> Item | None:
     given = character.understanding.class_noun
     nouns = candidates(character)
     shown = [picture.name for picture in character.pictures[:LOOKED_AT]]
-    scores = sight.score(shown, grammar.what_is(character.name), [f"{grammar.with_article(n)}." for n in nouns])
+    scores = sight.score(shown, asked_of(character), [f"{grammar.with_article(noun)}." for noun in nouns])
     highest = max(scores)
     weights = [math.exp(score - highest) for score in scores]
     best = max(range(len(nouns)), key=lambda index: scores[index])
@@ -124,6 +125,14 @@ def _class_noun(character: Character, sight: Sight) -> Item | None:
     if given.value:
         return Item(given.value, f"{given.evidence}; {THE_BASE}", max(given.confidence, CLEAR), "sure")
     return Item(nouns[best], THE_BASE, round(share, 2), "guessed")
+
+
+def asked_of(character: Character) -> str:
+    """What the base is asked beside the pictures: what the character is, after its profile where the base has room for
+    the whole of it. A part of it would speak of whoever happens to stand there."""
+    profile = grammar.whole_persona(character)
+    fits = profile and tokens_of(profile) <= character.room.persona
+    return f"{profile} {grammar.what_is(character.name)}" if fits else grammar.what_is(character.name)
 
 
 def candidates(character: Character) -> list[str]:

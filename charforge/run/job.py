@@ -136,7 +136,7 @@ def train_character(
         open_run(run, settings, inputs, say_line) as hold,
         failure_kept(run, TRAINING, hold),
         Sittings(run / "sittings.json", peak_memory_gib) as sittings,
-        LivePage(run, described, say_line) as live,
+        LivePage(run, described, say_line, hold.check) as live,
         Tracking(run, settings, say_line) as tracking,
         Progress(run, sittings.keep, hold.check, live.keep, tracking.log) as progress,
         Interruption(progress.note, go_on, together=team.size > 1) as stop,
@@ -177,6 +177,8 @@ def train_character(
         checkpoints = run / "checkpoints"
         # pairs, pictures and what the base replays are there: the other processes of a job can begin
         team.told(str(run.absolute()))
+        if team.size > 1:
+            progress.note(f"{team.size} processes share the samples of each step")
         best = train_sft(model, parameters, data, settings.sft, settings.seed, checkpoints, hooks, memory, stop, team)
         load_best(parameters, checkpoints / "best.safetensors")
         first = {"stage": "sft", "best_step": best.step, "best_score": best.score}

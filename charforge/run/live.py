@@ -23,15 +23,16 @@ SHARE = 0.01
 class LivePage:
     """Writes ``report.html`` of ``run`` while it runs, and once more where it ends early.
 
-    ``describe`` makes what the page says of the run itself, when the first page is due. What goes wrong here ends no
+    ``describe`` makes what the page says of the run itself, when the first page is due; ``check`` raises when this
+    process may not write any more. What goes wrong here ends no
     run: ``tell`` hears of it once, and no page is written any more until the stage ends.
     """
 
     def __init__(
         self, run: Path, describe: Callable[[], About], tell: Callable[[str], None],
-        now: Callable[[], float] = time.monotonic,
+        check: Callable[[], None] = lambda: None, now: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        self._run, self._describe, self._tell, self._now = run, describe, tell, now
+        self._run, self._describe, self._tell, self._check, self._now = run, describe, tell, check, now
         self._about: About | None = None
         self._next: float | None = None
         self._given_up = False
@@ -56,6 +57,7 @@ class LivePage:
     def _write(self, words: str | None, refresh: int) -> None:
         began = self._now()
         try:
+            self._check()
             self._about = self._about or self._describe()
             lines, result = read_metrics(self._run), read_result(self._run)
             state = state_of(lines, self._about.settings, words, refresh)

@@ -53,9 +53,10 @@ class Tracking:
         tracker: Any
         if settings.tracking.tracker == "tensorboard":
             tracker = TensorBoardTracker(run.name, run / "tensorboard")
+        elif settings.tracking.tracker == "wandb":
+            tracker = WandBTracker(settings.tracking.project, name=run.name, dir=run)
         else:
-            made = WandBTracker if settings.tracking.tracker == "wandb" else TrackioTracker
-            tracker = made(settings.tracking.project, name=run.name)
+            tracker = TrackioTracker(settings.tracking.project, name=run.name)
         tracker.start()
         plain = {name: value for name, value in deciding(settings).items() if isinstance(value, int | float | str)}
         tracker.store_init_configuration(plain)
