@@ -99,7 +99,7 @@ def test_fp8_has_one_scale_a_matrix_and_is_read_back(tmp_path: Path) -> None:
     assert {name for name, (dtype, _) in found.items() if dtype == "F8_E4M3"} == set(linears)
     assert all(found[f"{name}_scale"] == ("F32", [1]) for name in linears)
     told = json.loads((tmp_path / "fp8" / "llm_config.json").read_text())["quantization_config"]
-    assert told["quant_method"] == "fp8" and {
+    assert told["quant_method"] == "fp8" and told["is_checkpoint_fp8_serialized"] and {
         "language_model.lm_head", "connector.fc1", "bagel.connector.fc1",
     } <= set(told["ignored_layers"])  # fmt: skip
     exact, rounded = (load_base(str(tmp_path / one), dtype=torch.float32).model for one in ("bf16", "fp8"))

@@ -168,9 +168,14 @@ def _quantization(config: BagelConfig, sources: Mapping[str, Source]) -> dict[st
         for name, source in sources.items()
         if name.endswith(".weight") and len(source.tensor.shape) == 2 and name.removesuffix(".weight") not in linears
     ]
-    # vLLM-Omni (0.30) holds the whole model below "bagel." and compares whole names
-    ignored = [*others, *(f"bagel.{name}" for name in others)]
-    return {"quant_method": "fp8", "activation_scheme": "dynamic", "ignored_layers": ignored}
+    # vLLM-Omni (0.30) holds the whole model below "bagel." and compares whole names; without the flag it takes the
+    # weights for bf16 that it is to round itself
+    return {
+        "quant_method": "fp8",
+        "activation_scheme": "dynamic",
+        "is_checkpoint_fp8_serialized": True,
+        "ignored_layers": [*others, *(f"bagel.{name}" for name in others)],
+    }
 
 
 def _copy_small_files(files: BaseFiles, folder: Path, quantization: dict[str, Any] | None) -> None:
