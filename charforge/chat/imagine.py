@@ -20,16 +20,20 @@ from charforge.pixels import contact_sheet
 SEED_STEP = 1_000_003
 """Between the seeds of drawings of which one is taken: far from the next picture's."""
 REFERENCES, REFERENCE_SEED = 6, 70_000
-"""Drawn of the character's name alone, where none of its own pictures are at hand: how the adapter means it."""
+"""Drawings that say how a character looks where none of its own pictures are at hand, and the first of their seeds."""
 
 
 def with_taste(session: Session, encoder: Encoder, pictures: Sequence[Image.Image], count: int) -> Session:
     """The session, drawing the best of ``count`` from now on. ``pictures`` are the character's own; where there are
     fewer than three, drawings of it say how it looks."""
-    if len(pictures) < FEWEST:
-        drawn = imagine(session, grammar.who(session.character), range(REFERENCE_SEED, REFERENCE_SEED + REFERENCES))
-        pictures = drawn.pictures
-    return replace(session, taste=taste_of(encoder, pictures, count))
+    known = pictures if len(pictures) >= FEWEST else drawings_of(session)
+    return replace(session, taste=taste_of(encoder, known, count))
+
+
+def drawings_of(session: Session) -> tuple[Image.Image, ...]:
+    """A few drawings of the character's name alone: how the adapter means it."""
+    seeds = range(REFERENCE_SEED, REFERENCE_SEED + REFERENCES)
+    return imagine(replace(session, taste=None), grammar.who(session.character), seeds).pictures
 
 
 def draw_best(session: Session, prompt: str, scene: str, seeds: Sequence[int]) -> Iterator[DrawingProgress]:

@@ -20,6 +20,7 @@ from charforge import grammar
 from charforge.bases.drawing import draw_pixels
 from charforge.bundle import Bundle
 from charforge.bundle.manifest import ADAPTER
+from charforge.chat.imagine import drawings_of
 from charforge.chat.session import Session
 from charforge.errors import InputError
 from charforge.export.faces import FACES, prompt_details, questions_about
@@ -27,17 +28,14 @@ from charforge.families.protocol import UnifiedModel
 from charforge.files import write_atomic
 from charforge.judges.encoders import Encoder
 from charforge.judges.judges import FEWEST_REFERENCES
-from charforge.judges.likeness import References, calibrate, nearest_similarity
+from charforge.judges.likeness import References, calibrate, nearest_similarity, usual_likeness
 from charforge.likelihood import Question, answer_likelihoods, probabilities
 from charforge.low_rank import adapter_off
-from charforge.pixels import to_image
+from charforge.pixels import to_image, to_pixels
 from charforge.sample import Picture
 from charforge.train.dataset import read_prepared
 from charforge.words import file_stem
 
-REFERENCE_DRAWINGS = 6
-"""Drawn of the character's name alone, where none of its own pictures are at hand: how the adapter means it."""
-REFERENCE_SEED = 70_000
 CHUNK = "charforge"
 """Of the PNG's texts the one that says what drew it."""
 
@@ -81,9 +79,7 @@ def references_of(session: Session, encoder: Encoder, pictures: Mapping[str, Pic
     if pictures:
         own = torch.cat([model.decode_target(picture.target)[None].cpu() for picture in pictures.values()])
         return calibrate(encoder.encode(own).cpu())
-    seeds = range(REFERENCE_SEED, REFERENCE_SEED + REFERENCE_DRAWINGS)
-    with session.acts():
-        drawn = draw_pixels(model, [grammar.who(session.character)] * len(seeds), list(seeds))
+    drawn = torch.stack([to_pixels(picture, picture.size) for picture in drawings_of(session)])
     return calibrate(encoder.encode(drawn).cpu())
 
 
@@ -149,8 +145,7 @@ def _best(session: Session, encoder: Encoder, references: References, drawing: D
 
 def likeness(features: Tensor, references: References) -> Tensor:
     """(rows, width) -> (rows,) from 0 to 1: see :class:`Sprite`. To be more alike than is usual earns nothing."""
-    span = max(references.cap - references.low, 1e-6)
-    return ((nearest_similarity(features, references) - references.low) / span).clamp(0, 1)
+    return usual_likeness(nearest_similarity(features, references), references).clamp(min=0)
 
 
 def _expression(session: Session, pictures: Tensor, label: str, simple: bool) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from charforge import grammar
 from charforge.families.protocol import UnifiedModel
 from charforge.judges.encoders import Encoder
-from charforge.judges.likeness import References, calibrate, nearest_similarity
+from charforge.judges.likeness import References, calibrate, nearest_similarity, usual_likeness
 from charforge.likelihood import Question, answer_likelihoods, probabilities
 from charforge.low_rank import adapter_off
 from charforge.pixels import to_pixels
@@ -46,8 +46,7 @@ def best_of(
     pixels = torch.stack([to_pixels(picture, picture.size) for picture in pictures])
     known = taste.references
     alike = nearest_similarity(taste.encoder.encode(pixels).cpu(), known)
-    # to be more alike than its own pictures are earns nothing
-    score = ((alike - known.low) / max(known.cap - known.low, 1e-6)).clamp(max=1) + _shown(model, pixels, details)
+    score = usual_likeness(alike, known) + _shown(model, pixels, details)
     best = int(score.argmax())
     return best, round(float(alike[best]), 4)
 

@@ -38,6 +38,12 @@ def calibrate(features: Tensor) -> References:
     )
 
 
+def usual_likeness(similarity: Tensor, references: References) -> Tensor:
+    """Cosines (rows,) on the scale of the character's own pictures: 0 where they are hardly ever as unlike each other,
+    1 where they are usually as alike, and never more: a copy earns nothing."""
+    return ((similarity - references.low) / max(references.cap - references.low, 1e-6)).clamp(max=1)
+
+
 def nearest_similarity(features: Tensor, references: References) -> Tensor:
     """(rows, width) -> cosine with the nearest of the character's pictures (rows,)."""
     return (features @ references.features.T).max(1).values
