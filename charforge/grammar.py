@@ -15,7 +15,7 @@ from charforge.words import word_set
 if TYPE_CHECKING:
     from charforge.character import Character, Picture
 
-_PLAN = re.compile(r"\s*\[picture:\s*(?P<plan>[^\[\]\n]*)\]?", re.IGNORECASE)
+_PLAN = re.compile(r"\[picture:\s*(?P<plan>[^\[\]\n]*)\]?", re.IGNORECASE)
 _NOISE = word_set("""
     lighting light lit daylight sunlight mood atmosphere style tones tone color colors colour colours
     texture textured shadows photography photo shot close-up perspective vibe realistic detailed quality

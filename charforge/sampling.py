@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+COLDEST = 1e-4
+"""A temperature below this is 0."""
+
 
 def penalised(logits: Tensor, said: Sequence[int], penalty: float) -> Tensor:
     """Logits (rows, vocabulary) with those of tokens that were ``said`` before made smaller: divided by ``penalty``
@@ -27,7 +30,8 @@ def nucleus(logits: Tensor, temperature: float, top_p: float, generator: torch.G
 
     The ids are on the CPU, whatever the device of ``logits``: a GPU is read once a token.
     """
-    if temperature == 0:
+    # so cold that only the likeliest is left; divided by less, numbers of 32 bits have no end
+    if temperature < COLDEST:
         return logits.argmax(-1).cpu()
     probabilities = (logits.float() / temperature).softmax(-1).cpu()
     sorted_rows = [_nucleus_of(row, top_p) for row in probabilities]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +17,15 @@ from charforge.bases.base import Base
 from charforge.character import read_character
 from charforge.chat.conversation import Conversation, Piece, reply_of
 from charforge.chat.history import ROOM_AFTER_CUT, first_kept, kept_from
+from charforge.chat.memory import Memory, Reading
 from charforge.chat.messages import Message
 from charforge.chat.session import Session
 from charforge.chat.turn import Drawing, Said
 from charforge.chat.utterance import PLAN, Utterance
 from charforge.errors import InputError
 from charforge.families.bagel.unified import UnifiedBagel
+from charforge.families.results import Conditioning
+from charforge.grammar import split_plan
 from charforge.settings import ChatSettings
 
 WREN = read_character(Path(__file__).parent.parent / "examples" / "wren")
@@ -45,6 +49,16 @@ def conversation(pictures="never", context: int = 4096, **settings: object) -> C
     model.network.config = CONFIG.model_copy(update={"context_tokens": context})
     chat = ChatSettings(**({"max_tokens": 8, "temperature": 0.9} | settings))  # type: ignore[arg-type]
     return Conversation(Session(Base("tiny", model, "0" * 64, "float32"), WREN, chat), pictures)
+
+
+def read_through(memory: Memory, messages: Sequence[Message]) -> Conditioning:
+    """What is made of ``messages`` when all of them have been read."""
+    reading = memory.reading(messages, 8)
+    while True:
+        try:
+            next(reading)
+        except StopIteration as end:
+            return end.value
 
 
 QUESTIONS = ("Is it in a forest ?", "Where is it ?", "In A forest", "Is the character wearing red ?")
@@ -101,7 +115,7 @@ def test_a_picture_that_is_sent_is_looked_at() -> None:
         talk = conversation()
         talk.messages = [Message("user", "Is it ?", (image,))]
         model = talk.session.base.model
-        return model.reply_logits([()], talk._memory.read(talk.messages, 8))
+        return model.reply_logits([()], read_through(talk._memory, talk.messages))
 
     assert not torch.equal(logits(red), logits(blue)) and torch.equal(logits(red), logits(red))
 
@@ -130,6 +144,22 @@ def test_a_picture_is_known_by_what_it_shows() -> None:
     one, same, other = (Image.new("RGB", (32, 32), color) for color in ("red", "red", "blue"))
     parts = talk._memory.parts([Message("user", "", (one, same, other))], 8)
     assert parts[1] is parts[2] and parts[1] is not parts[3]
+
+
+def test_reading_stops_after_each_message_and_what_is_too_long_is_refused() -> None:
+    talk = conversation(context=200)
+    history = [Message(("user", "assistant")[n % 2], QUESTIONS[n % 4]) for n in range(5)]  # type: ignore[arg-type]
+    steps = list(talk._memory.reading(history, 8))
+    # the prompt and four of the five messages: the fifth ends the reading
+    assert steps == [Reading(n, 6) for n in range(1, 6)]
+    with pytest.raises(InputError, match="more than the 200 that this base reads"):
+        talk._memory.parts(history, 8)
+        list(talk._memory.reading([Message("user", "Is it ? " * 100)], 8))
+
+
+def test_a_plan_is_looked_for_in_time_that_grows_with_the_text() -> None:
+    long = f"x{' ' * 1_000_000}x [picture: a cat]"
+    assert split_plan(long) == (long.partition("[")[0].strip(), "a cat")
 
 
 def test_nothing_said_and_nothing_to_retry_are_errors() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from served import tiny_seats
+from test_conversation import read_through
 
 from charforge.bases.drawing import DrawingProgress
 from charforge.chat.imagine import draw_best
@@ -59,14 +60,26 @@ def test_several_replies_take_as_many_steps_as_the_longest(session: Session) -> 
 
 def test_what_is_too_much_waits_and_what_is_more_is_refused(session: Session) -> None:
     scheduler = Scheduler(Limits(rows=2, waiting=3))
-    scheduler.submit(*(reply_job(session, seed)[0] for seed in range(3)))
-    with pytest.raises(Busy, match="3 orders are waiting") as refused:
+    scheduler.submit(*(reply_job(session, seed)[0] for seed in range(5)))
+    with pytest.raises(Busy, match="5 orders are waiting") as refused:
         scheduler.submit(reply_job(session)[0])
     assert refused.value.seconds > 0
     for _ in range(3):
         scheduler.step()
         assert scheduler.figures().active <= 2
-    assert scheduler.figures().waiting == 1
+    assert scheduler.figures().waiting == 3
+    finish(scheduler)
+
+
+def test_without_a_queue_what_has_room_is_taken(session: Session) -> None:
+    scheduler = Scheduler(Limits(rows=2, waiting=0))
+    scheduler.submit(reply_job(session)[0], reply_job(session, 1)[0])
+    scheduler.step()
+    scheduler.step()
+    with pytest.raises(Busy):
+        scheduler.submit(reply_job(session, 2)[0])
+    with pytest.raises(InputError, match="n: at most 2 replies"):
+        scheduler.submit(*(reply_job(session, seed)[0] for seed in range(3)))
     finish(scheduler)
 
 
@@ -110,6 +123,35 @@ def test_who_goes_is_gone_within_a_step(session: Session) -> None:
         assert scheduler.figures().active == 1 and len(heard) == before
         finish(scheduler)
         assert isinstance(other[-1], Said)
+
+
+def test_who_goes_while_a_long_history_is_read_ends_the_reading_and_keeps_nobody_waiting(session: Session) -> None:
+    long = [Message(("user", "assistant")[n % 2], f"Yes {n}") for n in range(41)]  # type: ignore[arg-type]
+    heard: list[JobEvent] = []
+    memory = Memory(session)
+    reader = Job(session, lambda: take_turn(memory, long, Wish(ChatSettings(max_tokens=8), 0)), heard.append)
+    scheduler = Scheduler(Limits())
+    quick, said = reply_job(session, tokens=4)
+    scheduler.submit(reader, quick)
+    for _ in range(12):
+        scheduler.step()
+    # the short one is said while the long one is being read
+    assert isinstance(said[-1], Said) and not heard and scheduler.figures().active == 1
+    reader.cancelled.set()
+    scheduler.step()
+    assert scheduler.figures().active == 0 and len(memory._states) < len(long)
+
+
+def test_a_reply_whose_words_cannot_be_chosen_ends_alone(session: Session) -> None:
+    scheduler = Scheduler(Limits())
+    (job, heard), (other, said) = reply_job(session), reply_job(session, 1)
+    scheduler.submit(job, other)
+    for _ in range(5):
+        scheduler.step()
+    row = next(row for row in scheduler._tables[0].rows if row.job is job)
+    row.said._choose = lambda logits: 1 / 0  # type: ignore[assignment, return-value]
+    finish(scheduler)
+    assert isinstance(heard[-1], ZeroDivisionError) and isinstance(said[-1], Said)
 
 
 def test_one_that_fails_ends_no_other(session: Session) -> None:
@@ -162,7 +204,7 @@ def test_what_takes_too_long_and_what_is_left_at_the_end(session: Session) -> No
 def test_memories_know_a_conversation_again_and_forget_the_oldest(session: Session) -> None:
     memories = Memories(10_000)
     first = memories.of(session, QUESTION)
-    first.read(QUESTION, 8)
+    read_through(first, QUESTION)
     longer = [*QUESTION, Message("assistant", "Yes"), Message("user", "Where is it ?")]
     assert memories.of(session, longer) is first
     other = memories.of(session, [Message("user", "Who ?"), *longer])
@@ -170,8 +212,8 @@ def test_memories_know_a_conversation_again_and_forget_the_oldest(session: Sessi
     assert other is first or other._states
     small = Memories(1)
     one = small.of(session, QUESTION)
-    one.read(QUESTION, 8)
+    read_through(one, QUESTION)
     two = small.of(session, [Message("user", "Yes"), *longer[1:]])
-    two.read(longer, 8)
+    read_through(two, longer)
     small.of(session, [Message("user", "No"), *longer[1:], *longer[1:]])
     assert len(small._kept) == 1

@@ -14,7 +14,7 @@ from PIL import Image
 
 from charforge.bases.drawing import DrawingProgress
 from charforge.chat.imagine import imagine
-from charforge.chat.memory import Memory
+from charforge.chat.memory import Memory, Reading
 from charforge.chat.messages import Message, Reply
 from charforge.chat.session import Session
 from charforge.chat.turn import Drawing, Pictures, Said, Speak, Step, Wish, take_turn
@@ -82,6 +82,8 @@ class Conversation:
             # what acts is chosen for each step: whoever takes the events may do something else in between
             with self.session.computes():
                 step = next(turn)
+            if isinstance(step, Reading):
+                continue
             if isinstance(step, Speak):
                 yield from self._spoken(step)
                 self.messages.append(Message("assistant", step.utterance.text.strip()))

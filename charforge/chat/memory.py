@@ -4,7 +4,7 @@ soon as turn two."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 
 from PIL import Image
@@ -13,6 +13,7 @@ from charforge.chat.history import kept_from
 from charforge.chat.lore import called_for
 from charforge.chat.messages import Message
 from charforge.chat.session import Session
+from charforge.errors import InputError
 from charforge.families.results import Conditioning
 from charforge.sample import Part
 
@@ -21,6 +22,14 @@ LORE_CONTEXT, LORE_SHARE = 16_384, 16
 A smaller one has learned them in training, and would be led astray by a long prompt."""
 KEPT = 4
 """How many of the latest states are kept: retrying, editing and going on begin behind one of them."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """``done`` of ``of`` messages have been read."""
+
+    done: int
+    of: int
 
 
 @dataclass
@@ -46,15 +55,25 @@ class Memory:
         """Of all states together: what it costs to keep them."""
         return sum(state.tokens for state in self._states.values())
 
-    def read(self, messages: Sequence[Message], reply_tokens: int, user: str = "", told: str = "") -> Conditioning:
-        """What the model makes of ``messages``, with room for a reply of so many tokens.
+    def reading(
+        self, messages: Sequence[Message], reply_tokens: int, user: str = "", told: str = ""
+    ) -> Generator[Reading, None, Conditioning]:
+        """Read ``messages``, with room for a reply of so many tokens, message by message; returns what the model makes
+        of them.
 
         ``user`` says who the user is, in a sentence's end; ``told`` is told to the character beside its own prompt.
-        What acts on the model is the caller's affair, and the same each time.
+        What acts on the model is the caller's affair, and the same each time. Raises InputError for a last message that
+        is longer than what the base reads.
         """
         parts = self.parts(messages, reply_tokens, user, told)
+        length, context = sum(part.length for part in parts), self.session.base.model.shapes.context_tokens
+        if length + reply_tokens > context:
+            raise InputError(
+                f"messages: {length} tokens, with {reply_tokens} for the reply, are more than the {context} that this "
+                "base reads; say it in fewer words"
+            )
         self.messages = tuple(messages)
-        return self._read(parts)
+        return (yield from self._read(parts))
 
     def parts(self, messages: Sequence[Message], reply_tokens: int, user: str = "", told: str = "") -> list[Part]:
         """The system prompt and as much of the latest messages as the base has room for, in its own form."""
@@ -111,7 +130,7 @@ class Memory:
             known[key] = self._known.get(key) or self.session.base.model.look(image)
         return known[key]
 
-    def _read(self, parts: list[Part]) -> Conditioning:
+    def _read(self, parts: list[Part]) -> Generator[Reading, None, Conditioning]:
         model = self.session.base.model
         same = next((n for n, (a, b) in enumerate(zip(self._parts, parts, strict=False)) if a is not b), None)
         common = min(len(self._parts), len(parts)) if same is None else same
@@ -119,10 +138,12 @@ class Memory:
         state = self._states.get(begin)
         self._states = {length: kept for length, kept in self._states.items() if length <= common}
         self._parts = parts
-        with model.autocast():
-            for length in range(begin, len(parts)):
+        for length in range(begin, len(parts)):
+            with model.autocast():
                 state = model.read([(parts[length],)], state)
-                self._states[length + 1] = state
+            self._states[length + 1] = state
+            if length + 1 < len(parts):
+                yield Reading(length + 1, len(parts))
         # the first is what every conversation with this character begins with
         for length in sorted(self._states)[1:-KEPT]:
             del self._states[length]

@@ -11,7 +11,7 @@ from PIL import Image
 from charforge import grammar
 from charforge.bases.drawing import DrawingProgress
 from charforge.chat.imagine import draw_best
-from charforge.chat.memory import Memory
+from charforge.chat.memory import Memory, Reading
 from charforge.chat.messages import Message, Reply
 from charforge.chat.utterance import Finish, Scored, Utterance
 from charforge.families.results import Conditioning
@@ -48,12 +48,12 @@ class Said:
     scores: tuple[Scored, ...] = ()
 
 
-Step = Speak | Drawing | DrawingProgress | Said
+Step = Reading | Speak | Drawing | DrawingProgress | Said
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What is wanted of a turn. ``user`` and ``told`` are those of :meth:`Memory.read`, ``stop`` and ``top``
+    """What is wanted of a turn. ``user`` and ``told`` are those of :meth:`Memory.reading`, ``stop`` and ``top``
     those of :class:`Utterance`; ``is_over`` is asked between two steps of a drawing."""
 
     settings: ChatSettings
@@ -73,7 +73,7 @@ def take_turn(memory: Memory, messages: Sequence[Message], wish: Wish) -> Iterat
     Each step is asked for inside ``memory.session.acts()`` and the model's autocast.
     """
     session = memory.session
-    read = memory.read(messages, wish.settings.max_tokens, wish.user, wish.told)
+    read = yield from memory.reading(messages, wish.settings.max_tokens, wish.user, wish.told)
     said = Utterance(session.base.model, wish.settings, wish.seed, wish.stop, wish.top)
     yield Speak(read, said)
     assert said.finish is not None

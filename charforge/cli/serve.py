@@ -63,6 +63,7 @@ def serve(
       charforge serve wren.charx --host 0.0.0.0 --api-key-env CHARFORGE_KEY
     """
     from charforge.cli.output import say
+    from charforge.errors import InputError
     from charforge.export.hub import local_bundle
     from charforge.machine import set_threads
     from charforge.serve.listen import access_of, key_in, listen, open_socket
@@ -82,6 +83,8 @@ def serve(
             paths = bundles_in([Path(name) if Path(name).is_dir() else local_bundle(name) for name in bundles])
             engine: Engine
             if engine_url is not None:
+                if not engine_url.startswith(("http://", "https://")):
+                    raise InputError(f"--engine-url {engine_url}: give an address such as http://gpu:8000/v1")
                 from charforge.serve.remote import RemoteEngine, Upstream
 
                 upstream = Upstream(engine_url, key_in(engine_key_env, "--engine-key-env"), seconds=seconds)
@@ -101,11 +104,18 @@ def serve(
                     chosen = [Seat(one.voice, choosing(one.session, path, best_of, None, device)) for one, path in each]
                     seats = [*chosen, seats[-1]]
                 engine = LocalEngine(seats, Limits(rows, waiting, seconds), keep_tokens)
-        address = "http://{}:{}".format(*socket.getsockname()[:2])
+        address = address_of(*socket.getsockname()[:2])
         names = [voice.name for voice in engine.voices.values() if voice.character]
         for line in greeting(address, names, access.key is not None):
             say(printable_line(line))
         listen(engine, access, socket)
+
+
+def address_of(host: str, port: int) -> str:
+    """Where a browser on this machine finds the server."""
+    if host in ("0.0.0.0", "::"):
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def greeting(address: str, names: list[str], has_key: bool) -> list[str]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 from charforge import grammar
 from charforge.chat.turn import Drawing, Said
@@ -105,7 +106,7 @@ def model_entry(voice: Voice) -> Json:
         "name": voice.name,
         "class": (voice.character.class_noun or None) if voice.character else None,
         "greetings": list(voice.greetings),
-        "avatar": f"/characters/{voice.id}/avatar.png" if voice.avatar else None,
+        "avatar": f"/characters/{quote(voice.id)}/avatar.png" if voice.avatar else None,
         "base": voice.base,
         "bare": voice.character is None,
         "draws": True,

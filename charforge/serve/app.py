@@ -53,7 +53,7 @@ def create_app(engine: Engine, access: Access) -> FastAPI:
     app.state.engine, app.state.studio = engine, Studio(next(iter(engine.voices)))
     add_handlers(app)
 
-    @app.get("/health", tags=["server"])
+    @app.api_route("/health", methods=["GET", "HEAD"], tags=["server"])
     async def health() -> dict[str, str]:
         """Whether the server is ready."""
         return {"status": "ok"}
@@ -74,7 +74,7 @@ def create_app(engine: Engine, access: Access) -> FastAPI:
     for routes in (chat_routes, image_routes, sd_routes):
         app.include_router(routes.router)
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(PAGE / "index.html", headers=FRESH)
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from charforge.chat.turn import Said
@@ -51,7 +52,8 @@ async def completions(request: Request, body: CompletionRequest) -> Response:
 
 async def _answered(request: Request, body: ChatRequest, is_chat: bool) -> Response:
     engine: Engine = request.app.state.engine
-    order = chat_order(body, voice_of(engine.voices, body.model).id)
+    # in a thread of its own: pictures take long to open, and others wait for their words
+    order = await run_in_threadpool(chat_order, body, voice_of(engine.voices, body.model).id)
     answer, events = Answer(order, is_chat), engine.chat(order)
     if not body.stream:
         return JSONResponse(answer.whole(await unless_gone(request, _all_said(events))))

@@ -148,5 +148,8 @@ class Engine(Protocol):
     def figures(self) -> Figures:
         """What it does, and has done."""
 
+    def stop(self) -> None:
+        """Take no more orders, and end those under way with Unavailable; returns at once."""
+
     def close(self) -> None:
-        """End everything that is under way."""
+        """Wait until everything has ended."""

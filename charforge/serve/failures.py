@@ -19,7 +19,18 @@ from charforge.serve.voices import NoSuchModel
 LOG = logging.getLogger("charforge.serve")
 NOBODY_LISTENS = 499
 """The status that nginx gives to a request whose client has gone."""
+OF_TYPES = ("str", "constrained-str", "list[ContentPart]", "list[str]", "list[constrained-str]")
+"""Steps on the way to a field that are of the check, and not of the request."""
 KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+
+
+ELSEWHERE = "what this server answers is listed at /openapi.json"
+UNTOLD = {
+    "Not Found": f"there is nothing at this address: {ELSEWHERE}",
+    "Method Not Allowed": f"this address does not answer this method: {ELSEWHERE}",
+    "There was an error parsing the body": "the body cannot be read as JSON: send UTF-8 that is not nested too deeply",
+}
+"""What the framework says, and what somebody can act on."""
 
 
 def error_of(problem: CharforgeError) -> tuple[int, Json]:
@@ -53,7 +64,8 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def by_status(request: Request, problem: HTTPException) -> Response:
         kind = KINDS.get(problem.status_code, "invalid_request_error")
-        return JSONResponse(error(str(problem.detail), kind), problem.status_code, problem.headers)
+        told = UNTOLD.get(str(problem.detail), str(problem.detail))
+        return JSONResponse(error(told, kind), problem.status_code, problem.headers)
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, problem: ClientDisconnect) -> Response:
@@ -68,6 +80,12 @@ def add_handlers(app: FastAPI) -> None:
 def _in_words(problems: Any) -> tuple[str, str, None, str | None]:
     """The first thing wrong with a body: message, kind, code and the field."""
     first = problems[0]
-    place = ".".join(str(part) for part in first["loc"] if part != "body") or None
+    if first["type"] == "json_invalid":
+        where = f"at byte {first['loc'][-1]}: {first.get('ctx', {}).get('error', 'no JSON')}"
+        return f"the body of the request is no JSON ({where})", "invalid_request_error", None, None
+    if first["loc"] == ("body",):
+        told = "the body of the request is no JSON object: send one, with the header Content-Type: application/json"
+        return told, "invalid_request_error", None, None
+    place = ".".join(str(part) for part in first["loc"] if part != "body" and part not in OF_TYPES) or None
     said = f"{place}: {first['msg']}" if place else f"the body of the request: {first['msg']}"
     return said[:500], "invalid_request_error", None, place

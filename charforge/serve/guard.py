@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import secrets
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from charforge.serve.answers import error
 
+TOO_LARGE = "the request is larger than {} MB: send fewer or smaller pictures"
 POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -66,7 +69,7 @@ def refused(method: str, path: str, headers: Headers, access: Access) -> JSONRes
     if access.only_here and not is_here(host):
         return _answer(403, f"this server answers at addresses of this machine alone, not at {host[:100]!r}")
     origin = headers.get("origin")
-    if origin and origin not in access.origins and urlsplit(origin).netloc != host:
+    if origin and origin not in access.origins and origin.partition("://")[2] != host:
         return _answer(
             403, f"pages of {origin[:100]!r} may not ask: start the server with --allow-origin {origin[:100]}"
         )
@@ -78,13 +81,17 @@ def refused(method: str, path: str, headers: Headers, access: Access) -> JSONRes
         return answer
     length = headers.get("content-length", "0")
     if length.isdecimal() and int(length) > access.most_bytes:
-        return _answer(413, f"the request is larger than {access.most_bytes >> 20} MB: send fewer or smaller pictures")
+        return _answer(413, TOO_LARGE.format(access.most_bytes >> 20))
     return None
 
 
 def is_here(host: str) -> bool:
     """Whether a ``Host`` header names this machine: localhost, or an address of the loopback interface."""
-    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        # no address at all: "["
+        return False
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
@@ -95,6 +102,12 @@ def is_here(host: str) -> bool:
 
 def _shown_key(headers: Headers) -> str:
     kind, _, key = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "basic":
+        # how front ends send what is entered as user:password for AUTOMATIC1111's web UI: the password is the key
+        try:
+            return base64.b64decode(key.strip(), validate=True).decode().partition(":")[2]
+        except ValueError:
+            return ""
     return key.strip() if kind.lower() == "bearer" else ""
 
 
@@ -113,13 +126,15 @@ def _with_headers(send: Send) -> Send:
 
 
 def _limited(receive: Receive, most: int) -> Receive:
-    """``receive`` that ends a body without a length when it is too long, as if the client had gone."""
+    """``receive`` that refuses the rest of a body which said nothing of its length, and is too long."""
     seen = 0
 
     async def limited() -> Message:
         nonlocal seen
         message = await receive()
         seen += len(message.get("body", b""))
-        return {"type": "http.disconnect"} if seen > most else message
+        if seen > most:
+            raise HTTPException(413, TOO_LARGE.format(most >> 20))
+        return message
 
     return limited

@@ -7,6 +7,8 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
+from urllib.parse import urlsplit
 
 import uvicorn
 
@@ -15,6 +17,7 @@ from charforge.serve.app import create_app
 from charforge.serve.engine import Engine
 from charforge.serve.guard import Access
 
+BACKLOG = 2048
 GRACE = 5
 """Seconds that replies under way have when the server ends."""
 
@@ -23,13 +26,36 @@ def access_of(host: str, key_variable: str | None, origins: Sequence[str]) -> Ac
     """Who may ask a server at ``host``. Raises InputError for a key that is not there, and for listening to others than
     this machine without one."""
     key = key_in(key_variable, "--api-key-env")
+    if key is not None and not key.isascii():
+        raise InputError("--api-key-env: a key has letters, digits and signs of ASCII alone")
+    _check_host(host)
     here = _is_loopback(host)
     if not here and key is None:
         raise InputError(
             f"--host {host} lets other machines in: choose a key, put it into an environment variable, and name that "
             "with --api-key-env"
         )
-    return Access(key, tuple(origins), only_here=here)
+    return Access(key, tuple(_origin(origin) for origin in origins), only_here=here)
+
+
+def _check_host(host: str) -> None:
+    try:
+        if not host.strip():
+            raise OSError
+        socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError) as error:
+        raise InputError(
+            f"--host {host!r} is no address of this machine: leave it out, or give 0.0.0.0 to listen at all of them; "
+            "the port has an option of its own"
+        ) from error
+
+
+def _origin(page: str) -> str:
+    """The origin of a page's address, as browsers send it."""
+    parts = urlsplit(page)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise InputError(f"--allow-origin {page}: give the address of a page, e.g. http://localhost:3000")
+    return f"{parts.scheme}://{parts.netloc}".lower()
 
 
 def key_in(variable: str | None, option: str) -> str | None:
@@ -38,7 +64,7 @@ def key_in(variable: str | None, option: str) -> str | None:
         return None
     key = os.environ.get(variable, "").strip()
     if not key:
-        raise InputError(f"{option} {variable}: this variable is empty; set it to the key")
+        raise InputError(f"{option} {variable}: this variable is not set, or empty; set it to the key")
     return key
 
 
@@ -60,6 +86,8 @@ def open_socket(host: str, port: int) -> Iterator[socket.socket]:
         if os.name == "posix":
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
+        # at once: another server must not take the same address while this one loads
+        bound.listen(BACKLOG)
     except OSError as error:
         bound.close()
         raise MachineError(
@@ -76,4 +104,16 @@ def listen(engine: Engine, access: Access, bound: socket.socket) -> None:
         create_app(engine, access), log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=GRACE, h11_max_incomplete_event_size=64 << 10,
     )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[bound])
+    _Server(config, engine).run(sockets=[bound])
+
+
+class _Server(uvicorn.Server):
+    """A server whose orders end as soon as it is asked to end: those who wait hear why."""
+
+    def __init__(self, config: uvicorn.Config, engine: Engine) -> None:
+        super().__init__(config)
+        self._engine = engine
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._engine.stop()
+        super().handle_exit(sig, frame)

@@ -57,8 +57,11 @@ class LocalEngine:
     def figures(self) -> Figures:
         return self.scheduler.figures()
 
-    def close(self) -> None:
+    def stop(self) -> None:
         self.scheduler.close()
+
+    def close(self) -> None:
+        self.stop()
         self._thread.join()
 
     async def chat(self, order: ChatOrder) -> AsyncIterator[tuple[int, ChatEvent]]:

@@ -85,8 +85,11 @@ class RemoteEngine:
     def figures(self) -> Figures:
         return Figures(active=self._active, pictures=self._pictures)
 
+    def stop(self) -> None:
+        """Nothing is computed here: what is under way ends with the connections."""
+
     def close(self) -> None:
-        """Connections end with the process; nothing is computed here."""
+        """See :meth:`stop`."""
 
     async def chat(self, order: ChatOrder) -> AsyncIterator[tuple[int, ChatEvent]]:
         heard: asyncio.Queue[tuple[int, ChatEvent | CharforgeError]] = asyncio.Queue()

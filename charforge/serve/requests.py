@@ -22,6 +22,7 @@ LONGEST_SIDE = 2048
 """Pixels: larger pictures are scaled down before anything else is done with them."""
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 SEEDS = 2**63
+URL_SAFE = str.maketrans("-_", "+/")
 Seed = Annotated[int, Field(ge=-SEEDS, lt=SEEDS)]
 SYSTEM = ("system", "developer")
 Text = Annotated[str, Field(max_length=1_000_000)]
@@ -104,12 +105,14 @@ class ImageRequest(Body):
 
 def chat_order(request: ChatRequest, voice: str) -> ChatOrder:
     """What is wanted of ``voice``. Raises InputError for pictures that cannot be read and messages without content."""
+    count = sum(part.image_url is not None for message in request.messages for part in _parts(message))
+    if count > MOST_PICTURES:
+        # before any of them is opened
+        raise InputError(f"messages: {count} pictures are more than {MOST_PICTURES}; send the latest ones")
     told = [text for message in request.messages if message.role in SYSTEM and (text := words(message))]
     messages = joined([_message(message) for message in request.messages if message.role not in SYSTEM])
     if not messages:
         raise InputError("messages: nobody has said anything; send a message of the role user")
-    if sum(len(message.images) for message in messages) > MOST_PICTURES:
-        raise InputError(f"messages: more than {MOST_PICTURES} pictures; send the latest ones")
     return ChatOrder(
         voice,
         messages,
@@ -179,12 +182,15 @@ def joined(messages: Sequence[Message]) -> tuple[Message, ...]:
     return tuple(turns)
 
 
+def _parts(message: ChatMessage) -> list[ContentPart]:
+    return message.content if isinstance(message.content, list) else []
+
+
 def _message(message: ChatMessage) -> Message:
     text = words(message)
     if message.role == "assistant":
         return Message("assistant", grammar.with_plan(text, message.plan) if message.plan else text)
-    parts = message.content if isinstance(message.content, list) else []
-    urls = [part.image_url for part in parts if part.image_url is not None]
+    urls = [part.image_url for part in _parts(message) if part.image_url is not None]
     images = tuple(read_data_url(url if isinstance(url, str) else url.url) for url in urls)
     return Message("user", text, images)
 
@@ -194,15 +200,22 @@ def read_data_url(url: str) -> Image.Image:
 
     Raises InputError for any other URL and for what is no picture, or too large.
     """
-    if not url.startswith("data:"):
+    if url[:5].lower() != "data:":
         raise InputError("image_url: nothing is fetched from elsewhere; send the picture itself, as a data: URL")
+    if "," not in url:
+        raise InputError("image_url: a data: URL has a comma before its content; send data:image/png;base64,...")
     return read_base64(url.partition(",")[2])
 
 
 def read_base64(text: str) -> Image.Image:
     """See :func:`read_data_url`."""
     try:
-        data = base64.b64decode(text, validate=True)
+        # with line breaks, in the alphabet of addresses, without filling: programs write all of these
+        plain = "".join(text.split()).translate(URL_SAFE).rstrip("=")
+        data = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    except ValueError as error:
+        raise InputError("image_url: what follows the comma is no base64; encode the picture's file anew") from error
+    try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise InputError(f"image_url: more than {MOST_PIXELS // 1_000_000} million pixels; scale it down")
@@ -210,7 +223,9 @@ def read_base64(text: str) -> Image.Image:
             upright = ImageOps.exif_transpose(image).convert("RGB")
             upright.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
             return upright
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise InputError(f"image_url: more than {MOST_PIXELS // 1_000_000} million pixels; scale it down") from error
+    except (OSError, ValueError, SyntaxError) as error:
         kinds = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
         raise InputError(f"image_url: no picture that can be read ({type(error).__name__}); send {kinds}") from error
 

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from charforge.bases.drawing import DrawingProgress
+from charforge.chat.memory import Reading
 from charforge.chat.session import Session
 from charforge.chat.turn import Drawing, Said, Speak, Step
 from charforge.chat.utterance import Utterance
-from charforge.errors import CharforgeError
+from charforge.errors import CharforgeError, InputError
 from charforge.families.results import Conditioning, Speaking
 from charforge.serve.engine import Busy, ChatEvent, Figures, Piece, Progress, TooLate, Unavailable
 
@@ -86,7 +87,9 @@ class Scheduler:
         self._clock = clock
         self._waiting: deque[Job] = deque()
         self._tables: list[Table] = []
+        self._reading: deque[Job] = deque()
         self._drawing: deque[Job] = deque()
+        self._at_work: Job | None = None
         self._bell = threading.Condition()
         self._closed = False
 
@@ -97,7 +100,10 @@ class Scheduler:
         with self._bell:
             if self._closed:
                 raise Unavailable("the server is about to end")
-            if len(self._waiting) + len(jobs) > self.limits.waiting:
+            free = max(0, self.limits.rows - self._active())
+            if len(jobs) > self.limits.rows + self.limits.waiting:
+                raise InputError(f"n: at most {self.limits.rows + self.limits.waiting} replies at a time here")
+            if len(self._waiting) + len(jobs) > self.limits.waiting + free:
                 raise Busy(f"{len(self._waiting)} orders are waiting already: try again later", self._patience())
             for job in jobs:
                 job.arrived = self._clock()
@@ -109,7 +115,8 @@ class Scheduler:
         return Figures(len(self._waiting), self._active(), self._tokens, self._passes, self._pictures)
 
     def _active(self) -> int:
-        return sum(len(table.rows) for table in self._tables) + len(self._drawing)
+        speaking = sum(len(table.rows) for table in self._tables)
+        return speaking + len(self._reading) + len(self._drawing) + (self._at_work is not None)
 
     def wake(self) -> None:
         """Somebody has cancelled a job: look."""
@@ -137,16 +144,20 @@ class Scheduler:
                 if self._closed:
                     break
             self.step()
-        for job in [*self._waiting, *(row.job for table in self._tables for row in table.rows), *self._drawing]:
+        speaking = [row.job for table in self._tables for row in table.rows]
+        for job in [*self._waiting, *self._reading, *speaking, *self._drawing]:
             job.tell(Unavailable("the server has ended"))
-        self._waiting.clear()
+        for jobs in (self._waiting, self._reading, self._drawing):
+            jobs.clear()
         self._tables.clear()
-        self._drawing.clear()
 
     def step(self) -> None:
-        """One new order, one word of each reply, one step of the oldest picture."""
+        """One new order, one message of what is being read, one word of each reply, one step of the oldest picture."""
         self._drop()
         self._admit()
+        if self._reading:
+            # in turn: a short history does not wait for a long one
+            self._advance(self._reading.popleft())
         for table in list(self._tables):
             self._speak(table)
         self._tables = [table for table in self._tables if table.rows]
@@ -170,7 +181,7 @@ class Scheduler:
         # pictures take long: words do not wait for them until there are many
         if job.draws:
             return len(self._drawing) < self.limits.rows
-        speaking = sum(len(table.rows) for table in self._tables)
+        speaking = sum(len(table.rows) for table in self._tables) + len(self._reading)
         return speaking < self.limits.rows and len(self._drawing) < MOST_PICTURES * self.limits.rows
 
     def _drop(self) -> None:
@@ -179,8 +190,9 @@ class Scheduler:
         with self._bell:
             for job in [job for job in self._waiting if self._is_over(job, late)]:
                 self._waiting.remove(job)
-        for job in [job for job in self._drawing if self._is_over(job, late)]:
-            self._drawing.remove(job)
+        for jobs in (self._reading, self._drawing):
+            for job in [job for job in jobs if self._is_over(job, late)]:
+                jobs.remove(job)
         for table in self._tables:
             over = [place for place, row in enumerate(table.rows) if self._is_over(row.job, late)]
             self._leave(table, over)
@@ -192,24 +204,27 @@ class Scheduler:
         return job.cancelled.is_set()
 
     def _advance(self, job: Job, first: bool = False) -> None:
-        """The next step of a job that is not speaking. ``first``: of the drawings it goes on before all others."""
+        """The next step of a job that is not speaking. ``first``: it goes on before all others of its kind."""
+        self._at_work = job
         try:
             with job.session.computes():
                 step = next(job.steps, None)
             match step:
+                case Reading():
+                    self._go_on(self._reading, job, first)
                 case Speak(read, said):
                     self._join(job, read, said)
                 case DrawingProgress(pictures=()):
                     job.tell(self._progress(job, step))
-                    self._draw_on(job, first)
+                    self._go_on(self._drawing, job, first)
                 case DrawingProgress():
                     self._pictures += len(step.pictures)
                     job.tell(step)
                     # a reply goes on after its picture
-                    self._draw_on(job, first)
+                    self._go_on(self._drawing, job, first)
                 case Drawing():
                     job.tell(step)
-                    self._draw_on(job, first)
+                    self._go_on(self._drawing, job, first)
                 case Said():
                     self._pictures += step.reply.image is not None
                     job.tell(step)
@@ -217,12 +232,14 @@ class Scheduler:
                     pass
         except Exception as error:
             self._fail(job, error)
+        finally:
+            self._at_work = None
 
-    def _draw_on(self, job: Job, first: bool) -> None:
+    def _go_on(self, jobs: deque[Job], job: Job, first: bool) -> None:
         if first:
-            self._drawing.appendleft(job)
+            jobs.appendleft(job)
         else:
-            self._drawing.append(job)
+            jobs.append(job)
 
     def _progress(self, job: Job, step: DrawingProgress) -> Progress:
         every = max(1, step.steps // PREVIEWS)
@@ -264,15 +281,23 @@ class Scheduler:
         chosen = list[Tensor]()
         with table.session.computes():
             logits = table.speaking.logits.split(1)
+        failed: list[Job] = []
         for row, of_row in zip(table.rows, logits, strict=True):
-            token, piece = row.said.take(of_row)
+            try:
+                token, piece = row.said.take(of_row)
+            except Exception as error:
+                # of this reply alone: its words are chosen by its own settings
+                self._fail(row.job, error)
+                row.said.close("stop")
+                failed.append(row.job)
+                token, piece = torch.zeros(1, dtype=torch.long), ""
             chosen.append(token)
             if piece:
                 row.job.tell(Piece(piece))
         self._tokens += len(chosen)
         self._passes += 1
         over = [place for place, row in enumerate(table.rows) if row.said.finish]
-        done = [table.rows[place].job for place in over]
+        done = [table.rows[place].job for place in over if table.rows[place].job not in failed]
         self._leave(table, over)
         if table.rows:
             with table.session.computes():

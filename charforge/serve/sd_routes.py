@@ -152,7 +152,7 @@ async def txt2img(request: Request, body: TextToImage) -> Json:
         return {"images": [], "parameters": {}, "info": json.dumps({"interrupted": True})}
     return {
         "images": [base64_png(picture) for picture in drawn.pictures],
-        "parameters": body.model_dump(),
+        "parameters": body.model_dump(exclude={"override_settings"}),
         "info": json.dumps(_info(drawn, voice, seed)),
     }
 

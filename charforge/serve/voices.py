@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from charforge.bundle import Bundle, read_bundle
 from charforge.character import Character
+from charforge.character.cards.macros import resolved
 from charforge.chat.lore import card_lorebook
 from charforge.chat.session import Session, Style, open_character
 from charforge.errors import InputError
@@ -48,7 +51,7 @@ def bundles_in(sources: Sequence[Path]) -> list[Path]:
 def character_voice(bundle: Bundle, taken: Collection[str]) -> Voice:
     """The voice of a bundle; its id is the character's name as a file name, with a number where that is ``taken``."""
     character = bundle.manifest.to_character()
-    stem = file_stem(character.name)
+    stem = slug(character.name)
     number = next(n for n in range(1, len(taken) + 2) if (stem if n == 1 else f"{stem}-{n}") not in taken)
     data = bundle.card.get("data")
     card = data if isinstance(data, dict) else {}
@@ -66,7 +69,14 @@ def character_voice(bundle: Bundle, taken: Collection[str]) -> Voice:
 def _greetings(character: Character, card: Mapping[str, Any]) -> tuple[str, ...]:
     others = card.get("alternate_greetings")
     each = [character.opening, *(others if isinstance(others, list) else [])]
-    return tuple(text for text in each[:MOST_GREETINGS] if isinstance(text, str) and text.strip())
+    told = [text for text in each[:MOST_GREETINGS] if isinstance(text, str) and text.strip()]
+    return tuple(resolved(text, character.name, "you", set()) for text in told)
+
+
+def slug(name: str) -> str:
+    """A name as an id: letters of other alphabets stay where there are no Latin ones."""
+    latin = re.search(r"[a-z0-9]", name.lower())
+    return file_stem(name) if latin else re.sub(r"\W+", "-", name.lower()).strip("-") or file_stem(name)
 
 
 def remote_voices(bundles: Sequence[Path], model: str | None) -> list[RemoteVoice]:
@@ -96,7 +106,8 @@ def open_seats(
     bare = Session(base, seats[0].session.character, ChatSettings(), bare=True)
     taken = {seat.voice.id for seat in seats}
     name = file_stem(base.name)
-    return [*seats, _seat(Voice(f"{name}-base" if name in taken else name, base.name, base.name), bare)]
+    free = next(one for one in (name, f"{name}-base", *(f"{name}-base-{n}" for n in count(2))) if one not in taken)
+    return [*seats, _seat(Voice(free, base.name, base.name), bare)]
 
 
 def _seat(voice: Voice, session: Session) -> Seat:
