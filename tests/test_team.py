@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from tiny import tiny_data, tiny_model, tiny_settings
 
 from charforge.adapter.lora import add_adapter, lora_config
+from charforge.bases import base
 from charforge.errors import InputError
 from charforge.families.bagel.unified import UnifiedBagel
 from charforge.run.helper import NOTHING_BESIDE
@@ -31,7 +32,10 @@ from charforge.train.samples import step_batch
 from charforge.train.sft import adamw, train_sft
 from charforge.train.team import ALONE, Team, TeamBroken, find_team
 
-FORK = multiprocessing.get_context("fork")
+FRESH = multiprocessing.get_context("forkserver")
+"""Copies of a process that has imported everything and computed nothing: torch refuses gradients in copies of one that
+has."""
+FRESH.set_forkserver_preload(["test_team"])
 CHANGES = {
     "sft.steps": 6, "sft.preview_every": 3, "sft.evaluate_every": 3, "sft.checkpoint_every": 1, "sft.dialogues": 3,
     "sft.pictures": 3, "sft.draws": 2,
@@ -54,6 +58,9 @@ def free_port() -> int:
 def process(place: Path, rank: int, size: int, port: int, arguments: Sequence[str]) -> None:
     """``charforge train ARGUMENTS`` as a launcher starts it: number ``rank`` of ``size``."""
     os.chdir(place)
+    os.environ["CHARFORGE_CACHE"] = str(place / "cache")
+    # in bf16 a product depends on the rows beside it in the third digit, with one process as with two
+    base.compute_dtype = lambda device: torch.float32
     if size > 1:
         os.environ |= {
             "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size),
@@ -69,7 +76,7 @@ def process(place: Path, rank: int, size: int, port: int, arguments: Sequence[st
 def start(place: Path, size: int, *arguments: str) -> list[multiprocessing.process.BaseProcess]:
     port = free_port()
     started = [
-        FORK.Process(target=process, args=(place, rank, size, port, [*OPTIONS, *arguments]), daemon=True)
+        FRESH.Process(target=process, args=(place, rank, size, port, [*OPTIONS, *arguments]), daemon=True)
         for rank in range(size)
     ]
     for one in started:
@@ -114,17 +121,13 @@ def difference(run: Path, other: Path, name: str = "last") -> float:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base, a character, and the run of one process."""
     folder = tmp_path_factory.mktemp("team")
     write_checkpoint(folder / "base")
     make_folder(folder / "pip")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CHARFORGE_CACHE", str(folder / "cache"))
-        # in bf16 a product depends on the rows beside it in the third digit, with one process as with two
-        patch.setattr("charforge.bases.base.compute_dtype", lambda device: torch.float32)
-        assert ended(start(folder, 1, "--out", "alone")) == [0], told(folder, 1)
-        yield folder
+    assert ended(start(folder, 1, "--out", "alone")) == [0], told(folder, 1)
+    return folder
 
 
 def test_two_processes_train_the_adapter_of_one(place: Path):
