@@ -289,6 +289,24 @@ def test_a_key_is_asked_for_once_and_sent_with_everything(browser: Any) -> None:
 
 
 @browser_test
+def test_a_key_that_cannot_be_sent_is_told_and_asked_for_again(browser: Any) -> None:
+    played = Played(key="sesame")
+    with visit(browser, played, allowed="401") as page:
+        for wrong in ("schlüssel€", "schlüssel", "two\u200bwords"):
+            page.get_by_role("textbox", name="Key").fill(wrong)
+            page.keyboard.press("Enter")
+            page.get_by_text("A key has letters, digits and signs of ASCII only").wait_for()
+        assert page.evaluate("sessionStorage.length") == 0
+        # one that an earlier page kept is forgotten
+        page.evaluate("sessionStorage.setItem('charforge-key', 'schlüssel€')")
+        page.reload()
+        page.get_by_role("textbox", name="Key").fill("sesame")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("body[data-ready]")
+        assert page.locator(".person").count() == 3 and page.locator("#notice").is_hidden()
+
+
+@browser_test
 def test_a_server_without_characters_and_one_that_is_gone_are_told(browser: Any) -> None:
     played = Played(models=[])
     with visit(browser, played, allowed="Failed to load resource") as page:

@@ -102,6 +102,33 @@ def test_the_options_go_with_each_request_and_are_kept(browser: Any) -> None:
     ]
 
 
+MOST = 2**53 - 1
+"""The largest whole number up to which JavaScript holds each one exactly."""
+
+
+@browser_test
+def test_a_seed_is_sent_as_it_was_typed_or_refused_in_a_sentence(browser: Any) -> None:
+    played = Played()
+    taken = [2**31, MOST, -MOST, -1]
+    with visit(browser, played) as page:
+        begin(page)
+        page.click("#options-open")
+        field = page.get_by_label("Seed of the next answer")
+        for number, seed in enumerate(taken):
+            field.fill(str(seed))
+            say(page, "Hello")
+            answered(page, number + 2)
+        page.get_by_role("button", name="Seed -1. Use it for the next answer").click()
+        assert field.input_value() == "-1"
+        for wrong in (str(MOST + 1), str(-MOST - 1), "1" * 400, "1.5", "1e3", "seven"):
+            field.fill(wrong)
+            field.blur()
+            page.get_by_text(f"A seed is a whole number from {-MOST} to {MOST}").wait_for()
+            page.locator(".toast").get_by_label("Dismiss").click()
+            assert field.input_value() == ""
+    assert [asked["seed"] for asked in played.asked] == taken
+
+
 @browser_test
 def test_a_drawing_without_a_reply_is_no_part_of_what_is_told_to_the_model(browser: Any) -> None:
     played = Played()
@@ -212,6 +239,47 @@ def test_what_the_terminal_saved_is_imported_with_its_pictures(browser: Any, tmp
         page.get_by_text("bad.jsonl: This file is no conversation").wait_for()
     assert played.asked[0]["messages"][1] == {"role": "assistant", "content": "Here I am.", "plan": "Wren, on a beach"}
     assert played.asked[0]["messages"][0]["content"][1]["image_url"]["url"].startswith("data:image/png;base64,")
+
+
+LONG = 300_000
+
+
+@browser_test
+def test_text_that_goes_on_for_long_is_read_once_and_not_again_from_each_letter(browser: Any) -> None:
+    own = {"extra": {"charforge": {"text": f"x{' ' * LONG}x"}}}
+    rows = [{"name": "Wren", "mes": "x", **own}]
+    with visit(browser, Played()) as page:
+        file = {"name": "long.jsonl", "mimeType": "", "buffer": "\n".join(map(json.dumps, rows)).encode()}
+        # what looks anew from each letter takes minutes, far longer than the page is waited for
+        page.set_input_files("#import-files", [file])
+        page.get_by_text("Imported.").wait_for()
+        page.locator(".message.theirs").wait_for()
+
+
+@browser_test
+def test_the_plan_of_a_picture_is_found_in_words_of_any_kind(browser: Any) -> None:
+    texts = ["A\n [Picture:  by  the sea]", "İİ [PICTURE: by the sea", "[picture:]", "no plan [picture", "a  "]
+    with visit(browser, Played()) as page:
+        found = page.evaluate(
+            """async (texts) => {
+                const { splitPlan } = await import("/page/logs.js");
+                return texts.map(splitPlan).map(({ words, plan }) => [words, plan]);
+            }""",
+            texts,
+        )
+    assert found == [["A", "by the sea"], ["İİ", "by the sea"], ["", None], ["no plan [picture", None], ["a", None]]
+
+
+@browser_test
+def test_a_seed_in_a_file_that_is_no_whole_number_is_passed_over(browser: Any) -> None:
+    seeds = [-1, MOST, MOST + 2, 1e308, 0.5, "7", None]
+    rows = [{"name": "Wren", "mes": "Hello", "extra": {"charforge": {"seed": seed}}} for seed in seeds]
+    with visit(browser, Played()) as page:
+        file = {"name": "seeds.jsonl", "mimeType": "", "buffer": "\n".join(map(json.dumps, rows)).encode()}
+        page.set_input_files("#import-files", [file])
+        page.get_by_text("Imported.").wait_for()
+        page.locator(".message.theirs").nth(len(seeds) - 1).wait_for()
+        assert page.locator(".seed").all_inner_texts() == ["Seed -1", f"Seed {MOST}"]
 
 
 words = st.text(max_size=60).map(str.strip).filter(lambda text: "[" not in text)

@@ -4,6 +4,8 @@ import { blobOf } from "./pictures.js";
 import { eventsOf } from "./sse.js";
 
 const KEY = "charforge-key";
+// what a header can carry to any server; the browser refuses to send others
+const SENDABLE = /^[\x20-\x7e]+$/;
 
 /** Something that the user should read. `retryAfter` in seconds, where the server said when to come back. */
 export class Trouble extends Error {
@@ -17,12 +19,26 @@ export class Trouble extends Error {
 let askForKey = async () => null;
 let asking = null;
 
-/** `ask(refused)` asks the user for a key, null if they give none; `refused` says whether one was wrong before. */
+/**
+ * `ask(before)` asks the user for a key, null if they give none. `before` is what was amiss with the last one: "wrong",
+ * "unsendable", or null where there was none.
+ */
 export function askKeysWith(ask) {
   askForKey = ask;
 }
 
-const keyOf = () => sessionStorage.getItem(KEY);
+function keyOf() {
+  const key = sessionStorage.getItem(KEY);
+  if (key === null || SENDABLE.test(key)) return key;
+  sessionStorage.removeItem(KEY);
+  return null;
+}
+
+/** A key from the user that can be sent, null if they give none. */
+async function newKey(before) {
+  const given = await askForKey(before);
+  return !given || SENDABLE.test(given) ? given : newKey("unsendable");
+}
 
 async function call(path, { body, signal } = {}) {
   while (true) {
@@ -48,7 +64,7 @@ async function call(path, { body, signal } = {}) {
     if (response.status !== 401) throw await troubleOf(response);
     // another request may have been given a new key in the meantime
     if (keyOf() === key) {
-      asking ??= askForKey(key !== null).finally(() => (asking = null));
+      asking ??= newKey(key === null ? null : "wrong").finally(() => (asking = null));
       const given = await asking;
       if (!given) throw new Trouble("This server asks for a key. Reload the page to enter one.", { status: 401 });
       sessionStorage.setItem(KEY, given);

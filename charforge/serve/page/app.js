@@ -22,12 +22,14 @@ const titleDiffers = watch();
 let current = null;
 let planned = false;
 
-askKeysWith((refused) =>
+askKeysWith((before) =>
   ask({
     title: "This server asks for a key",
-    explanation: refused
-      ? "The key that was given is not the right one."
-      : "Whoever started it knows the key. It is kept until this tab is closed.",
+    explanation: {
+      wrong: "The key that was given is not the right one.",
+      unsendable:
+        "A key has letters, digits and signs of ASCII only: no ü, no €. See whether the right one was copied.",
+    }[before] ?? "Whoever started it knows the key. It is kept until this tab is closed.",
     label: "Key",
     type: "password",
     confirm: "Open",

@@ -2,7 +2,7 @@
 
 import { icon, iconButton, make, plain, watch } from "./dom.js";
 import { picturesAmong, prepared } from "./pictures.js";
-import { choose, chosen, MOST_SEED, onChosen } from "./settings.js";
+import { choose, chosen, LEAST_SEED, MOST_SEED, onChosen } from "./settings.js";
 import { toast } from "./dialogs.js";
 
 const MOST_PICTURES = 8;
@@ -185,6 +185,13 @@ export function composerIn(root, does) {
   };
 }
 
+/** What was typed as a seed, null where it is no whole number that is held exactly. */
+function seedOf(typed) {
+  const number = /^-?\d+$/.test(typed) ? Number(typed) : NaN;
+  // -0 is 0
+  return Number.isSafeInteger(number) ? number + 0 : null;
+}
+
 function optionsIn(panel, button, summary) {
   const segments = make("div", { class: "segments" });
   const choices = make("fieldset", { class: "field" }, make("legend", {}, "Pictures"), segments);
@@ -201,16 +208,15 @@ function optionsIn(panel, button, summary) {
   const seed = make("input", {
     id: "seed",
     type: "text",
-    inputMode: "numeric",
-    pattern: "[0-9]*",
-    maxLength: 10,
+    pattern: "-?[0-9]*",
     placeholder: "new each time",
     "aria-describedby": "seed-help",
   });
   seed.addEventListener("change", () => {
     const typed = seed.value.trim();
-    const number = /^\d+$/.test(typed) ? Math.min(Number(typed), MOST_SEED) : null;
-    if (typed && number === null) toast("A seed is a whole number, or nothing for a new one each time.");
+    const number = seedOf(typed);
+    if (typed && number === null)
+      toast(`A seed is a whole number from ${LEAST_SEED} to ${MOST_SEED}, or nothing for a new one each time.`);
     choose({ seed: number });
   });
   const persona = make("textarea", {

@@ -104,14 +104,22 @@ export function setRing(svg, value) {
     svg.setAttribute(`aria-${name}`, number);
 }
 
-// control characters, and the marks with which a text can turn the direction of what stands around it
-const INVISIBLE = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]+/g;
+// control characters, ends of lines, and spaces without a width
+const CONTROLS = /[\u0000-\u001f\u007f-\u009f\u200b\u2028\u2029\u2060-\u2065\ufeff]/g;
+// the marks with which a text can turn the direction of what stands around it
+const TURNING = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f]/g;
+// Joiners shape letters and emoji (Persian, families). Elsewhere they would make names differ that look the same. After
+// a mark they may be the last of a word (Malayalam).
+const STRAY_JOINER =
+  /(?<![\p{L}\p{M}\p{Extended_Pictographic}\p{Emoji_Modifier}])[\u200c\u200d]|(?<!\p{M})[\u200c\u200d](?![\p{L}\p{M}\p{Extended_Pictographic}])/gu;
 
 /** A name for places that hold plain text alone (titles, labels, files): one line, and no marks that turn it around. */
 export function plain(name, longest = 80) {
-  const line = String(name).replace(INVISIBLE, " ").replace(/\s+/g, " ").trim();
+  const visible = String(name).replace(TURNING, "").replace(CONTROLS, " ").replace(STRAY_JOINER, "");
+  const line = visible.replace(/\s+/g, " ").trim();
   const letters = [...line];
-  return letters.length > longest ? `${letters.slice(0, longest - 1).join("")}…` : line;
+  if (letters.length <= longest) return line;
+  return `${letters.slice(0, longest - 1).join("").replace(/[\u200c\u200d]$/, "")}…`;
 }
 
 /** A name in running text: whatever marks are in it turn nothing but itself. */

@@ -4,7 +4,8 @@ import { newId, newVersion, shown } from "./conversation.js";
 import { blobOf } from "./pictures.js";
 
 const USER = "You";
-const PLAN = /\s*\[picture:\s*([^[\]\n]*)\]?/i;
+// begins with a letter of its own, and never with a space: looked for in a time that grows with the text alone
+const PLAN = /\[picture:\s*([^[\]\n]*)\]?/i;
 
 /** The file's text. `urlOf(picture id)` gives a picture as a data URL; it stands in the file itself. */
 export async function exported(conversation, urlOf) {
@@ -147,15 +148,14 @@ const objectOf = (value) => (value !== null && typeof value === "object" ? value
 
 function versionOf(text, extra, date, read) {
   const own = objectOf(extra.charforge);
-  const number = (value) => (Number.isFinite(value) ? value : null);
   const { words, plan } = splitPlan(asText(own.text));
   return newVersion({
     text,
     // a plan belongs to the words it was written with: whoever changed them in the file has dropped it
     plan: words === text.trim() ? plan : null,
     pictures: picturesIn(extra, read),
-    seed: number(own.seed),
-    likeness: number(own.likeness),
+    seed: Number.isSafeInteger(own.seed) ? own.seed : null,
+    likeness: Number.isFinite(own.likeness) ? own.likeness : null,
     state: "done",
     date,
   });

@@ -2,7 +2,7 @@
 
 import { make } from "./dom.js";
 
-const MARKS = /\*\*(?=\S)([^*\n]+?)(?<=\S)\*\*|\*(?=\S)([^*\n]+?)(?<=\S)\*|("[^"\n]+"|“[^”\n]+”)/g;
+const MARKS = /\*\*(?=\S)([^*\n]+?)(?<=\S)\*\*|\*(?=\S)([^*\n]+?)(?<=\S)\*|("[^"\n]+"|“[^“”\n]+”)/g;
 
 /** The nodes of `text`; paragraphs where it has empty lines. */
 export function formatted(text) {

@@ -2,7 +2,9 @@
 
 const KEY = "charforge-options";
 const USUAL = { pictures: "auto", seed: null, persona: "" };
-export const MOST_SEED = 2 ** 31 - 1;
+// the whole numbers that JavaScript holds exactly
+export const MOST_SEED = Number.MAX_SAFE_INTEGER;
+export const LEAST_SEED = Number.MIN_SAFE_INTEGER;
 
 const options = { ...USUAL, ...read() };
 const listeners = [];
