@@ -18,11 +18,12 @@ from tiny import tiny_model
 
 from charforge.bases.base import Base
 from charforge.character import Character, read_character
+from charforge.chat.conversation import Conversation, reply_of
 from charforge.chat.group import Group, Line
 from charforge.chat.logs import Loaded, load_conversation, save_conversation
 from charforge.chat.messages import Message
 from charforge.chat.session import Session
-from charforge.cli.terminal import Terminal, command_names, open_picture, stopping, typed_lines
+from charforge.cli.terminal import Terminal, command_names, one_turn, open_picture, stopping, typed_lines
 from charforge.errors import InputError
 from charforge.settings import ChatSettings
 
@@ -97,6 +98,27 @@ def test_what_cannot_be_done_is_told_and_the_evening_goes_on(
     terminal = Terminal(group(), tmp_path)
     run(terminal, typed, "Is it ?")
     assert problem in capsys.readouterr().err and len(terminal.group.lines) == 2
+
+
+def test_a_file_that_cannot_be_written_and_a_seed_that_cannot_be_end_no_conversation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    terminal = Terminal(group(), tmp_path)
+    run(terminal, "Is it ?", f"/save {tmp_path / 'file' / 'x.jsonl'}", "/seed 99999999999999999999999999", "Where ?")
+    assert [line.speaker for line in terminal.group.lines] == [None, "Wren", None, "Wren"]
+    said = capsys.readouterr().err
+    assert str(tmp_path / "file") in said and "give a seed between" in said and terminal.seed == 0
+
+
+def test_words_are_there_before_their_picture_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    (session,) = (conversation.session for conversation in group().conversations.values())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("charforge.cli.terminal.Conversation", lambda one: Conversation(one, "always"))
+        with pytest.raises((OSError, InputError)):
+            one_turn(session, "Is it ?", 1, tmp_path / "file", as_json=False)
+    assert capsys.readouterr().out.strip() == reply_of(Conversation(session, "never").say("Is it ?", 1)).text
 
 
 def test_a_picture_goes_with_the_next_message(tmp_path: Path) -> None:

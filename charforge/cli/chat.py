@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from charforge.cli.options import BestOf, Device, References, Scale, Threads, With, strengths
+from charforge.cli.options import LARGEST_SEED, BestOf, Device, References, Scale, Threads, With, strengths
 
 
 def chat(
@@ -18,7 +18,9 @@ def chat(
         ),
     ],
     say: Annotated[str | None, typer.Option(help="one turn: say this, print the reply, leave")] = None,
-    seed: Annotated[int, typer.Option(help="same seed, same reply and picture")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=-LARGEST_SEED, max=LARGEST_SEED, help="same seed, same reply and picture")
+    ] = 0,
     pictures: Annotated[Path, typer.Option(help="folder for the pictures it sends")] = Path("pictures"),
     bare: Annotated[
         bool, typer.Option("--bare", help="the base without the adapter; takes any character card too")

@@ -118,6 +118,7 @@ def _is_there(name: str) -> bool:
 def _make_streams_safe() -> None:
     """A closed stream, or one that cannot hold a letter, stops nothing."""
     # open as long as the process lives
+    sys.stdin = sys.stdin or Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115
     sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace")):

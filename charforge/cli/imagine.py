@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from charforge.cli.options import BestOf, Device, References, Scale, Threads, With, strengths
+from charforge.cli.options import LARGEST_SEED, BestOf, Device, References, Scale, Threads, With, strengths
 
 
 def imagine(
     bundle: Annotated[str, typer.Argument(help="the character's .charx bundle, or hf:USER/NAME")],
     prompt: Annotated[str, typer.Argument(help="what to draw; the name is added when it is missing")],
-    seed: Annotated[int, typer.Option(help="same seed, same picture")] = 0,
+    seed: Annotated[int, typer.Option(min=-LARGEST_SEED, max=LARGEST_SEED, help="same seed, same picture")] = 0,
     out: Annotated[Path, typer.Option(help="PNG file to write")] = Path("picture.png"),
     count: Annotated[int, typer.Option("-n", min=1, max=64, help="draw a sheet of this many")] = 1,
     bare: Annotated[bool, typer.Option("--bare", help="the base without the adapter, for comparison")] = False,

@@ -35,6 +35,8 @@ Scale = Annotated[
         help="a factor on the adapter's strength, 1 as trained; with --with on that of the bundle there, one each",
     ),
 ]
+LARGEST_SEED = 2**53 - 1
+"""What a page in a browser holds exactly too; far below where numbers of the machine end."""
 BestOf = Annotated[
     int,
     typer.Option(

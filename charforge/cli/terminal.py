@@ -18,8 +18,9 @@ from charforge.chat.logs import load_conversation, save_conversation
 from charforge.chat.messages import Reply
 from charforge.chat.session import Session
 from charforge.chat.turn import Drawing
+from charforge.cli.options import LARGEST_SEED
 from charforge.cli.output import print_json, say
-from charforge.errors import InputError
+from charforge.errors import CharforgeError, InputError, from_os_error
 from charforge.files import write_atomic_with
 from charforge.progress import counting, waiting
 from charforge.words import printable, printable_line
@@ -41,14 +42,15 @@ def one_turn(session: Session, text: str, seed: int, pictures: Path, as_json: bo
     """Say one thing, print the reply, leave."""
     with waiting(f"{session.character.name} is answering"):
         reply = reply_of(Conversation(session).say(text, seed))
+    if not as_json:
+        # before the picture is written: a folder that cannot be written to takes no words away
+        print(printable(reply.text), flush=True)
     file = save_picture(reply.image, pictures, session.character.name, seed) if reply.image else None
     if as_json:
         measured = {} if reply.likeness is None else {"likeness": reply.likeness}
         print_json({"reply": reply.text, "image": str(file) if file else None, **measured})
-    else:
-        print(printable(reply.text))
-        if file:
-            say(f"[picture: {file}]")
+    elif file:
+        say(f"[picture: {file}]")
 
 
 @dataclass
@@ -80,7 +82,10 @@ class Terminal:
                 return
             try:
                 self.obey(typed)
-            except InputError as error:
+            except OSError as error:
+                # a disk that is full, a folder that is not to be written to: no reason to lose the conversation
+                say(str(from_os_error(error)))
+            except CharforgeError as error:
                 say(str(error))
 
     def obey(self, typed: str) -> None:
@@ -154,6 +159,8 @@ class Terminal:
         """From here on answers are those of this seed."""
         if not number.removeprefix("-").isdecimal():
             raise InputError("give a whole number: /seed 7")
+        if len(number) > 19 or abs(int(number)) > LARGEST_SEED:
+            raise InputError(f"give a seed between -{LARGEST_SEED} and {LARGEST_SEED}")
         self.seed, self.turn = int(number), 0
 
     def persona(self, text: str) -> None:
