@@ -19,7 +19,7 @@ from charforge.sampling import nucleus
 from charforge.serve.guard import Access
 from charforge.serve.listen import access_of, open_socket
 from charforge.serve.requests import MOST_PICTURES, read_data_url
-from charforge.serve.voices import slug
+from charforge.serve.voices import free_id, slug
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +175,8 @@ def test_names_become_ids_that_can_be_told_apart() -> None:
     assert [slug(name) for name in ("Mam the Cat", "雪", "Ёж", "🐈", "  ")] == [
         "mam-the-cat", "雪", "ёж", "character", "character",
     ]  # fmt: skip
+
+
+def test_the_base_has_an_id_that_no_character_has() -> None:
+    assert free_id("mini", ["wren"]) == "mini" and free_id("mini", ["mini"]) == "mini-base"
+    assert free_id("mini", ["mini", "mini-base", "mini-base-2"]) == "mini-base-3"

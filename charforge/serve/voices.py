@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +104,15 @@ def open_seats(
     base = seats[0].session.base
     bare = Session(base, seats[0].session.character, ChatSettings(), bare=True)
     taken = {seat.voice.id for seat in seats}
-    name = file_stem(base.name)
-    free = next(one for one in (name, f"{name}-base", *(f"{name}-base-{n}" for n in count(2))) if one not in taken)
-    return [*seats, _seat(Voice(free, base.name, base.name), bare)]
+    return [*seats, _seat(Voice(free_id(file_stem(base.name), taken), base.name, base.name), bare)]
+
+
+def free_id(name: str, taken: Collection[str]) -> str:
+    """The id of the base as it is: its name, where no character is called that."""
+    free, number = name, 1
+    while free in taken:
+        free, number = f"{name}-base" if number == 1 else f"{name}-base-{number}", number + 1
+    return free
 
 
 def _seat(voice: Voice, session: Session) -> Seat:
