@@ -38,10 +38,11 @@ has."""
 FRESH.set_forkserver_preload(["test_team"])
 CHANGES = {
     "sft.steps": 6, "sft.preview_every": 3, "sft.evaluate_every": 3, "sft.checkpoint_every": 1, "sft.dialogues": 3,
-    "sft.pictures": 3, "sft.draws": 2,
+    "sft.pictures": 3, "sft.draws": 2, "grpo.prompts": 4, "grpo.iterations": 2, "grpo.checkpoint_every": 1,
+    "grpo.anchor_pictures": 2, "grpo.anchor": 0.2,
 }  # fmt: skip
 OPTIONS = [
-    "--base", "./base", "--stage", "sft", "--device", "cpu",
+    "--base", "./base", "--device", "cpu",
     *(part for key, value in (SETTINGS | CHANGES).items() for part in ("--set", f"{key}={value}")),
 ]  # fmt: skip
 TOLERANCE = 1e-3

@@ -36,7 +36,7 @@ from charforge.resources import preset_path
 from charforge.run.finish import Trained, finish, write_failure
 from charforge.run.folder import TRAINING, check_run, find_run, is_complete, open_run, read_result, set_aside, slug_of
 from charforge.run.given import check_pictures_of, given_pairs
-from charforge.run.helper import lend_a_hand
+from charforge.run.helper import Errand, lend_a_hand
 from charforge.run.identity import inputs_of
 from charforge.run.lease import Hold
 from charforge.run.live import LivePage
@@ -85,11 +85,6 @@ def train_character(
     """
     bound_kernel_caches()
     team = find_team(chosen_device(device))
-    if team.size > 1 and stage != "sft":
-        raise InputError(
-            "several processes share the first stage alone: add --stage sft, and begin the second one afterwards with "
-            "the same command in one process (charforge train without a launcher)"
-        )
     character = read_character(folder)
     settings = read_settings(
         preset_path(preset), folder / "charforge.toml", overrides, base=base, seed=seed, quantize=quantize
@@ -101,10 +96,15 @@ def train_character(
         given_pairs(pairs_file, character, settings)
     inputs = inputs_of(character, pairs_file)
     both = stage != "sft" and settings.grpo.iterations > 0
+    if both and team.size > settings.grpo.prompts:
+        raise InputError(
+            f"{team.size} processes cannot share the {settings.grpo.prompts} scenes of an iteration: start fewer "
+            "processes, or set grpo.prompts to a multiple of their number"
+        )
     run = out or find_run(Path("runs"), character, settings, inputs, both)
     check_run_folder(folder, run)
     if not team.writes:
-        helped = lend_a_hand(team, settings, device)
+        helped = lend_a_hand(team, character, settings, device)
         return TrainResult(helped or run, run / f"{slug_of(character)}.charx", {}, finished_before=helped is None)
     bundle = run / f"{slug_of(character)}.charx"
     command = again or f"charforge train {shlex.quote(str(folder))} --out {shlex.quote(str(run))}"
@@ -176,7 +176,7 @@ def train_character(
         memory = Memory(model, settings.memory, progress.note, run / "memory.json")
         checkpoints = run / "checkpoints"
         # pairs, pictures and what the base replays are there: the other processes of a job can begin
-        team.told(str(run.absolute()))
+        team.told(Errand(run.absolute(), both))
         if team.size > 1:
             progress.note(f"{team.size} processes share the samples of each step")
         best = train_sft(model, parameters, data, settings.sft, settings.seed, checkpoints, hooks, memory, stop, team)
@@ -187,8 +187,12 @@ def train_character(
             metrics = finished(first)
         if both:
             own = {name: pictures[name] for name in trained_names(character, pairs)}
+            # the first stage is measured and packed: the others wait for this
+            team.told(None)
             try:
-                second = second_stage(loaded, parameters, data, scenes, own, settings, run, progress, prompts, stop)
+                second = second_stage(
+                    loaded, parameters, data, scenes, own, settings, run, progress, prompts, stop, team
+                )
             except Exception as error:
                 raise second_stage_failed(error, bundle, go_on) from error
             metrics = finished({**first, "stage": "grpo", **second})

@@ -21,6 +21,7 @@ from charforge.train.grpo import GrpoResult, train_grpo
 from charforge.train.interrupt import Interruption
 from charforge.train.memory import memory_of_second_stage
 from charforge.train.samples import Dataset
+from charforge.train.team import ALONE, Team
 
 
 def run_scenes(run: Path, character: Character, seed: int) -> list[Scene]:
@@ -40,16 +41,19 @@ def trained_names(character: Character, pairs: list[Pair]) -> list[str]:
 def second_stage(
     base: Base, parameters: dict[str, nn.Parameter], data: Dataset, scenes: list[Scene],
     references: dict[str, Picture], settings: Settings, run: Path, progress: Progress, prompts: list[str],
-    stop: Interruption,
+    stop: Interruption, team: Team = ALONE,
 ) -> dict[str, Any]:  # fmt: skip
-    """Train, or go on training; returns what the run tells of it. Raises MachineError when a judge is missing."""
+    """Train, or go on training, as the first process of a ``team``; returns what the run tells of it.
+
+    Raises MachineError when a judge is missing.
+    """
     progress.begin("loading the judges", settings.grpo.iterations)
     judges = load_judges(base.model, settings.reward, references)
     progress.begin("measuring held-out scenes", settings.grpo.iterations)
     folder = run / "checkpoints" / "grpo"
     hooks = progress.grpo_hooks(lambda iteration: progress.preview(base, prompts, iteration, "grpo-"))
     memory = memory_of_second_stage(base.model, settings, progress.note, run / "memory.json")
-    result = train_grpo(base.model, parameters, data, scenes, judges, settings, folder, hooks, memory, stop)
+    result = train_grpo(base.model, parameters, data, scenes, judges, settings, folder, hooks, memory, stop, team)
     # the iteration that did best on held-out scenes, or the first stage where none did better
     load_best(parameters, run / "checkpoints" / "best.safetensors")
     load_best(parameters, folder / "best.safetensors")

@@ -48,28 +48,37 @@ def negative_aware_loss(
 
 @dataclass(frozen=True)
 class Noised:
-    """Drawn pictures noised again: which row of the rollout each is of, its latents, times (k,) and noise."""
+    """Drawn pictures noised again: which picture of all groups each is, its latents, times (k,) and noise; ``count`` of
+    them are in the update, wherever they are computed."""
 
     rows: list[int]
     x0: Tensor
     times: Tensor
     noise: Tensor
+    count: int
 
 
 def noised_again(rollout: Rollout, groups: range, settings: GrpoSettings, generator: torch.Generator) -> Noised:
-    """The pictures of ``groups``, each ``settings.nft_times`` times."""
-    own = range(groups.start * settings.group, groups.stop * settings.group)
-    rows = [row for row in own for _ in range(settings.nft_times)]
+    """The pictures of ``groups`` that the rollout has, each ``settings.nft_times`` times.
+
+    ``generator`` is asked for all of ``groups``.
+    """
+    every = range(groups.start * settings.group, groups.stop * settings.group)
+    rows = [row for row in every for _ in range(settings.nft_times)]
     times = logit_normal_timesteps(stratified_normal(len(rows), generator), settings.timestep_shift)
     noise = torch.randn(len(rows), *rollout.latents.shape[1:], generator=generator)
-    return Noised(rows, rollout.latents[rows].float(), times, noise)
+    first = {group: place * settings.group for place, group in enumerate(rollout.groups)}
+    mine = [k for k, row in enumerate(rows) if row // settings.group in first]
+    rows_of_mine = [rows[k] for k in mine]
+    places = [first[row // settings.group] + row % settings.group for row in rows_of_mine]
+    return Noised(rows_of_mine, rollout.latents[places].float(), times[mine], noise[mine], len(rows))
 
 
 def forward_process_gradient(
     model: UnifiedModel, prompts: Conditioning, noised: Noised, gains: Tensor, settings: GrpoSettings,
     parameters: dict[str, nn.Parameter], old: dict[str, Tensor], size: int,
 ) -> None:  # fmt: skip
-    """Backward through the loss of the ``noised`` pictures, ``size`` at a time."""
+    """Backward through the loss of the ``noised`` pictures, ``size`` at a time: their part of the update's mean."""
     device, canvas = model.device, model.canvas()
     good = optimality(gains)
     for some in pieces(range(len(noised.rows)), size):
@@ -81,7 +90,7 @@ def forward_process_gradient(
             before = denoiser.velocity(x_t, t)
         predicted = denoiser.velocity(x_t, t)
         losses = negative_aware_loss(predicted, before, x_t, x0, t, good[chosen].to(device), settings.nft_beta)
-        (losses.sum() / len(noised.rows)).backward()
+        (losses.sum() / noised.count).backward()
 
 
 @torch.no_grad()

@@ -40,10 +40,11 @@ from charforge.train.interrupt import Interruption
 from charforge.train.losses import Weights, draw_noise, unified_gradient
 from charforge.train.memory import Memory, memory_of_second_stage
 from charforge.train.optimizers import make_optimizer, rate_factor
-from charforge.train.policy_gradient import UpdateStatistics, policy_gradient
+from charforge.train.policy_gradient import UpdateStatistics, joined, policy_gradient
 from charforge.train.rollout import Rollout, roll_out
 from charforge.train.samples import Dataset, choose
 from charforge.train.sft import flow_error
+from charforge.train.team import ALONE, Team
 
 OldPolicy = Callable[[], AbstractContextManager[None]] | None
 
@@ -100,14 +101,19 @@ def learn_from(model: UnifiedModel, parameters: dict[str, nn.Parameter]) -> dict
     return drawing
 
 
-def anchor_gradient(model: UnifiedModel, data: Dataset, settings: Settings, index: int, size: int) -> None:
-    """Backward through the first stage's picture loss, ``size`` at a time: some own pictures, as many of the base's."""
+def anchor_gradient(
+    model: UnifiedModel, data: Dataset, settings: Settings, index: int, size: int, team: Team = ALONE
+) -> None:
+    """Backward through the first stage's picture loss, ``size`` at a time: some own pictures, as many of the base's.
+
+    Of a ``team`` it is the part of this process.
+    """
     grpo = settings.grpo
     samples: list[Sample] = choose(data.samples("pictures"), grpo.anchor_pictures, index, settings.seed)
     samples += choose(data.samples("replay_pictures"), grpo.anchor_pictures, index, settings.seed)
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + 700_000_000 + index)
     noise = draw_noise(samples, settings.sft.timestep_shift, generator)
-    unified_gradient(model, [], samples, noise, Weights(0.0, 1.0), size, prompt_gradients=False)
+    unified_gradient(model, [], samples, noise, Weights(0.0, 1.0), size, prompt_gradients=False, team=team)
 
 
 def taken_gradient(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
@@ -124,14 +130,20 @@ def taken_gradient(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
 def update(
     model: UnifiedModel, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], data: Dataset,
     settings: Settings, index: int, reward_gradient: Callable[[int], UpdateStatistics], memory: Memory,
+    team: Team = ALONE,
 ) -> tuple[UpdateStatistics, float]:  # fmt: skip
-    """One optimiser step along both gradients, each of length 1 before the anchor's weight. Returns the length too."""
+    """One optimiser step along both gradients, each of length 1 before the anchor's weight. Returns the length too.
+
+    Of a ``team`` each process computes its part of both.
+    """
     grpo = settings.grpo
     with model.autocast():
         statistics = memory.fit(reward_gradient, parameters)
+        team.add_up(parameters, [])
         towards = taken_gradient(parameters)
         if grpo.anchor > 0 and grpo.anchor_pictures:
-            memory.fit(lambda size: anchor_gradient(model, data, settings, index, size), parameters)
+            memory.fit(lambda size: anchor_gradient(model, data, settings, index, size, team), parameters)
+            team.add_up(parameters, [])
             towards = [g + grpo.anchor * a for g, a in zip(towards, taken_gradient(parameters), strict=True)]
     for parameter, gradient in zip(parameters, towards, strict=True):
         parameter.grad = gradient
@@ -147,26 +159,32 @@ def update(
 def iterate(
     model: UnifiedModel, optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter],
     old: dict[str, Tensor], data: Dataset, scenes: Sequence[Scene], prompts: Conditioning, judges: Judges,
-    settings: Settings, number: int, scales: dict[str, float], memory: Memory,
+    settings: Settings, number: int, scales: dict[str, float], memory: Memory, team: Team = ALONE,
+    stop: Interruption | None = None,
 ) -> tuple[dict[str, object], dict[str, float]]:  # fmt: skip
-    """Draw, judge, learn: one iteration. Returns the log's values and the new scales."""
+    """Draw, judge, learn: one iteration. Returns the log's values and the new scales.
+
+    Each process of a ``team`` draws and judges some of the groups and learns from them; all of them know all rewards.
+    ``stop`` learns whether a signal has reached any of them. Raises TeamBroken.
+    """
     grpo, began = settings.grpo, time.perf_counter()
     chosen = choose(range(len(scenes)), grpo.prompts, number, settings.seed)
     mine, canvas = prompts.select(chosen), model.canvas()
+    own = team.dealt(len(chosen))
     drawing = with_values(parameters, old) if grpo.algorithm == "nft" else nullcontext()
 
     def draw(size: int) -> tuple[Rollout, torch.Generator]:
         # seeded here: what did not fit is drawn again from the beginning
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + 500_000_000 + number)
-        return roll_out(model, mine, canvas, grpo, generator, size), generator
+        return roll_out(model, mine, canvas, grpo, generator, size, own), generator
 
     with model.autocast(), drawing:
         rollout, generator = memory.fit(draw)
     pictures = model.decode(rollout.latents, canvas)
     wait_for(model.device)
     drawn = time.perf_counter()
-    shown = [scenes[index] for index in chosen for _ in range(grpo.group)]
-    parts = reward_parts(judges, pictures, shown, grpo.group)
+    shown = [scenes[chosen[group]] for group in own for _ in range(grpo.group)]
+    parts = in_order(team.everyone(reward_parts(judges, pictures, shown, grpo.group)), len(chosen), grpo.group)
     scales = update_scales(scales, parts, grpo.group)
     rewards = total_reward(parts, settings.reward, scales)
     gains, flat = advantages(rewards, grpo.group, grpo.advantage_clip)
@@ -191,11 +209,18 @@ def iterate(
                 return UpdateStatistics()
             return policy_gradient(model, mine, rollout, gains, groups, grpo, size, old_policy)
 
-        told, norm = update(model, optimizer, list(parameters.values()), data, settings, index, reward_gradient, memory)
+        told, norm = update(
+            model, optimizer, list(parameters.values()), data, settings, index, reward_gradient, memory, team
+        )
         statistics.append(told)
     if grpo.algorithm == "nft":
         move_old_policy(old, parameters, grpo.nft_decay)
-    gaps = torch.cat([told.gaps for told in statistics]).abs()
+    # the end of the iteration: what each process has seen, and whether one of them was asked to stop
+    seen = team.everyone((statistics, stop is not None and stop.requested))
+    if stop is not None:
+        stop.agree(any(asked for _, asked in seen))
+    gaps = torch.cat([told.gaps for of_one, _ in seen for told in of_one]).abs()
+    last = joined([of_one[-1] for of_one, _ in seen])
     wait_for(model.device)
     seconds = time.perf_counter() - began
     return {
@@ -204,14 +229,25 @@ def iterate(
         "flat_groups": flat.float().mean().item(),
         "sampling_gap_mean": gaps.mean().item() if len(gaps) else 0.0,
         "sampling_gap_max": gaps.max().item() if len(gaps) else 0.0,
-        "log_ratio_deviation": statistics[-1].log_ratio_deviation,
-        "clipped": statistics[-1].clipped,
+        "log_ratio_deviation": last.log_ratio_deviation,
+        "clipped": last.clipped,
         "gradient_norm": norm,
-        "images_per_second": len(shown) / seconds,
+        "images_per_second": len(rewards) / seconds,
         "rollout_seconds": drawn - began,
         "reward_seconds": judged - drawn,
         "update_seconds": began + seconds - judged,
     }, scales
+
+
+def in_order(parts: Sequence[dict[str, Tensor]], groups: int, size: int) -> dict[str, Tensor]:
+    """Each part of the reward (groups * size,) from what every process says of the groups that are dealt to it."""
+    if len(parts) == 1:
+        return parts[0]
+    whole = {name: torch.empty(groups, size) for name in parts[0]}
+    for rank, of_one in enumerate(parts):
+        for name, values in of_one.items():
+            whole[name][Team(rank, len(parts)).dealt(groups)] = values.view(-1, size)
+    return {name: values.flatten() for name, values in whole.items()}
 
 
 def gap_warning(log: IterationLog, grpo: GrpoSettings) -> str:
@@ -227,6 +263,7 @@ def gap_warning(log: IterationLog, grpo: GrpoSettings) -> str:
 def train_grpo(
     model: UnifiedModel, adapter: dict[str, nn.Parameter], data: Dataset, scenes: Sequence[Scene], judges: Judges,
     settings: Settings, folder: Path, hooks: GrpoHooks, memory: Memory | None = None, stop: Interruption | None = None,
+    team: Team = ALONE,
 ) -> GrpoResult:  # fmt: skip
     """The second stage from the adapter as it stands, resuming from ``folder/last.safetensors``.
 
@@ -234,6 +271,9 @@ def train_grpo(
     better than the start. Stops early when the held-out pictures' flow loss rises by more than ``guard`` or when the
     reward on held-out scenes rises while the judges that no reward asks see less. Raises Interrupted, after a
     checkpoint, where ``stop`` was asked for.
+
+    The processes of a ``team`` call this alike, on the same data; the first one alone measures, previews and writes.
+    Raises TeamBroken when one of them has ended: the checkpoint of the iteration before stands.
     """
     grpo, parameters = settings.grpo, learn_from(model, adapter)
     train = [scene for scene in scenes if scene.split == "train"]
@@ -258,14 +298,21 @@ def train_grpo(
         measured = [HeldOutScenes(**line) for line in notes["measured"]]  # type: ignore[attr-defined]
         scales, drift_start, ended = notes["scales"], float(notes["drift_start"]), str(notes["ended"])  # type: ignore
         judged = bool(notes["judged"])
+    elif not team.writes:
+        # its measurements are nobody's
+        drift_start, measured = math.nan, [HeldOutScenes(0, math.nan, math.nan, {}, math.nan, math.nan, math.nan)]
     else:
         # of a start that came to its first measurement, but to no checkpoint
         best_file.unlink(missing_ok=True)
         drift_start = flow_error(model, watched, settings.sft)
         measured = [measure_scenes(model, judges, held, 0, grpo.held_out_pictures)]
         hooks.on_held_out(measured[0], True)
+    # the first process may write the next checkpoint only when all have read this one
+    team.check_alike((number, judged, ended))
 
     def save() -> None:
+        if not team.writes:
+            return
         notes = {
             "measured": [asdict(line) for line in measured], "scales": scales, "drift_start": drift_start,
             "ended": ended, "judged": judged,
@@ -279,21 +326,23 @@ def train_grpo(
                     # while it draws, the adapter holds the values of the old policy
                     stop.changing()
                 values, scales = iterate(
-                    model, optimizer, parameters, old, data, train, prompts, judges, settings, number, scales, memory
-                )
+                    model, optimizer, parameters, old, data, train, prompts, judges, settings, number, scales, memory,
+                    team, stop,
+                )  # fmt: skip
                 number, judged = number + 1, False
-                guard = flow_error(model, watched, settings.sft) / drift_start
-                log = IterationLog(iteration=number, guard=guard, **values)  # type: ignore[arg-type]
-                hooks.on_iteration(log)
-                if log.sampling_gap_max > grpo.clip_range and not warned:
-                    hooks.on_note(gap_warning(log, grpo))
-                    warned = True
-                if guard > 1 + grpo.guard:
-                    ended = f"flow loss on pictures of the character rose by {100 * (guard - 1):.0f} %"
+                if team.writes:
+                    guard = flow_error(model, watched, settings.sft) / drift_start
+                    log = IterationLog(iteration=number, guard=guard, **values)  # type: ignore[arg-type]
+                    hooks.on_iteration(log)
+                    if log.sampling_gap_max > grpo.clip_range and not warned:
+                        hooks.on_note(gap_warning(log, grpo))
+                        warned = True
+                    if guard > 1 + grpo.guard:
+                        ended = f"flow loss on pictures of the character rose by {100 * (guard - 1):.0f} %"
                 stop.settled()
-            if number % grpo.preview_every == 0:
+            if team.writes and number % grpo.preview_every == 0:
                 hooks.on_preview(number)
-            due = number % grpo.evaluate_every == 0 or number == grpo.iterations or ended
+            due = team.writes and (number % grpo.evaluate_every == 0 or number == grpo.iterations or ended)
             line = measure_scenes(model, judges, held, number, grpo.held_out_pictures) if due else None
             stop.changing()
             if line is not None:
@@ -304,8 +353,9 @@ def train_grpo(
                     save_checkpoint(best_file, adapter, optimizer, number, {})
                 if hacked(measured, grpo.patience):
                     ended = "the reward on held-out scenes rose while the judges that it does not ask saw less"
-            judged = True
-            if number % grpo.checkpoint_every == 0 or number == grpo.iterations or ended:
+            judged, ended = True, team.told(ended)
+            # where several work one may be lost at any time, and an iteration cannot be taken back half way
+            if team.size > 1 or number % grpo.checkpoint_every == 0 or number == grpo.iterations or ended:
                 save()
             stop.settled()
     return GrpoResult(measured[0], best_so_far(measured), number, ended or "all iterations")

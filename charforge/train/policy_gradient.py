@@ -7,7 +7,7 @@ never part of the ratio: its distance from the update's pass is the *sampling ga
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -26,13 +26,32 @@ NOBODY = torch.zeros(0)
 
 @dataclass(frozen=True)
 class UpdateStatistics:
-    """Of one update: deviation of the ratio's logarithm, share of ratios outside the clip range, and ``gaps`` (k,), the
-    log-probability of each stochastic step by the update's pass with the weights that drew, less sampling's.
+    """Of the stochastic steps of one update, each (k,): the ratio's logarithm, whether the ratio is ``outside`` the
+    clip range, and in ``gaps`` the log-probability by the update's pass with the weights that drew, less sampling's.
     """
 
-    log_ratio_deviation: float = 0.0
-    clipped: float = 0.0
+    log_ratios: Tensor = NOBODY
+    outside: Tensor = NOBODY
     gaps: Tensor = NOBODY
+
+    @property
+    def log_ratio_deviation(self) -> float:
+        """Standard deviation of the ratio's logarithm; 0 where there is no ratio."""
+        return self.log_ratios.std().item() if len(self.log_ratios) else 0.0
+
+    @property
+    def clipped(self) -> float:
+        """The share of ratios outside the clip range."""
+        return self.outside.float().mean().item() if len(self.outside) else 0.0
+
+
+def joined(parts: Sequence[UpdateStatistics]) -> UpdateStatistics:
+    """The statistics of an update of which several processes computed a part."""
+    return UpdateStatistics(
+        torch.cat([one.log_ratios for one in parts]),
+        torch.cat([one.outside for one in parts]),
+        torch.cat([one.gaps for one in parts]),
+    )
 
 
 def log_probabilities(denoiser: Denoiser, step: Step, chosen: Tensor, grpo: GrpoSettings, second: float) -> Tensor:
@@ -64,7 +83,8 @@ def policy_gradient(
     grpo: GrpoSettings, size: int, old_policy: Callable[[], AbstractContextManager[None]] | None = None,
 ) -> UpdateStatistics:  # fmt: skip
     """Backward through the clipped loss of the pictures of ``groups``, ``size`` at a time: its mean over pictures and
-    their stochastic steps. ``gains`` (pictures,) are the advantages.
+    their stochastic steps. ``gains`` (pictures,) are the advantages. Where the rollout has but some of the groups it is
+    their part of that mean.
 
     Inside ``old_policy()`` the model has the weights that drew: old log-probabilities are computed there, in the same
     batches as the new ones, whatever ``size`` a second try has. None: no optimiser step lies between, and they are
@@ -74,7 +94,7 @@ def policy_gradient(
     second = float(model.times(grpo.steps, grpo.timestep_shift)[1])
     first, last = groups.start * grpo.group, groups.stop * grpo.group
     mine = [[k for k, row in enumerate(step.rows.tolist()) if first <= row < last] for step in rollout.steps]
-    count = sum(len(own) for own in mine)
+    count = len(groups) * grpo.group * grpo.window
     log_ratios: list[Tensor] = []
     gaps: list[Tensor] = []
     for step, own in zip(rollout.steps, mine, strict=True):
@@ -92,7 +112,8 @@ def policy_gradient(
             ((importance_weights(gap, grpo.importance_cap) * losses).sum() / count).backward()
             log_ratios.append(log_ratio.detach())
             gaps.append(gap)
+    if not log_ratios:
+        return UpdateStatistics()
     # read once, at the end: a GPU computes one piece while the next is prepared
     log_ratio = torch.cat(log_ratios).cpu()
-    outside = ((log_ratio.exp() - 1).abs() > grpo.clip_range).float().mean().item()
-    return UpdateStatistics(log_ratio.std().item(), outside, torch.cat(gaps).cpu())
+    return UpdateStatistics(log_ratio, (log_ratio.exp() - 1).abs() > grpo.clip_range, torch.cat(gaps).cpu())

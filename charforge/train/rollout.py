@@ -23,8 +23,8 @@ from charforge.train.memory import pieces
 class Step:
     """One stochastic step of some rows, in fp32 on the model's device.
 
-    ``rows`` (k,) index the rollout's pictures, on the CPU: who belongs to whom is asked there, and a GPU is not waited
-    for. before, after (k, n, values); now, end and ``log_probability`` (k,).
+    ``rows`` (k,) number the pictures of all groups, on the CPU: who belongs to whom is asked there, and a GPU is not
+    waited for. before, after (k, n, values); now, end and ``log_probability`` (k,).
     """
 
     rows: Tensor
@@ -37,8 +37,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Rollout:
-    """``latents`` (groups * size, n, values) group by group, the steps to learn from, each group's first step."""
+    """The pictures of the ``groups`` that were drawn: ``latents`` (groups * size, n, values) group by group, the steps
+    to learn from, each group's first step."""
 
+    groups: Sequence[int]
     latents: Tensor
     steps: list[Step]
     starts: list[int]
@@ -64,19 +66,24 @@ def window_starts(groups: int, settings: GrpoSettings, generator: torch.Generato
 @torch.no_grad()
 def roll_out(
     model: UnifiedModel, prompts: Conditioning, canvas: Canvas, settings: GrpoSettings, generator: torch.Generator,
-    at_a_time: int | None = None,
+    at_a_time: int | None = None, own: Sequence[int] | None = None,
 ) -> Rollout:  # fmt: skip
-    """Draw ``settings.group`` pictures for each row of ``prompts`` (one a row) without guidance.
+    """Draw ``settings.group`` pictures for each row of ``prompts`` (one a row) without guidance; of the rows ``own``
+    alone where they are given, each as it is drawn with all of them.
 
-    All randomness is from ``generator`` (CPU). ``at_a_time`` pictures go through the model together (None: all).
+    All randomness is from ``generator`` (CPU), whose state afterwards does not depend on ``own``. ``at_a_time``
+    pictures go through the model together (None: all).
     """
-    groups, size, device = prompts.rows, settings.group, model.device
-    shape = canvas.shape
-    starts = window_starts(groups, settings, generator)
+    own = range(prompts.rows) if own is None else own
+    size, device, shape = settings.group, model.device, canvas.shape
+    every = window_starts(prompts.rows, settings, generator)
+    starts = [every[group] for group in own]
     schedule = model.times(settings.steps, settings.timestep_shift)
     second, times = float(schedule[1]), schedule.to(device)
-    x = torch.randn(groups, *shape, generator=generator).to(device)
-    owners = list(range(groups))
+    x = torch.randn(prompts.rows, *shape, generator=generator)[list(own)].to(device)
+    prompts = prompts.select(list(own))
+    # by their place in ``own``
+    owners = list(range(len(own)))
     denoisers, counts = _denoisers(model, prompts, owners, canvas, at_a_time)
     steps: list[Step] = []
     forwards = 0
@@ -92,19 +99,22 @@ def roll_out(
         predicted = torch.cat([denoiser.velocity(states, at) for denoiser, states, at in parts])
         forwards += len(owners)
         moved = ode_step(x, predicted, now, end)
-        rows = [row for row, group in enumerate(owners) if starts[group] <= index < starts[group] + settings.window]
+        inside = [group for group, start in enumerate(every) if start <= index < start + settings.window]
+        noise = torch.randn(len(inside) * size, *shape, generator=generator).unflatten(0, (len(inside), size))
+        rows = [row for row, group in enumerate(owners) if own[group] in inside]
         if rows:
             chosen = torch.tensor(rows, device=device)
             mean, deviation = transition(x[chosen], predicted[chosen], now[chosen], end[chosen], settings, second)
-            after = mean + deviation * torch.randn(len(rows), *shape, generator=generator).to(device)
+            mine = noise[[inside.index(group) for group in own if group in inside]].flatten(0, 1)
+            after = mean + deviation * mine.to(device)
             moved[chosen] = after
             # groups that have not branched yet are single rows: find each picture's place in the finished rollout
-            places = torch.tensor(_places(owners, rows, size))
+            places = torch.tensor(_places(owners, own, rows, size))
             steps.append(
                 Step(places, x[chosen], after, now[chosen], end[chosen], log_probability(after, mean, deviation))
             )
         x = moved
-    return Rollout(x, steps, starts, forwards)
+    return Rollout(own, x, steps, starts, forwards)
 
 
 def _denoisers(
@@ -115,8 +125,8 @@ def _denoisers(
     return [model.denoiser(prompts.select(rows), canvas) for rows in some], [len(rows) for rows in some]
 
 
-def _places(owners: Sequence[int], rows: Sequence[int], size: int) -> list[int]:
+def _places(owners: Sequence[int], own: Sequence[int], rows: Sequence[int], size: int) -> list[int]:
     first: dict[int, int] = {}
     for row, group in enumerate(owners):
         first.setdefault(group, row)
-    return [owners[row] * size + row - first[owners[row]] for row in rows]
+    return [own[owners[row]] * size + row - first[owners[row]] for row in rows]

@@ -43,6 +43,11 @@ class Team:
         """Which of ``count`` samples this process computes: neighbours, which may begin alike and are read together."""
         return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
+    def dealt(self, count: int) -> range:
+        """Which of ``count`` groups this process computes: every ``size``-th, so that the groups of one update, which
+        are neighbours, are dealt out evenly too."""
+        return range(self.rank, count, self.size)
+
     def add_up(self, parameters: Sequence[nn.Parameter], values: Sequence[Tensor]) -> list[Tensor]:
         """Give each parameter the sum of its gradients over all processes; returns the sums of ``values`` (scalars).
 
@@ -55,8 +60,8 @@ class Team:
         device = parameters[0].device
         has = torch.tensor([float(p.grad is not None) for p in parameters], device=device)
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        rest = torch.stack([value.detach().float().to(device) for value in values])
-        flat = torch.cat([gradient.float().flatten() for gradient in gradients] + [has, rest])
+        rest = [value.detach().float().to(device).reshape(1) for value in values]
+        flat = torch.cat([gradient.float().flatten() for gradient in gradients] + [has, *rest])
         total = _together(lambda: reduce(flat, reduction="sum"))
         parts = total.split([p.numel() for p in parameters] + [len(has), len(rest)])
         for parameter, part, number in zip(parameters, parts, parts[-2].tolist(), strict=False):
@@ -72,6 +77,23 @@ class Team:
         said = [value]
         _together(lambda: broadcast_object_list(said))
         return said[0]
+
+    def everyone(self, value: Value) -> list[Value]:
+        """What each process says, by rank; nobody goes on before all have said it. Raises TeamBroken."""
+        if self.size == 1:
+            return [value]
+        from accelerate.utils import gather_object
+
+        said: list[Value] = _together(lambda: gather_object([value]))
+        return said
+
+    def check_alike(self, state: object) -> None:
+        """Raises MachineError where the processes have read different checkpoints, TeamBroken."""
+        if any(other != state for other in self.everyone(state)):
+            raise MachineError(
+                "the processes of this job have read different checkpoints: the run folder has to lie on storage that "
+                "all of them see"
+            )
 
 
 ALONE = Team()
