@@ -12,22 +12,31 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import accelerate.utils  # noqa: F401 - here, so that each process has it from the beginning
 import pytest
 import torch
 from command import charforge
 from folders import make_folder
 from kills import SETTINGS
 from layout import write_checkpoint
+from rollouts import lively, prompts_of
 from safetensors.torch import load_file
 from tiny import tiny_data, tiny_model, tiny_settings
+from tiny_base import grpo_settings
 
 from charforge.adapter.lora import add_adapter, lora_config
 from charforge.bases import base
-from charforge.errors import InputError
+from charforge.errors import InputError, MachineError
 from charforge.families.bagel.unified import UnifiedBagel
+from charforge.run import job
 from charforge.run.helper import NOTHING_BESIDE
+from charforge.run.metrics import of_kind, read_metrics
 from charforge.train.checkpoints import load_checkpoint
+from charforge.train.forward_process import forward_process_gradient, noised_again
+from charforge.train.grpo import in_order
 from charforge.train.losses import Weights, unified_gradient
+from charforge.train.policy_gradient import UpdateStatistics, joined, policy_gradient
+from charforge.train.rollout import Rollout, roll_out
 from charforge.train.samples import step_batch
 from charforge.train.sft import adamw, train_sft
 from charforge.train.team import ALONE, Team, TeamBroken, find_team
@@ -37,9 +46,8 @@ FRESH = multiprocessing.get_context("forkserver")
 has."""
 FRESH.set_forkserver_preload(["test_team"])
 CHANGES = {
-    "sft.steps": 6, "sft.preview_every": 3, "sft.evaluate_every": 3, "sft.checkpoint_every": 1, "sft.dialogues": 3,
-    "sft.pictures": 3, "sft.draws": 2, "grpo.prompts": 4, "grpo.iterations": 2, "grpo.checkpoint_every": 1,
-    "grpo.anchor_pictures": 2, "grpo.anchor": 0.2,
+    "sft.steps": 6, "sft.preview_every": 6, "sft.evaluate_every": 3, "sft.checkpoint_every": 1, "sft.dialogues": 3,
+    "sft.pictures": 3, "sft.draws": 2, "grpo.prompts": 3, "grpo.iterations": 2, "grpo.preview_every": 9,
 }  # fmt: skip
 OPTIONS = [
     "--base", "./base", "--device", "cpu",
@@ -48,6 +56,9 @@ OPTIONS = [
 TOLERANCE = 1e-3
 """Of an adapter after six steps in fp32, relative to its largest value. The parts of a gradient are added in another
 order, which moves its last bits; AdamW divides by its size, so where it is nearly zero those bits decide the sign."""
+TOLERANCE_SECOND = 1e-2
+"""Of what two iterations of the second stage change, by its length: a reward is divided by its deviation in the group,
+so that last bits of pictures count for more. Another picture, reward or gradient would change all of it."""
 
 
 def free_port() -> int:
@@ -106,10 +117,8 @@ def wait_for(true: Callable[[], bool], place: Path) -> None:
         time.sleep(0.05)
 
 
-def steps(run: Path) -> list[int]:
-    file = run / "metrics.jsonl"
-    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    return [line["step"] for line in lines if line["kind"] == "step"]
+def counted(run: Path, kind: str = "step") -> list[int]:
+    return [line["step" if kind == "step" else "iteration"] for line in read_metrics(run) if line["kind"] == kind]
 
 
 def difference(run: Path, other: Path, name: str = "last") -> float:
@@ -119,6 +128,16 @@ def difference(run: Path, other: Path, name: str = "last") -> float:
     assert names and one.keys() == two.keys()
     largest = max(float(one[key].abs().max()) for key in names)
     return max(float((one[key] - two[key]).abs().max()) for key in names) / largest
+
+
+def difference_of_second(run: Path, other: Path) -> float:
+    """How far the adapters of the second stage lie apart, relative to how far it has moved the adapter."""
+    mine, others = (load_file(folder / "checkpoints" / "grpo" / "last.safetensors") for folder in (run, other))
+    start = load_file(run / "checkpoints" / "best.safetensors")
+    names = [key for key in mine if key.startswith("parameter.")]
+    assert names and mine.keys() == others.keys()
+    apart, moved = (sum(float((mine[key] - of[key]).square().sum()) for key in names) for of in (others, start))
+    return (apart / moved) ** 0.5
 
 
 @pytest.fixture(scope="module")
@@ -134,9 +153,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_processes_train_the_adapter_of_one(place: Path):
     assert ended(start(place, 2, "--out", "two")) == [0, 0], told(place)
     assert 0 < difference(place / "alone", place / "two") < TOLERANCE
-    assert steps(place / "two") == [1, 2, 3, 4, 5, 6]
+    assert 0 < difference_of_second(place / "alone", place / "two") < TOLERANCE_SECOND
+    assert counted(place / "two") == [1, 2, 3, 4, 5, 6] and counted(place / "two", "grpo") == [1, 2]
     one, two = (json.loads((place / run / "result.json").read_text()) for run in ("alone", "two"))
-    assert one["held_out_perplexity_on"] == pytest.approx(two["held_out_perplexity_on"], rel=1e-3)
+    for figure in ("held_out_perplexity_on", "scenes_identity_after"):
+        assert one[figure] == pytest.approx(two[figure], rel=1e-3)
+    one, two = (read_metrics(place / run) for run in ("alone", "two"))
+    for mine, other in zip(of_kind(one, "grpo"), of_kind(two, "grpo"), strict=True):
+        assert mine["parts"] == pytest.approx(other["parts"], rel=1e-2, abs=1e-4)
+        assert mine["gradient_norm"] == pytest.approx(other["gradient_norm"], rel=1e-2)
     assert "2 processes share the samples of each step" in told(place)
     # the first process alone has spoken and written
     assert (place / "log-1").read_text() == "" and (place / "two" / "pip.charx").exists()
@@ -145,37 +170,52 @@ def test_two_processes_train_the_adapter_of_one(place: Path):
 @pytest.mark.slow
 def test_a_killed_process_ends_the_job_and_one_goes_on_where_two_stopped(place: Path):
     run = place / "killed"
-    started = start(place, 2, "--out", "killed")
-    wait_for(lambda: len(steps(run)) >= 2, place)
-    started[1].kill()
-    codes = ended(started)
-    assert codes == [3, -signal.SIGKILL], told(place)
-    assert "another process of this job has ended" in told(place) and "with any number of processes" in told(place)
-    assert (run / "checkpoints" / "last.safetensors").exists() and not (run / "result.json").exists()
+    for enough in (lambda: len(counted(run)) >= 2, (run / "checkpoints" / "grpo" / "last.safetensors").exists):
+        # in the first stage, then in the second
+        started = start(place, 2, "--out", "killed")
+        wait_for(enough, place)
+        started[1].kill()
+        codes = ended(started)
+        assert codes == [3, -signal.SIGKILL], told(place)
+        assert "another process of this job has ended" in told(place) and "any number of processes" in told(place)
+        assert (run / "checkpoints" / "last.safetensors").exists()
+    assert json.loads((run / "result.json").read_text())["stage"] == "sft"
     assert ended(start(place, 1, "--out", "killed")) == [0], told(place, 1)
     assert difference(place / "alone", run) < TOLERANCE
+    assert difference_of_second(place / "alone", run) < TOLERANCE_SECOND
 
 
 @pytest.mark.slow
 def test_a_signal_to_one_of_them_stops_both_after_the_same_step(place: Path):
     run = place / "stopped"
     started = start(place, 2, "--out", "stopped")
-    wait_for(lambda: len(steps(run)) >= 2, place)
+    wait_for(lambda: len(counted(run, "grpo")) >= 1, place)
     os.kill(started[1].pid, signal.SIGTERM)
     assert ended(started) == [130, 130], told(place)
     assert "stopped and saved" in told(place)
     assert ended(start(place, 2, "--out", "stopped")) == [0, 0], told(place)
-    assert difference(place / "alone", run) < TOLERANCE
+    assert difference_of_second(place / "alone", run) < TOLERANCE_SECOND
 
 
-def test_what_several_processes_cannot_do_is_said_in_a_line(place: Path, monkeypatch: pytest.MonkeyPatch):
-    codes = ended(start(place, 2, "--out", "both", "--stage", "all"))
-    assert codes == [1, 1] and "several processes share the first stage alone: add --stage sft" in told(place)
+def test_what_several_processes_cannot_do_is_said_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="leave the option out"):
         find_team("cuda:0")
-    done = charforge("train", "pip", "another", "--out", "cast", cwd=place)
+    for name in ("pip", "another"):
+        make_folder(tmp_path / name)
+    done = charforge("train", "pip", "another", "--out", "cast", cwd=tmp_path)
     assert done.returncode == 1 and "name one folder" in done.stderr
+    monkeypatch.setattr(job, "find_team", lambda device: Team(0, 5))
+    options = ["--device", "cpu", "--preset", "mini", "--set", "grpo.prompts=4", "--set", "grpo.updates=2"]
+    done = charforge("train", "pip", *options, "--out", "five", cwd=tmp_path)
+    assert done.returncode == 1 and "5 processes cannot share the 4 scenes of an iteration" in done.stderr
+    assert not (tmp_path / "five").exists()
+
+
+def test_checkpoints_that_differ_are_noticed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Team, "everyone", lambda self, value: [(3, True), (2, True)])
+    with pytest.raises(MachineError, match="storage that all of them see"):
+        Team(0, 2).check_alike((3, True))
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 16])
@@ -202,6 +242,61 @@ def test_the_gradients_of_all_shares_add_up_to_that_of_the_whole():
     assert whole.keys() == parts.keys() and whole
     for name, gradient in whole.items():
         assert torch.allclose(gradient, parts[name], rtol=1e-4, atol=1e-6), name
+
+
+@pytest.mark.parametrize("count", [3, 4, 7, 12])
+def test_every_group_is_one_processes_and_every_update_has_its_share_of_them(count: int):
+    dealt = [list(Team(rank, 3).dealt(count)) for rank in range(3)]
+    assert sorted(group for own in dealt for group in own) == list(range(count))
+    for first in range(count):
+        for last in range(first, count):
+            shares = [len([group for group in own if first <= group < last]) for own in dealt]
+            assert max(shares) - min(shares) <= 1
+    of_all = torch.arange(count * 4.0)
+    parts = [{"scene": of_all.view(count, 4)[own].flatten()} for own in dealt]
+    assert torch.equal(in_order(parts, count, 4)["scene"], of_all)
+
+
+def rollouts(
+    algorithm: str, *own: range
+) -> tuple[list[Rollout], dict[str, torch.Tensor], list[float], UpdateStatistics]:
+    """Three groups drawn by as many processes as there are ``own``; the gradient of the update that learns from the
+    last two of them, what the generator says afterwards, and the statistics of the update."""
+    settings = grpo_settings(prompts=3, algorithm=algorithm)
+    model = tiny_model()
+    parameters = lively(model)
+    old = {name: parameter.detach() * 0.9 for name, parameter in parameters.items()}
+    prompts, canvas = prompts_of(model, 3), model.canvas()
+    gains = torch.linspace(-1, 1, 12)
+    drawn, after, told = [], [], []
+    for mine in own:
+        generator = torch.Generator().manual_seed(4)
+        rollout = roll_out(model, prompts, canvas, settings.grpo, generator, 8, mine)
+        if algorithm == "nft":
+            noised = noised_again(rollout, range(1, 3), settings.grpo, generator)
+            forward_process_gradient(model, prompts, noised, gains, settings.grpo, parameters, old, 8)
+        else:
+            told.append(policy_gradient(model, prompts, rollout, gains, range(1, 3), settings.grpo, 8))
+        drawn.append(rollout)
+        after.append(float(torch.rand(1, generator=generator)))
+    gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
+    return drawn, gradients, after, joined(told) if told else UpdateStatistics()
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "nft"])
+def test_groups_that_are_dealt_out_are_the_same_pictures_and_give_the_same_gradient(algorithm: str):
+    (whole,), gradient, (state,), told = rollouts(algorithm, range(3))
+    # the second process has a single group, the third one none of the update's
+    dealt = [range(1, 3, 2), range(2, 3), range(0, 1)]
+    parts, summed, states, in_parts = rollouts(algorithm, *dealt)
+    for part, own in zip(parts, dealt, strict=True):
+        rows = [group * 4 + picture for group in own for picture in range(4)]
+        torch.testing.assert_close(part.latents, whole.latents[rows], rtol=1e-4, atol=1e-5)
+    assert states == [state] * 3
+    assert gradient.keys() == summed.keys() and gradient
+    for name, value in gradient.items():
+        torch.testing.assert_close(summed[name], value, rtol=1e-3, atol=1e-5 * float(value.abs().max()) + 1e-8)
+    assert len(in_parts.gaps) == len(told.gaps) == (16 if algorithm == "grpo" else 0)
 
 
 def test_what_was_learned_is_saved_when_another_process_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
