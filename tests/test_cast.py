@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,8 @@ from tiny import tiny_model
 from charforge.adapter.lora import add_adapter, lora_config, remove_adapter
 from charforge.bases import base as bases
 from charforge.character.cast import characters_in
-from charforge.errors import Interrupted, MachineError
+from charforge.cli.cast import read_priorities
+from charforge.errors import InputError, Interrupted, MachineError
 from charforge.run import job, shared
 from charforge.run.cast import Failure, exit_code, train_cast
 from charforge.run.job import TrainResult
@@ -148,6 +150,46 @@ def test_a_signal_leaves_who_was_under_way_and_who_waits(tmp_path: Path):
     assert states == {"a": "finished", "b": "interrupted", "c": "waiting"}
     done = train_cast(members, tmp_path / "out", lambda one, _: trained(one), lambda e: Failure(str(e), 1), print)
     assert [one.state for one in done] == ["finished"] * 3 and exit_code(done) == 0
+
+
+def test_the_highest_priority_comes_first_and_may_be_changed_while_others_train(tmp_path: Path):
+    out, order = tmp_path / "out", []
+
+    def train(one: Member, _: shared.SharedBase) -> TrainResult:
+        order.append(one.name)
+        if one.name == "c":
+            # by hand, while c is under way
+            told = json.loads((out / "queue.json").read_text())
+            told["characters"][3]["priority"] = 7
+            (out / "queue.json").write_text(json.dumps(told))
+        if one.name == "a" and len(order) == 3:
+            raise Interrupted("stopped")
+        return trained(one)
+
+    members = [member(tmp_path, name) for name in "abcde"]
+    with pytest.raises(Interrupted):
+        train_cast(members, out, train, lambda error: Failure(str(error), 1), print, {"c": 5, "e": -1})
+    assert order == ["c", "d", "a"]
+    queue = read_queue(out)
+    assert [queue[name].priority for name in "abcde"] == [0, 0, 5, 7, -1]
+    assert queue["a"].state == "interrupted" and queue["d"].state == "finished"
+    # what was said once holds when it goes on, unless it is said anew
+    done = train_cast(members, out, train, lambda error: Failure(str(error), 1), print, {"b": 9, "c": 0})
+    assert order[3:] == ["b", "d", "a", "c", "e"] and [one.name for one in done] == list("abcde")
+
+
+def test_priorities_that_mean_nothing_are_refused(tmp_path: Path):
+    members = [member(tmp_path, name) for name in ("pip", "x=y")]
+    assert read_priorities(["pip=-2", "x=y=3"], members) == {"pip": -2, "x=y": 3}
+    for wrong, said in (("nib=1", "one of pip, x=y"), ("pip=high", "'high' is no whole number"), ("3", "use NAME=N")):
+        with pytest.raises(InputError, match=re.escape(said)):
+            read_priorities([wrong], members)
+    (tmp_path / "queue.json").write_text(json.dumps({"characters": [vars(Standing("a", "a", "b", priority="1"))]}))
+    with pytest.raises(InputError, match="the priority of a is '1'"):
+        read_queue(tmp_path)
+    make_folder(tmp_path / "pip", 4)
+    done = charforge("train", "pip", "--priority", "pip=1", cwd=tmp_path)
+    assert done.returncode == 1 and "--priority is for several characters" in done.stderr
 
 
 def test_what_another_process_works_on_is_passed_over_and_not_written_about(tmp_path: Path):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def train_members(
     members: Sequence[Member], out: Path, *, preset: str, assignments: list[str], explicit: dict[str, Any],
-    device: str | None, stage: str, restart: bool, as_json: bool,
+    device: str | None, stage: str, restart: bool, as_json: bool, priorities: dict[str, int],
 ) -> None:  # fmt: skip
     """Train a cast, say how each of them did, and leave with the exit code of the gravest failure."""
     from charforge.cli.output import print_json, say
@@ -59,7 +59,7 @@ def train_members(
             say(f"{result.run} is finished: nothing left to do")
         return result
 
-    standings = train_cast(members, out, train, explain, say)
+    standings = train_cast(members, out, train, explain, say, priorities)
     rows = cast_rows(standings)
     failed = [row["name"] for row in rows if row["state"] == "failed"]
     if as_json:
@@ -71,6 +71,24 @@ def train_members(
         typer.echo(f"charforge: failed: {', '.join(failed)} ({out / QUEUE} says why)", err=True)
     if code := exit_code(standings):
         raise typer.Exit(code)
+
+
+def read_priorities(given: Sequence[str], members: Sequence[Member]) -> dict[str, int]:
+    """What --priority says, by name. Raises InputError for a value that is no NAME=N, and for a name that is not in the
+    cast."""
+    from charforge.errors import InputError
+
+    found: dict[str, int] = {}
+    names = [member.name for member in members]
+    for one in given:
+        name, _, number = one.rpartition("=")
+        if name not in names:
+            raise InputError(f"--priority {one}: use NAME=N, NAME being one of {', '.join(names)}")
+        try:
+            found[name] = int(number)
+        except ValueError:
+            raise InputError(f"--priority {one}: {number!r} is no whole number") from None
+    return found
 
 
 def _choice(

@@ -41,6 +41,15 @@ def train(
     restart: Annotated[
         bool, typer.Option("--restart", help="begin the run anew; the old folder is kept under another name")
     ] = False,
+    priority: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--priority",
+            metavar="NAME=N",
+            help="of several characters: those with higher numbers come first, 0 unless "
+            "given; NAME is the folder's name; may be given several times",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what it would cost, and stop")] = False,
     device: Device = None,
     threads: Threads = None,
@@ -55,12 +64,12 @@ def train(
     Examples:
       charforge train examples/wren
       charforge train ./mychar --preset bagel-24gb --set sft.steps=300 --dry-run
-      charforge train ./wren ./pip ./mam --out runs/cast
+      charforge train ./wren ./pip ./mam --out runs/cast --priority mam=1
     """
     from charforge.auto import resolve_preset, unfinished
     from charforge.bases.can_draw import what_mini_draws
     from charforge.character import read_character
-    from charforge.cli.cast import train_members
+    from charforge.cli.cast import read_priorities, train_members
     from charforge.cli.output import print_json, say
     from charforge.errors import InputError
     from charforge.machine import launched_as, set_threads
@@ -90,9 +99,11 @@ def train(
             raise InputError(f"{given} is for one character: name one folder")
         train_members(
             members, cast, preset=preset, assignments=assignments or [], explicit=explicit, device=device, stage=stage,
-            restart=restart, as_json=as_json,
+            restart=restart, as_json=as_json, priorities=read_priorities(priority or [], members),
         )  # fmt: skip
         return
+    if priority:
+        raise InputError("--priority is for several characters: name their folders")
     (folder,) = folders
     character = read_character(folder)
     begun = [out] if out is not None else unfinished(Path("runs").glob(f"{slug_of(character)}-*"))

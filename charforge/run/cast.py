@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from charforge.run.folder import is_held, is_run
 from charforge.run.job import TrainResult
 from charforge.run.lease import Held
 from charforge.run.listing import run_line
-from charforge.run.queue import Member, Standing, note_standing, read_queue
+from charforge.run.queue import Member, Standing, next_of, note_standing, read_queue
 from charforge.run.shared import SharedBase
 
 Train = Callable[[Member, SharedBase], TrainResult]
@@ -31,24 +31,30 @@ class Failure:
 
 def train_cast(
     members: Sequence[Member], out: Path, train: Train, explain: Callable[[Exception], Failure],
-    tell: Callable[[str], None],
+    tell: Callable[[str], None], priorities: Mapping[str, int] | None = None,
 ) -> list[Standing]:  # fmt: skip
-    """Train ``members`` in order with ``train``; how each of them stands is in ``out/queue.json`` all the time.
+    """Train ``members`` with ``train``, those of the highest priority first, equals in order; returns how each of them
+    stands, in their order. That is in ``out/queue.json`` all the time, and so are the priorities: they are looked up
+    there before each character, and those that are given are written there.
 
     ``explain`` makes a failure of an error, ``tell`` hears a line about each character. One that another process works
     on is passed over. Raises Interrupted on a signal, InputError when ``queue.json`` is damaged.
     """
     out.mkdir(parents=True, exist_ok=True)
     known = read_queue(out)
-    standings = [Standing(one.name, str(one.folder), str(one.run)) for one in members]
+    standings = {one.name: Standing(one.name, str(one.folder), str(one.run)) for one in members}
     # what another process works on is its to tell of
-    note_standing(out, [one for one in standings if not is_held(Path(one.run)) and not _is_finished(known, one)])
-    shared = SharedBase()
-    for number, member in enumerate(members):
-        tell(f"\n{number + 1} of {len(members)}: {member.name} ({member.folder})")
-        standings[number] = _stand(member, standings[number], out, shared, train, explain)
-        tell(in_words(standings[number]))
-    return standings
+    fresh = [one for one in standings.values() if not is_held(Path(one.run)) and not _is_finished(known, one)]
+    noted = {one.name for one in fresh} | set(known)
+    note_standing(out, fresh, {name: value for name, value in (priorities or {}).items() if name in noted})
+    shared, waiting = SharedBase(), list(members)
+    while waiting:
+        member = next_of(waiting, read_queue(out))
+        waiting.remove(member)
+        tell(f"\n{len(members) - len(waiting)} of {len(members)}: {member.name} ({member.folder})")
+        standings[member.name] = _stand(member, standings[member.name], out, shared, train, explain)
+        tell(in_words(standings[member.name]))
+    return list(standings.values())
 
 
 def _is_finished(known: dict[str, Standing], one: Standing) -> bool:

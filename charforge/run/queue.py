@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +30,8 @@ class Member:
 @dataclass(frozen=True)
 class Standing:
     """How one character stands. ``exit_code`` is what ``charforge train`` of it alone would have ended with, None
-    while nobody knows; ``elsewhere``: another process works on it.
+    while nobody knows; ``elsewhere``: another process works on it. Of those that wait the one with the highest
+    ``priority`` is next.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Standing:
     exit_code: int | None = None
     error: str | None = None
     bundle: str | None = None
+    priority: int = 0
 
 
 def members_of(given: Sequence[Path], out: Path) -> list[Member] | None:
@@ -73,21 +75,35 @@ def read_queue(out: Path) -> dict[str, Standing]:
     if not file.exists():
         return {}
     try:
-        return {row["name"]: Standing(**row) for row in json.loads(file.read_text("utf-8"))["characters"]}
+        known = {row["name"]: Standing(**row) for row in json.loads(file.read_text("utf-8"))["characters"]}
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{file} is damaged ({error}): remove it, the runs beside it know themselves how far they are"
         ) from error
+    for standing in known.values():
+        # people write it there themselves
+        if type(standing.priority) is not int:
+            raise InputError(f"{file}: the priority of {standing.name} is {standing.priority!r}: use a whole number")
+    return known
 
 
-def note_standing(out: Path, standings: Sequence[Standing]) -> None:
-    """Put ``standings`` into ``out/queue.json``, in place of what it said of the same names.
+def note_standing(out: Path, standings: Sequence[Standing], priorities: Mapping[str, int] | None = None) -> None:
+    """Put ``standings`` into ``out/queue.json``, in place of what it said of the same names, and give names the
+    ``priorities`` that are given. Other priorities stay as they are in the file, where they may have been changed.
 
-    What it says of others stays: another process may work on them.
+    What it says of other characters stays: another process may work on them.
     """
     with holding(out / QUEUE_LEASE, patience=30.0):
-        known = read_queue(out) | {standing.name: standing for standing in standings}
+        before = read_queue(out)
+        known = before | {standing.name: standing for standing in standings}
+        kept = {name: before[name].priority if name in before else 0 for name in known} | dict(priorities or {})
+        known = {name: replace(standing, priority=kept[name]) for name, standing in known.items()}
         write_atomic(out / QUEUE, json.dumps(as_document(list(known.values())), indent=1, ensure_ascii=False))
+
+
+def next_of(waiting: Sequence[Member], known: Mapping[str, Standing]) -> Member:
+    """Whose turn it is: the highest priority in the queue, the first of equals."""
+    return max(waiting, key=lambda one: known[one.name].priority if one.name in known else 0)
 
 
 def as_document(standings: Sequence[Standing]) -> dict[str, Any]:
