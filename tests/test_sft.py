@@ -21,8 +21,8 @@ from charforge.sample import Noise
 from charforge.train.checkpoints import load_best
 from charforge.train.interrupt import Interruption
 from charforge.train.losses import Weights, draw_noise, unified_gradient
-from charforge.train.optimizers import rate_factor
 from charforge.train.samples import choose, step_batch, study_steps
+from charforge.train.schedule import rate_factor
 from charforge.train.sft import (
     Hooks,
     adamw,

@@ -155,12 +155,16 @@ def test_the_last_page_can_be_taken_anywhere(tmp_path: Path, told: About):
 
 
 def test_learning_by_heart_is_named():
+    settings = SftSettings(steps=50)
     falling = [held_out(n, 1 - n / 100, True) for n in (0, 10, 20)]
-    assert held_out_in_words(falling)[1] == "" and "step 20" in held_out_in_words(falling)[0]
+    told, warning = held_out_in_words(falling, settings)
+    assert warning == "" and "step 20" in told and "A run of" not in told
     rising = [*falling, *(held_out(n, 0.9, False) for n in (30, 40, 50))]
-    told, warning = held_out_in_words(rising)
+    told, warning = held_out_in_words(rising, settings)
     assert "Kept is step 20" in told and "in all 3 measurements since step 20" in warning
-    assert held_out_in_words(rising[:-1])[1] == "" and held_out_in_words([held_out(0, None, True)] * 3) == ("", "")
+    assert held_out_in_words(rising[:-1], settings)[1] == ""
+    assert held_out_in_words([held_out(0, None, True)] * 3, settings) == ("", "")
+    assert held_out_in_words([held_out(0, 1.0, True)], settings) == ("", "")
 
 
 def test_likeness_and_copies_come_with_their_ranges():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from charforge.progress import terminal, verbosity
@@ -235,10 +235,10 @@ def print_runs(lines: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(show_lines=False)
-    for column in ("run", "state", "stage", "step", "score", "scenes", "minutes", "bundle"):
+    for column in ("run", "state", "stage", "step", "score", "with more steps", "scenes", "minutes", "bundle"):
         table.add_column(column, overflow="fold")
     for line in lines:
-        figures = ["" if line[name] is None else f"{line[name]:.3f}" for name in ("score", "scenes")]
+        score, scenes = ("" if line[name] is None else f"{line[name]:.3f}" for name in ("score", "scenes"))
         step = f"{line['step']} of {line['steps']}" if line["steps"] is not None else str(line["step"])
         # folder names are the user's: never markup
         cells = [
@@ -246,7 +246,9 @@ def print_runs(lines: list[dict[str, Any]]) -> None:
             line["state"],
             line["stage"],
             step,
-            *figures,
+            score,
+            more_steps(line["forecast"], line["by_heart"]),
+            scenes,
             f"{line['seconds'] / 60:.1f}",
         ]
         table.add_row(*cells, cell(line["bundle"] or ""))
@@ -254,6 +256,13 @@ def print_runs(lines: list[dict[str, Any]]) -> None:
     for line in lines:
         if line["error"] is not None:
             say(f"{line['run']}: {line['error']}")
+
+
+def more_steps(forecast: Mapping[str, Any] | None, by_heart: bool) -> str:
+    """What more steps of the first stage would bring, in a cell of a table: "0.81 at 140"; empty where nobody knows."""
+    if by_heart:
+        return "by heart already"
+    return "" if forecast is None else f"{forecast['score']:.2f} at {forecast['steps']}"
 
 
 def print_cost(cost: Cost) -> None:

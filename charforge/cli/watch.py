@@ -70,6 +70,11 @@ def watch_line(line: RunLine) -> str:
     parts = [line.state, f"{line.stage} {line.step}" + (f" of {line.steps}" if line.steps is not None else "")]
     if line.score is not None:
         parts.append(f"held-out {line.score:.3f}")
+    if line.by_heart:
+        parts.append("learned by heart already")
+    elif line.forecast is not None:
+        ahead = line.forecast
+        parts.append(f"{ahead.score:.2f} ({ahead.low:.2f} to {ahead.high:.2f}) expected at {ahead.steps}")
     if line.scenes is not None:
         parts.append(f"scenes {line.scenes:.3f}")
     if line.peak_memory_gib is not None:
@@ -88,17 +93,20 @@ def watch_table(lines: list[RunLine]) -> Table:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
 
-    from charforge.cli.output import cell
+    from charforge.cli.output import cell, more_steps
     from charforge.progress import duration
 
-    table = Table("run", "state", "stage", "", "step", "held-out", "scenes", "GiB", "so far", "left", show_lines=False)
+    names = ("run", "state", "stage", "", "step", "held-out", "with more", "scenes", "GiB", "so far", "left")
+    table = Table(*names, show_lines=False)
     for line in lines:
-        figures = ["" if value is None else f"{value:.3f}" for value in (line.score, line.scenes)]
+        score, scenes = ("" if value is None else f"{value:.3f}" for value in (line.score, line.scenes))
+        more = more_steps(None if line.forecast is None else vars(line.forecast), line.by_heart)
         memory = "" if line.peak_memory_gib is None else f"{line.peak_memory_gib:.1f}"
         left = "" if line.seconds_left is None else duration(line.seconds_left)
         step = f"{line.step} of {line.steps}" if line.steps is not None else str(line.step)
         bar = ProgressBar(total=line.steps or 1, completed=line.step, width=16)
-        table.add_row(cell(line.run), line.state, line.stage, bar, step, *figures, memory, duration(line.seconds), left)
+        cells = (step, score, more, scenes, memory, duration(line.seconds), left)
+        table.add_row(cell(line.run), line.state, line.stage, bar, *cells)
         if line.error is not None:
             table.add_row("", cell(line.error))
     return table

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -35,11 +35,13 @@ from charforge.replay.shipped_pictures import own_captions
 from charforge.resources import preset_path
 from charforge.run.finish import Trained, finish, write_failure
 from charforge.run.folder import TRAINING, check_run, find_run, is_complete, open_run, read_result, set_aside, slug_of
+from charforge.run.forecast import outlook
 from charforge.run.given import check_pictures_of, given_pairs
 from charforge.run.helper import Errand, lend_a_hand
 from charforge.run.identity import inputs_of
 from charforge.run.lease import Hold
 from charforge.run.live import LivePage
+from charforge.run.metrics import read_metrics
 from charforge.run.progress import Progress, peak_memory_gib
 from charforge.run.report import About, about
 from charforge.run.second_stage import run_scenes, second_stage, trained_names
@@ -181,7 +183,9 @@ def train_character(
             progress.note(f"{team.size} processes share the samples of each step")
         best = train_sft(model, parameters, data, settings.sft, settings.seed, checkpoints, hooks, memory, stop, team)
         load_best(parameters, checkpoints / "best.safetensors")
-        first = {"stage": "sft", "best_step": best.step, "best_score": best.score}
+        ahead = outlook(read_metrics(run), settings.sft)
+        first = {"stage": "sft", "best_step": best.step, "best_score": best.score, "learned_by_heart": ahead.by_heart}
+        first["forecast"] = None if ahead.forecast is None else asdict(ahead.forecast)
         # a bundle of the second stage is not replaced by one of the first, whatever part of its finish is repeated
         if not bundle.exists() or metrics is None or (metrics["stage"] == "sft" and "failed_parts" in metrics):
             metrics = finished(first)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from charforge.errors import InputError
 from charforge.run.folder import CONFIG, EARLIER_IDENTITY, FAILURE, IDENTITY, TRAINING, is_held, read_json, read_result
+from charforge.run.forecast import Forecast, outlook
 from charforge.run.metrics import read_metrics, seconds_left
 from charforge.settings import Settings, read_settings
 
@@ -21,7 +22,8 @@ class RunLine:
     ``score`` is the best held-out score of the first stage, relative to the untrained adapter: lower is better.
     ``scenes`` is how well drawings show held-out scenes at the second stage's best iteration, by judges that are no
     part of the reward: higher is better. None: not measured yet, not known.
-    ``seconds_left`` is about how long the steps of the stage still take, while it runs.
+    ``seconds_left`` is about how long the steps of the stage still take, while it runs. ``forecast`` is the score that
+    more steps of the first stage would end with, ``by_heart`` whether it has begun to learn its examples by heart.
     """
 
     run: str
@@ -36,6 +38,8 @@ class RunLine:
     peak_memory_gib: float | None
     error: str | None
     seconds_left: float | None
+    forecast: Forecast | None
+    by_heart: bool
 
 
 def list_runs(folder: Path) -> list[RunLine]:
@@ -69,6 +73,7 @@ def run_line(run: Path) -> RunLine:
     if settings is not None:
         steps = settings.sft.steps if stage == "sft" else settings.grpo.iterations
     state = _state(run, stage, result, failed)
+    ahead = outlook(lines, settings.sft) if settings is not None else None
     return RunLine(
         run=str(run),
         state=state,
@@ -82,6 +87,8 @@ def run_line(run: Path) -> RunLine:
         peak_memory_gib=max((sitting["peak_memory_gib"] for sitting in sittings), default=None),
         error=failure["error"] if failure is not None else None,
         seconds_left=seconds_left(lines, "step" if stage == "sft" else "grpo", steps) if state == "running" else None,
+        forecast=ahead.forecast if ahead is not None else None,
+        by_heart=ahead is not None and ahead.by_heart,
     )
 
 

@@ -24,8 +24,9 @@ from charforge.files import write_atomic
 from charforge.progress import duration
 from charforge.run.charts import Chart, Curve, draw_chart
 from charforge.run.curves import loss_curves, reward_curves
+from charforge.run.forecast import outlook
 from charforge.run.metrics import Line, of_kind, read_metrics, seconds_left
-from charforge.settings import Settings
+from charforge.settings import Settings, SftSettings
 
 TEMPLATE = (Path(__file__).parent / "report.html").read_text("utf-8")
 SHARED = "share.png"
@@ -35,8 +36,6 @@ LINKS = (
     ("config.toml", "all settings"), ("metrics.jsonl", "all figures"), ("result.json", "the result"),
     ("evaluation.png", "drawings of held-out scenes"),
 )  # fmt: skip
-RISEN, MEASUREMENTS = 1.02, 3
-"""Overfitting is told of when so many measurements since the best are all worse by this factor."""
 CERTAIN = 1.96
 """Standard errors to either side that hold the true value 95 times of 100."""
 
@@ -131,7 +130,7 @@ def page(
     settings, character = told_of.settings, told_of.character
     replies = _replies(run) if metrics is not None and measured else []
     study = round(settings.sft.steps * settings.sft.study_share)
-    best, overfitted = held_out_in_words(of_kind(lines, "held_out"))
+    best, overfitted = held_out_in_words(lines, settings.sft)
     before_after = run / "before_after.png"
     return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(TEMPLATE).render(
         name=character.name,
@@ -175,19 +174,20 @@ def state_of(lines: list[Line], settings: Settings, words: str | None = None, re
     return State(f"{words}; {where}" if words else where, done, total, duration(left) if left else "", refresh)
 
 
-def held_out_in_words(judged: list[Line]) -> tuple[str, str]:
-    """Which measurement of the first stage is kept, and a warning where it has been getting worse since then; empty
-    where there is nothing to say."""
-    scored = [line for line in judged if line["score"] is not None]
-    if len(scored) < 2:
+def held_out_in_words(lines: list[Line], settings: SftSettings) -> tuple[str, str]:
+    """Which measurement of the first stage is kept and what more steps would bring, and a warning where it has been
+    getting worse since then; empty where there is nothing to say."""
+    found = outlook(lines, settings)
+    best = found.best
+    if best is None or (best["step"] == 0 and not found.after):
         return "", ""
-    best = next(line for line in reversed(scored) if line["best"])
-    after = [line for line in scored if line["step"] > best["step"]]
     told = f"Kept is step {best['step']}, whose held-out loss is {best['score']:.2f} of the untrained adapter's."
-    if len(after) < MEASUREMENTS or any(line["score"] < best["score"] * RISEN for line in after):
+    if found.forecast is not None:
+        told = f"{told} {found.forecast.in_words()}"
+    if not found.by_heart:
         return told, ""
     return told, (
-        f"The held-out loss has risen in all {len(after)} measurements since step {best['step']}: the examples are "
+        f"The held-out loss has risen in all {found.after} measurements since step {best['step']}: the examples are "
         f"being learned by heart. The adapter of step {best['step']} is the one that is kept; more steps will hardly "
         "better it, more or more varied examples would."
     )

@@ -39,10 +39,11 @@ from charforge.train.held_out_scenes import HeldOutScenes, best_so_far, hacked, 
 from charforge.train.interrupt import Interruption
 from charforge.train.losses import Weights, draw_noise, unified_gradient
 from charforge.train.memory import Memory, memory_of_second_stage
-from charforge.train.optimizers import make_optimizer, rate_factor
+from charforge.train.optimizers import make_optimizer
 from charforge.train.policy_gradient import UpdateStatistics, joined, policy_gradient
 from charforge.train.rollout import Rollout, roll_out
 from charforge.train.samples import Dataset, choose
+from charforge.train.schedule import rate_factor
 from charforge.train.sft import flow_error
 from charforge.train.team import ALONE, Team
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -24,11 +23,3 @@ def make_optimizer(
 
     made = bnb.optim.AdamW8bit if kind == "adamw8bit" else bnb.optim.PagedAdamW8bit
     return made(groups, betas=betas, weight_decay=0.0)
-
-
-def rate_factor(step: int, warmup: int, steps: int) -> float:
-    """Share of the highest learning rate at ``step`` of ``steps``: linear warm-up, then a cosine to a tenth."""
-    if step < warmup:
-        return (step + 1) / warmup
-    progress = (step - warmup) / max(1, steps - warmup)
-    return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress))

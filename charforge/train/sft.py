@@ -20,8 +20,9 @@ from charforge.train.checkpoints import load_checkpoint, save_checkpoint
 from charforge.train.interrupt import Interruption
 from charforge.train.losses import Weights, draw_noise, unified_gradient
 from charforge.train.memory import Memory
-from charforge.train.optimizers import make_optimizer, rate_factor
+from charforge.train.optimizers import make_optimizer
 from charforge.train.samples import Dataset, step_batch, study_steps
+from charforge.train.schedule import rate_factor
 from charforge.train.team import ALONE, Team, TeamBroken
 
 
