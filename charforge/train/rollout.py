@@ -1,7 +1,8 @@
 """Groups of pictures drawn with a few stochastic steps, and what is needed to learn from them.
 
 All siblings of a group begin with the same noise and run as one row until their window of stochastic steps; from there
-each goes its own way. A difference in reward is then due to steps that are trained (grpo-feasibility.md).
+each goes its own way. A difference in reward is then due to steps that are trained (grpo-feasibility.md). What learns
+from finished pictures alone needs no stochastic steps: there each sibling has noise of its own.
 """
 
 from __future__ import annotations
@@ -33,13 +34,16 @@ class Step:
     now: Tensor
     end: Tensor
     log_probability: Tensor
+    deviation: Tensor
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """``latents`` (groups * size, n, values) group by group, the steps to learn from, each group's first step."""
+    """``latents`` (groups * size, n, values) on ``canvas``, group by group, the steps to learn from and each group's
+    first one; none where no step was stochastic."""
 
     latents: Tensor
+    canvas: Canvas
     steps: list[Step]
     starts: list[int]
     forwards: int
@@ -61,6 +65,51 @@ def window_starts(groups: int, settings: GrpoSettings, generator: torch.Generato
     return torch.randint(0, settings.window_last_start + 1, (groups,), generator=generator).tolist()
 
 
+def learned_rows(gains: Tensor, groups: range, settings: GrpoSettings) -> list[int]:
+    """Which pictures of ``groups`` are learned from: all, or ``settings.extremes`` of the best and as many of the worst
+    of each by their advantages ``gains`` (pictures,).
+
+    Those in the middle cost as much and pull hardly at all (Ge et al. 2025, "Expand and Prune", arXiv 2512.15347).
+    """
+    size, count = settings.group, settings.extremes
+    if not count:
+        return list(range(groups.start * size, groups.stop * size))
+    order = gains.view(-1, size).argsort(dim=1, stable=True)
+    chosen = torch.cat([order[:, :count], order[:, size - count :]], 1).sort(1).values
+    return [group * size + row for group in groups for row in chosen[group].tolist()]
+
+
+def group_times(grid: Tensor, start: int, settings: GrpoSettings) -> Tensor:
+    """The times of a group whose window begins at step ``start``: those of the ``grid`` (steps + 1,) to the window's
+    end, from there ``settings.tail`` steps over the rest of it, where it has so many (MixGRPO, Li et al. 2025, arXiv
+    2507.21802, takes larger steps there as well).
+    """
+    end = start + settings.window
+    steps = settings.steps - end
+    count = min(settings.tail, steps) if settings.tail else steps
+    return torch.cat([grid[:end], grid[torch.linspace(end, settings.steps, count + 1).round().long()]])
+
+
+@torch.no_grad()
+def draw_groups(
+    model: UnifiedModel, prompts: Conditioning, canvas: Canvas, settings: GrpoSettings, generator: torch.Generator,
+    at_a_time: int | None, guidance: float | None,
+) -> Rollout:  # fmt: skip
+    """Draw ``settings.group`` pictures for each row of ``prompts``, each from noise of its own and without a stochastic
+    step; ``guidance`` as in :meth:`UnifiedModel.draw`.
+    """
+    owners = [group for group in range(prompts.rows) for _ in range(settings.group)]
+    noise = torch.randn(len(owners), *canvas.shape, generator=generator)
+    drawn = [
+        model.draw(
+            prompts.select([owners[row] for row in some]), noise[list(some)], canvas, steps=settings.steps,
+            guidance=guidance,
+        )
+        for some in pieces(range(len(owners)), at_a_time or len(owners))
+    ]  # fmt: skip
+    return Rollout(torch.cat(drawn), canvas, [], [], settings.steps * len(owners))
+
+
 @torch.no_grad()
 def roll_out(
     model: UnifiedModel, prompts: Conditioning, canvas: Canvas, settings: GrpoSettings, generator: torch.Generator,
@@ -73,21 +122,24 @@ def roll_out(
     groups, size, device = prompts.rows, settings.group, model.device
     shape = canvas.shape
     starts = window_starts(groups, settings, generator)
-    schedule = model.times(settings.steps, settings.timestep_shift)
-    second, times = float(schedule[1]), schedule.to(device)
+    grid = model.times(settings.steps, settings.timestep_shift)
+    second, times = float(grid[1]), [group_times(grid, start, settings) for start in starts]
+    last = [len(own) - 1 for own in times]
     x = torch.randn(groups, *shape, generator=generator).to(device)
     owners = list(range(groups))
     denoisers, counts = _denoisers(model, prompts, owners, canvas, at_a_time)
+    finished: dict[int, Tensor] = {}
     steps: list[Step] = []
     forwards = 0
-    for index in range(settings.steps):
-        branching = [start == index for start in starts]
-        if any(branching):
-            origins = [row for row, group in enumerate(owners) for _ in range(size if branching[group] else 1)]
+    for index in range(max(last)):
+        if index in starts or index in last:
+            finished |= _of_groups(x, owners, [group for group in set(owners) if last[group] == index])
+            going = [(row, group) for row, group in enumerate(owners) if last[group] > index]
+            origins = [row for row, group in going for _ in range(size if starts[group] == index else 1)]
             x = x[torch.tensor(origins, device=device)]
             owners = [owners[row] for row in origins]
             denoisers, counts = _denoisers(model, prompts, owners, canvas, at_a_time)
-        now, end = times[index].expand(len(owners)), times[index + 1].expand(len(owners))
+        now, end = (torch.stack([times[group][k] for group in owners]).to(device) for k in (index, index + 1))
         parts = zip(denoisers, x.split(counts), now.split(counts), strict=True)
         predicted = torch.cat([denoiser.velocity(states, at) for denoiser, states, at in parts])
         forwards += len(owners)
@@ -100,11 +152,17 @@ def roll_out(
             moved[chosen] = after
             # groups that have not branched yet are single rows: find each picture's place in the finished rollout
             places = torch.tensor(_places(owners, rows, size))
-            steps.append(
-                Step(places, x[chosen], after, now[chosen], end[chosen], log_probability(after, mean, deviation))
-            )
+            probability = log_probability(after, mean, deviation)
+            steps.append(Step(places, x[chosen], after, now[chosen], end[chosen], probability, deviation.flatten()))
         x = moved
-    return Rollout(x, steps, starts, forwards)
+    finished |= _of_groups(x, owners, list(set(owners)))
+    return Rollout(torch.cat([finished[group] for group in range(groups)]), canvas, steps, starts, forwards)
+
+
+def _of_groups(x: Tensor, owners: Sequence[int], groups: Sequence[int]) -> dict[int, Tensor]:
+    """The rows of ``x`` that belong to each of ``groups``."""
+    rows = {group: [row for row, owner in enumerate(owners) if owner == group] for group in groups}
+    return {group: x[rows[group]] for group in groups}
 
 
 def _denoisers(
