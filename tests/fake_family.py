@@ -215,8 +215,8 @@ class FakeModel:
 
     # drawing
 
-    def canvas(self) -> Sheet:
-        return Sheet(self.shapes.side // PATCH)
+    def canvas(self, side: int | None = None) -> Sheet:
+        return Sheet(self.shapes.with_picture_sizes(None, None, side, None).side // PATCH)
 
     def times(self, steps: int, shift: float) -> Tensor:
         t = torch.linspace(1, 0, steps + 1)

@@ -53,7 +53,7 @@ class FakeShapes:
 
     def with_picture_sizes(self, longest, shortest, side, steps) -> FakeShapes:
         if side is not None and side % PATCH:
-            raise InputError(f"pictures.draw_side = {side}: this base draws multiples of {PATCH}")
+            raise InputError(f"{side} pixels a side: this base draws multiples of {PATCH}")
         return replace(self, side=side or self.side, steps=steps or self.steps)
 
     def adapter_pattern(self, first_layer: int = 0, roles: Sequence[Role] = ("text", "picture")) -> str:

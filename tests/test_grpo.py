@@ -20,13 +20,14 @@ from charforge.families.bagel.unified import TrainingDenoiser
 from charforge.flow import ode_step
 from charforge.judges.judges import advantages
 from charforge.train import grpo
-from charforge.train.forward_process import forward_process_gradient, negative_aware_loss, noised_again, optimality
+from charforge.train.forward_process import forward_process_gradient, negative_aware_loss, optimality
 from charforge.train.grpo import (
     learn_from,
 )
 from charforge.train.held_out_scenes import HeldOutScenes, best_so_far, hacked
 from charforge.train.interrupt import Interruption
-from charforge.train.rollout import roll_out
+from charforge.train.noised import noised_again
+from charforge.train.rollout import draw_groups, roll_out
 
 # rollouts
 
@@ -111,7 +112,7 @@ def test_a_run_is_logged_and_only_the_drawing_expert_learns(tmp_path: Path):
     assert any((p != start[name]).any() for name, p in parameters.items() if "_moe_gen" in name)
 
 
-@pytest.mark.parametrize("algorithm", ["grpo", "nft"])
+@pytest.mark.parametrize("algorithm", ["grpo", "nft", "awm", "best_of"])
 def test_interrupted_and_resumed_equals_one_that_was_not(tmp_path: Path, algorithm: str):
     settings = grpo_settings(algorithm=algorithm, iterations=4)
     run(tmp_path / "whole", settings)
@@ -131,7 +132,7 @@ def test_how_often_it_previews_and_saves_changes_no_bit(tmp_path: Path):
     assert all((one[name] == other[name]).all() for name in one)
 
 
-@pytest.mark.parametrize("algorithm", ["grpo", "nft"])
+@pytest.mark.parametrize("algorithm", ["grpo", "nft", "best_of"])
 @pytest.mark.parametrize("when", ["drawn", "learned", "previewed"])
 def test_a_signal_in_an_iteration_saves_a_whole_state_and_the_run_ends_in_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str, when: str
@@ -144,14 +145,18 @@ def test_a_signal_in_an_iteration_saves_a_whole_state_and_the_run_ends_in_the_sa
         if moment == when and iteration == 2:
             signal.raise_signal(signal.SIGTERM)
 
-    def drawn(*arguments):
-        nonlocal iteration
-        iteration += 1
-        result = roll_out(*arguments)
-        asked("drawn")
-        return result
+    def watched(draw):
+        def drawn(*arguments):
+            nonlocal iteration
+            iteration += 1
+            result = draw(*arguments)
+            asked("drawn")
+            return result
 
-    monkeypatch.setattr(grpo, "roll_out", drawn)
+        return drawn
+
+    monkeypatch.setattr(grpo, "roll_out", watched(roll_out))
+    monkeypatch.setattr(grpo, "draw_groups", watched(draw_groups))
     with Interruption() as stop, pytest.raises(Interrupted):
         run(
             tmp_path / "cut", settings, stop=stop,
@@ -222,9 +227,12 @@ def test_the_forward_process_learns_beside_the_policy_that_drew_in_every_precisi
     old = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         rollout, prompts = rollout_of(model, settings)
-        noised = noised_again(rollout, range(2), settings.grpo, torch.Generator().manual_seed(0))
+        owners = [row // 4 for row in range(8)]
+        noised = noised_again(
+            rollout.latents, range(8), prompts, owners, rollout.canvas, settings.grpo, torch.Generator().manual_seed(0)
+        )
         gains = torch.randn(8, generator=torch.Generator().manual_seed(0))
-        forward_process_gradient(model, prompts, noised, gains, settings.grpo, parameters, old, 4)
+        forward_process_gradient(model, noised, gains, settings.grpo, parameters, old, 4)
     assert all(parameter.grad is not None for parameter in parameters.values())
     assert sum(parameter.grad.norm() for parameter in parameters.values()) > 0
 

@@ -32,11 +32,12 @@ from charforge.run import job
 from charforge.run.helper import NOTHING_BESIDE
 from charforge.run.metrics import of_kind, read_metrics
 from charforge.train.checkpoints import load_checkpoint
-from charforge.train.forward_process import forward_process_gradient, noised_again
-from charforge.train.grpo import in_order
+from charforge.train.forward_process import forward_process_gradient
 from charforge.train.losses import Weights, unified_gradient
-from charforge.train.policy_gradient import UpdateStatistics, joined, policy_gradient
-from charforge.train.rollout import Rollout, roll_out
+from charforge.train.matching import matching_gradient
+from charforge.train.noised import noised_again
+from charforge.train.policy_gradient import UpdateStatistics, joined_statistics, policy_gradient
+from charforge.train.rollout import Rollout, draw_groups, joined_rollouts, learned_rows, roll_out
 from charforge.train.samples import step_batch
 from charforge.train.sft import adamw, train_sft
 from charforge.train.team import ALONE, Team, TeamBroken, find_team
@@ -244,59 +245,64 @@ def test_the_gradients_of_all_shares_add_up_to_that_of_the_whole():
         assert torch.allclose(gradient, parts[name], rtol=1e-4, atol=1e-6), name
 
 
-@pytest.mark.parametrize("count", [3, 4, 7, 12])
-def test_every_group_is_one_processes_and_every_update_has_its_share_of_them(count: int):
-    dealt = [list(Team(rank, 3).dealt(count)) for rank in range(3)]
-    assert sorted(group for own in dealt for group in own) == list(range(count))
-    for first in range(count):
-        for last in range(first, count):
-            shares = [len([group for group in own if first <= group < last]) for own in dealt]
-            assert max(shares) - min(shares) <= 1
-    of_all = torch.arange(count * 4.0)
-    parts = [{"scene": of_all.view(count, 4)[own].flatten()} for own in dealt]
-    assert torch.equal(in_order(parts, count, 4)["scene"], of_all)
+GROUPS = range(1, 3)
+"""Of three, those that the update learns from."""
 
 
-def rollouts(
-    algorithm: str, *own: range
-) -> tuple[list[Rollout], dict[str, torch.Tensor], list[float], UpdateStatistics]:
-    """Three groups drawn by as many processes as there are ``own``; the gradient of the update that learns from the
-    last two of them, what the generator says afterwards, and the statistics of the update."""
-    settings = grpo_settings(prompts=3, algorithm=algorithm)
-    model = tiny_model()
+def drawn(algorithm: str, *teams: Team) -> tuple[Rollout, list[float]]:
+    """Three groups as the processes of ``teams`` draw them, joined, and what the generator of each says afterwards."""
+    settings, model = grpo_settings(prompts=3, algorithm=algorithm, tail=1).grpo, tiny_model()
+    lively(model)
+    prompts, canvas, parts, after = prompts_of(model, 3), model.canvas(), [], []
+    for team in teams:
+        generator = torch.Generator().manual_seed(4)
+        if algorithm == "awm":
+            parts.append(draw_groups(model, prompts, canvas, settings, generator, 8, 1.0, team.share(3)))
+        else:
+            parts.append(roll_out(model, prompts, canvas, settings, generator, 8, team.share(3)))
+        after.append(float(torch.rand(1, generator=generator)))
+    return joined_rollouts(parts).to("cpu"), after
+
+
+def gradient(algorithm: str, rollout: Rollout, *teams: Team) -> tuple[dict[str, torch.Tensor], UpdateStatistics]:
+    """What the processes of ``teams`` learn from the same rollout, added up, and the statistics of the update."""
+    settings, model = grpo_settings(prompts=3, algorithm=algorithm).grpo, tiny_model()
     parameters = lively(model)
     old = {name: parameter.detach() * 0.9 for name, parameter in parameters.items()}
-    prompts, canvas = prompts_of(model, 3), model.canvas()
-    gains = torch.linspace(-1, 1, 12)
-    drawn, after, told = [], [], []
-    for mine in own:
-        generator = torch.Generator().manual_seed(4)
-        rollout = roll_out(model, prompts, canvas, settings.grpo, generator, 8, mine)
-        if algorithm == "nft":
-            noised = noised_again(rollout, range(1, 3), settings.grpo, generator)
-            forward_process_gradient(model, prompts, noised, gains, settings.grpo, parameters, old, 8)
+    prompts, gains, told = prompts_of(model, 3), torch.linspace(-1, 1, 12), []
+    for team in teams:
+        if algorithm == "grpo":
+            told.append(policy_gradient(model, prompts, rollout, gains, GROUPS, settings, 8, team=team))
+            continue
+        rows, generator = learned_rows(gains, GROUPS, settings), torch.Generator().manual_seed(5)
+        owners = [row // 4 for row in rows]
+        noised = noised_again(rollout.latents, rows, prompts, owners, model.canvas(), settings, generator)
+        if algorithm == "awm":
+            matching_gradient(model, noised, gains, 8, team)
         else:
-            told.append(policy_gradient(model, prompts, rollout, gains, range(1, 3), settings.grpo, 8))
-        drawn.append(rollout)
-        after.append(float(torch.rand(1, generator=generator)))
+            forward_process_gradient(model, noised, gains, settings, parameters, old, 8, team)
     gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
-    return drawn, gradients, after, joined(told) if told else UpdateStatistics()
+    return gradients, joined_statistics(told) if told else UpdateStatistics()
 
 
-@pytest.mark.parametrize("algorithm", ["grpo", "nft"])
-def test_groups_that_are_dealt_out_are_the_same_pictures_and_give_the_same_gradient(algorithm: str):
-    (whole,), gradient, (state,), told = rollouts(algorithm, range(3))
-    # the second process has a single group, the third one none of the update's
-    dealt = [range(1, 3, 2), range(2, 3), range(0, 1)]
-    parts, summed, states, in_parts = rollouts(algorithm, *dealt)
-    for part, own in zip(parts, dealt, strict=True):
-        rows = [group * 4 + picture for group in own for picture in range(4)]
-        torch.testing.assert_close(part.latents, whole.latents[rows], rtol=1e-4, atol=1e-5)
-    assert states == [state] * 3
-    assert gradient.keys() == summed.keys() and gradient
-    for name, value in gradient.items():
-        torch.testing.assert_close(summed[name], value, rtol=1e-3, atol=1e-5 * float(value.abs().max()) + 1e-8)
-    assert len(in_parts.gaps) == len(told.gaps) == (16 if algorithm == "grpo" else 0)
+@pytest.mark.parametrize("algorithm", ["grpo", "nft", "awm"])
+def test_groups_that_are_shared_out_are_the_same_pictures_and_give_the_same_gradient(algorithm: str):
+    three = [Team(rank, 3) for rank in range(3)]
+    whole, (state,) = drawn(algorithm, ALONE)
+    parts, states = drawn(algorithm, *three)
+    torch.testing.assert_close(parts.latents, whole.latents, rtol=1e-4, atol=1e-5)
+    assert states == [state] * 3 and parts.starts == whole.starts and parts.forwards == whole.forwards
+    one, told = gradient(algorithm, whole, ALONE)
+    # from what was drawn in parts: its steps stand in another order
+    summed, told_in_parts = gradient(algorithm, parts, *three)
+    assert one.keys() == summed.keys() and one
+    largest = max(float(value.abs().max()) for value in one.values())
+    for name, value in one.items():
+        torch.testing.assert_close(summed[name], value, rtol=1e-3, atol=1e-4 * largest)
+    assert len(told_in_parts.gaps) == len(told.gaps) == (16 if algorithm == "grpo" else 0)
+    # a process whose share is empty adds nothing
+    nobody = gradient(algorithm, whole, Team(0, 1000))[0]
+    assert all(not value.any() for value in nobody.values())
 
 
 def test_what_was_learned_is_saved_when_another_process_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

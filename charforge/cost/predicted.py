@@ -128,7 +128,7 @@ def second_stage(
     with torch.no_grad(), LiveBytes() as rolling:
         model.denoiser(prompts, canvas).velocity(states, times)
     rows = torch.arange(pictures)
-    step = Step(rows, states, states, times, times * 0.9, torch.zeros(pictures))
+    step = Step(rows, states, states, times, times * 0.9, torch.zeros(pictures), torch.ones(pictures))
     with LiveBytes() as updating:
         # the prompts are one a picture here
         log_ratio = log_probabilities(model.denoiser(prompts, canvas), step, rows, grpo, second=0.9)

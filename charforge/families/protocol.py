@@ -274,8 +274,11 @@ class UnifiedModel(Protocol):
 
     # drawing
 
-    def canvas(self) -> Canvas:
-        """That of :attr:`Shapes.drawing_size`."""
+    def canvas(self, side: int | None = None) -> Canvas:
+        """That of :attr:`Shapes.drawing_size`, or a square of ``side`` pixels.
+
+        Raises InputError for a side that the base cannot draw.
+        """
 
     def times(self, steps: int, shift: float) -> Tensor:
         """``steps`` + 1 times from 1 to 0, denser where ``shift`` moves them."""

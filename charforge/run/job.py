@@ -154,6 +154,9 @@ def train_character(
         progress.begin(f"loading {settings.base}", settings.sft.steps)
         loaded, own_samples = borrowed.enter_context((shared or SharedBase()).lent(settings, chosen_device(device)))
         model = loaded.model
+        if both:
+            # a side that it cannot draw is known before anything is trained
+            model.canvas(settings.grpo.side)
         progress.begin("encoding pictures", settings.sft.steps)
         pictures = prepared_pictures(loaded, character, run / "cache") | prepared_strangers(loaded, pairs)
         data = build_dataset(loaded, pairs, pictures, settings.sft, own_samples)

@@ -12,10 +12,12 @@ from charforge.settings.section import Neutral, Section
 class GrpoSettings(Section):
     """Character-GRPO: groups of pictures for new scenes, judged against each other, teach the drawing expert."""
 
-    algorithm: Literal["grpo", "nft"] = Field(
+    algorithm: Literal["grpo", "nft", "awm", "best_of"] = Field(
         "grpo",
         description='How it learns from judged pictures. "grpo": policy gradient on a few stochastic sampling steps; '
-        '"nft": reinforcement on the forward process, which needs no stochastic steps.',
+        '"nft": reinforcement on the forward process, which needs no stochastic steps; "awm": the first stage\'s '
+        'picture loss times the advantage; "best_of": the first stage\'s picture loss on the best picture of each '
+        "group, drawn with guidance as users draw.",
     )
     iterations: int = Field(
         30, ge=0,
@@ -65,6 +67,27 @@ class GrpoSettings(Section):
         5, ge=0,
         description="The window begins at a step drawn evenly from 0 to this one. Early steps decide what is shown, "
         "late ones decide details.",
+    )  # fmt: skip
+    tail: int = Field(
+        0, ge=0,
+        description='Only for algorithm = "grpo" and "nft": sampling steps from the end of the window to the picture. '
+        "Only trained steps need the fine grid; fewer are quicker and show the judges softer pictures. 0 is the rest "
+        "of the grid.",
+    )  # fmt: skip
+    step_weights: Literal["even", "noise"] = Field(
+        "even",
+        description='Only for algorithm = "grpo": what a stochastic step counts. "noise": in proportion to the noise '
+        "that it adds, so that early steps, which decide what is shown, teach more.",
+    )  # fmt: skip
+    extremes: int = Field(
+        0, ge=0,
+        description="Learns from so many of the best and as many of the worst pictures of each group; an update takes "
+        'less time. 0 learns from all. Not for algorithm = "best_of", which learns from the best one.',
+    )  # fmt: skip
+    side: int | None = Field(
+        None, ge=1,
+        description="Pixels a side of the pictures that are drawn and judged to learn from; held-out scenes keep the "
+        "size of use. Half of it costs about a quarter. Unset: the size of use.",
     )  # fmt: skip
     learning_rate: float = Field(
         3e-4, gt=0,
@@ -125,9 +148,20 @@ class GrpoSettings(Section):
     nft_beta: float = Field(
         1.0, gt=0, description='Only for algorithm = "nft": how far the good and the bad policy stand apart.'
     )
-    nft_times: int = Field(
-        2, ge=1, description='Only for algorithm = "nft": noisy versions of each drawn picture in an update.'
-    )
+    draws: int = Field(
+        2, ge=1,
+        description='Not for algorithm = "grpo": noisy versions of each drawn picture in an update, as in sft.draws.',
+    )  # fmt: skip
+    negative_share: float = Field(
+        0.5, ge=0, le=1,
+        description='Only for algorithm = "awm": how much of an advantage below zero counts. 1 is the published form, '
+        "whose loss has no lower end for bad pictures; 0 learns from good ones only.",
+    )  # fmt: skip
+    kept_pictures: int = Field(
+        8, ge=1,
+        description='Only for algorithm = "best_of": pictures in each update, out of the best one of every scene that '
+        "has been drawn so far.",
+    )  # fmt: skip
     nft_decay: float = Field(
         0.5, ge=0, lt=1,
         description='Only for algorithm = "nft": share of the old policy that stays after each iteration. Higher '
@@ -138,6 +172,15 @@ class GrpoSettings(Section):
     def _window_ends_before_the_picture(self) -> Self:
         if self.window_last_start + self.window >= self.steps:
             raise ValueError(f"window_last_start + window must be less than steps ({self.steps})")
+        return self
+
+    @model_validator(mode="after")
+    def _extremes_are_no_more_than_the_group(self) -> Self:
+        if 2 * self.extremes > self.group:
+            raise ValueError(
+                f"extremes ({self.extremes}) takes as many of the best as of the worst pictures: it must not be more "
+                f"than half of group ({self.group})"
+            )
         return self
 
     @model_validator(mode="after")

@@ -6,18 +6,14 @@ it predicts there as far as the picture was good and away from it as far as it w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
 from charforge.adapter.lora import with_values
 from charforge.families.protocol import UnifiedModel
-from charforge.families.results import Conditioning
-from charforge.flow import interpolate, logit_normal_timesteps, stratified_normal
 from charforge.settings import GrpoSettings
-from charforge.train.memory import pieces
-from charforge.train.rollout import Rollout
+from charforge.train.noised import Noised
+from charforge.train.team import ALONE, Team
 
 
 def optimality(gains: Tensor) -> Tensor:
@@ -46,51 +42,21 @@ def negative_aware_loss(
     return good * positive + (1 - good) * negative
 
 
-@dataclass(frozen=True)
-class Noised:
-    """Drawn pictures noised again: which picture of all groups each is, its latents, times (k,) and noise; ``count`` of
-    them are in the update, wherever they are computed."""
-
-    rows: list[int]
-    x0: Tensor
-    times: Tensor
-    noise: Tensor
-    count: int
-
-
-def noised_again(rollout: Rollout, groups: range, settings: GrpoSettings, generator: torch.Generator) -> Noised:
-    """The pictures of ``groups`` that the rollout has, each ``settings.nft_times`` times.
-
-    ``generator`` is asked for all of ``groups``.
-    """
-    every = range(groups.start * settings.group, groups.stop * settings.group)
-    rows = [row for row in every for _ in range(settings.nft_times)]
-    times = logit_normal_timesteps(stratified_normal(len(rows), generator), settings.timestep_shift)
-    noise = torch.randn(len(rows), *rollout.latents.shape[1:], generator=generator)
-    first = {group: place * settings.group for place, group in enumerate(rollout.groups)}
-    mine = [k for k, row in enumerate(rows) if row // settings.group in first]
-    rows_of_mine = [rows[k] for k in mine]
-    places = [first[row // settings.group] + row % settings.group for row in rows_of_mine]
-    return Noised(rows_of_mine, rollout.latents[places].float(), times[mine], noise[mine], len(rows))
-
-
 def forward_process_gradient(
-    model: UnifiedModel, prompts: Conditioning, noised: Noised, gains: Tensor, settings: GrpoSettings,
-    parameters: dict[str, nn.Parameter], old: dict[str, Tensor], size: int,
+    model: UnifiedModel, noised: Noised, gains: Tensor, settings: GrpoSettings, parameters: dict[str, nn.Parameter],
+    old: dict[str, Tensor], size: int, team: Team = ALONE,
 ) -> None:  # fmt: skip
-    """Backward through the loss of the ``noised`` pictures, ``size`` at a time: their part of the update's mean."""
-    device, canvas = model.device, model.canvas()
+    """Backward through the loss of the ``noised`` pictures, ``size`` at a time; ``gains`` (pictures,) are the
+    advantages of all pictures that :attr:`Noised.rows` count. Of a ``team`` each process computes its part."""
     good = optimality(gains)
-    for some in pieces(range(len(noised.rows)), size):
-        chosen = torch.tensor([noised.rows[k] for k in some])
-        x0, t, noise = (part[list(some)].to(device) for part in (noised.x0, noised.times, noised.noise))
-        x_t = interpolate(x0, noise, t[:, None].expand(-1, x0.shape[1]))
-        denoiser = model.denoiser(prompts.select((chosen // settings.group).tolist()), canvas)
+    for piece in noised.pieces(model, size, team):
+        denoiser = piece.denoiser(model)
         with torch.no_grad(), with_values(parameters, old):
-            before = denoiser.velocity(x_t, t)
-        predicted = denoiser.velocity(x_t, t)
-        losses = negative_aware_loss(predicted, before, x_t, x0, t, good[chosen].to(device), settings.nft_beta)
-        (losses.sum() / noised.count).backward()
+            before = denoiser.velocity(piece.x_t, piece.times)
+        predicted = denoiser.velocity(piece.x_t, piece.times)
+        own = good[piece.rows].to(model.device)
+        losses = negative_aware_loss(predicted, before, piece.x_t, piece.x0, piece.times, own, settings.nft_beta)
+        (losses.sum() / len(noised.rows)).backward()
 
 
 @torch.no_grad()

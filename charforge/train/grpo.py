@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,25 +30,30 @@ from charforge.judges.judges import advantages, reward_parts, total_reward, upda
 from charforge.sample import Sample
 from charforge.settings import GrpoSettings, Settings
 from charforge.train.checkpoints import load_checkpoint, save_checkpoint
-from charforge.train.forward_process import (
-    Noised,
-    forward_process_gradient,
-    move_old_policy,
-    noised_again,
-)
+from charforge.train.forward_process import forward_process_gradient, move_old_policy
 from charforge.train.held_out_scenes import HeldOutScenes, best_so_far, hacked, measure_scenes
 from charforge.train.interrupt import Interruption
 from charforge.train.losses import Weights, draw_noise, unified_gradient
+from charforge.train.matching import (
+    LATENTS,
+    keep_best,
+    kept_scenes,
+    matching_gradient,
+    matching_weights,
+    nothing_kept,
+)
 from charforge.train.memory import Memory, memory_of_second_stage
+from charforge.train.noised import noised_again
 from charforge.train.optimizers import make_optimizer
-from charforge.train.policy_gradient import UpdateStatistics, joined, policy_gradient
-from charforge.train.rollout import Rollout, roll_out
+from charforge.train.policy_gradient import UpdateStatistics, joined_statistics, policy_gradient
+from charforge.train.rollout import Rollout, draw_groups, joined_rollouts, learned_rows, roll_out
 from charforge.train.samples import Dataset, choose
 from charforge.train.schedule import rate_factor
 from charforge.train.sft import flow_error
 from charforge.train.team import ALONE, Team
 
-OldPolicy = Callable[[], AbstractContextManager[None]] | None
+Told = TypeVar("Told")
+"""What a gradient tells of itself."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +136,8 @@ def taken_gradient(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
 
 def update(
     model: UnifiedModel, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], data: Dataset,
-    settings: Settings, index: int, reward_gradient: Callable[[int], UpdateStatistics], memory: Memory,
-    team: Team = ALONE,
-) -> tuple[UpdateStatistics, float]:  # fmt: skip
+    settings: Settings, index: int, reward_gradient: Callable[[int], Told], memory: Memory, team: Team = ALONE,
+) -> tuple[Told, float]:  # fmt: skip
     """One optimiser step along both gradients, each of length 1 before the anchor's weight. Returns the length too.
 
     Of a ``team`` each process computes its part of both.
@@ -159,25 +164,30 @@ def update(
 
 def iterate(
     model: UnifiedModel, optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter],
-    old: dict[str, Tensor], data: Dataset, scenes: Sequence[Scene], prompts: Conditioning, judges: Judges,
+    kept: dict[str, Tensor], data: Dataset, scenes: Sequence[Scene], prompts: Conditioning, judges: Judges,
     settings: Settings, number: int, scales: dict[str, float], memory: Memory, team: Team = ALONE,
     stop: Interruption | None = None,
 ) -> tuple[dict[str, object], dict[str, float]]:  # fmt: skip
-    """Draw, judge, learn: one iteration. Returns the log's values and the new scales.
+    """Draw, judge, learn: one iteration. Returns the log's values and the new scales; changes ``kept`` in place.
 
-    Each process of a ``team`` draws and judges some of the groups and learns from them; all of them know all rewards.
-    ``stop`` learns whether a signal has reached any of them. Raises TeamBroken.
+    Each process of a ``team`` draws and judges some of the groups; all of them know what was drawn and how it was
+    judged, and each computes its part of the gradients. ``stop`` learns whether a signal has reached any of them.
+    Raises TeamBroken.
     """
     grpo, began = settings.grpo, time.perf_counter()
     chosen = choose(range(len(scenes)), grpo.prompts, number, settings.seed)
-    mine, canvas = prompts.select(chosen), model.canvas()
-    own = team.dealt(len(chosen))
-    drawing = with_values(parameters, old) if grpo.algorithm == "nft" else nullcontext()
+    mine, canvas = prompts.select(chosen), model.canvas(grpo.side)
+    own = team.share(len(chosen))
+    drawing = with_values(parameters, kept) if grpo.algorithm == "nft" else nullcontext()
 
     def draw(size: int) -> tuple[Rollout, torch.Generator]:
         # seeded here: what did not fit is drawn again from the beginning
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + 500_000_000 + number)
-        return roll_out(model, mine, canvas, grpo, generator, size, own), generator
+        if grpo.algorithm in ("grpo", "nft"):
+            return roll_out(model, mine, canvas, grpo, generator, size, own), generator
+        # what is kept is as good as can be drawn; an advantage belongs to what the policy itself draws
+        guidance = None if grpo.algorithm == "best_of" else 1.0
+        return draw_groups(model, mine, canvas, grpo, generator, size, guidance, own), generator
 
     with model.autocast(), drawing:
         rollout, generator = memory.fit(draw)
@@ -185,10 +195,12 @@ def iterate(
     wait_for(model.device)
     drawn = time.perf_counter()
     shown = [scenes[chosen[group]] for group in own for _ in range(grpo.group)]
-    parts = in_order(team.everyone(reward_parts(judges, pictures, shown, grpo.group)), len(chosen), grpo.group)
+    rollout, parts = of_all(team, rollout, reward_parts(judges, pictures, shown, grpo.group), model.device)
     scales = update_scales(scales, parts, grpo.group)
     rewards = total_reward(parts, settings.reward, scales)
     gains, flat = advantages(rewards, grpo.group, grpo.advantage_clip)
+    if grpo.algorithm == "best_of":
+        keep_best(kept, chosen, rollout.latents, rewards, grpo.group)
     judged = time.perf_counter()
     statistics: list[UpdateStatistics] = []
     drew = {name: parameter.detach().clone() for name, parameter in parameters.items()}
@@ -196,32 +208,38 @@ def iterate(
         # every update sees its share of the groups
         edges = [len(chosen) * n // grpo.updates for n in (number_of_update, number_of_update + 1)]
         groups, index = range(*edges), number * grpo.updates + number_of_update
-
-        noised = noised_again(rollout, groups, grpo, generator) if grpo.algorithm == "nft" else None
-
-        # from the second update on the policy has moved since it drew
-        old_policy = partial(with_values, parameters, drew) if number_of_update else None
-
-        def reward_gradient(
-            size: int, groups: range = groups, noised: Noised | None = noised, old_policy: OldPolicy = old_policy
-        ) -> UpdateStatistics:
-            if noised is not None:
-                forward_process_gradient(model, mine, noised, gains, grpo, parameters, old, size)
-                return UpdateStatistics()
-            return policy_gradient(model, mine, rollout, gains, groups, grpo, size, old_policy)
-
-        told, norm = update(
-            model, optimizer, list(parameters.values()), data, settings, index, reward_gradient, memory, team
-        )
-        statistics.append(told)
+        learn: Callable[[int], UpdateStatistics | None]
+        if grpo.algorithm == "grpo":
+            # from the second update on the policy has moved since it drew
+            old_policy = partial(with_values, parameters, drew) if number_of_update else None
+            learn = partial(
+                policy_gradient, model, mine, rollout, gains, groups, grpo, old_policy=old_policy, team=team
+            )
+        elif grpo.algorithm == "best_of":
+            taken = kept_scenes(kept, grpo.kept_pictures, index, settings.seed)
+            noised = noised_again(kept[LATENTS], taken, prompts, taken, canvas, grpo, generator)
+            learn = partial(matching_gradient, model, noised, torch.ones(len(scenes)), team=team)
+        else:
+            weights = matching_weights(gains, grpo.negative_share)
+            rows = learned_rows(gains, groups, grpo)
+            if grpo.algorithm == "awm":
+                rows = [row for row in rows if weights[row] != 0]
+            owners = [row // grpo.group for row in rows]
+            noised = noised_again(rollout.latents, rows, mine, owners, canvas, grpo, generator)
+            if grpo.algorithm == "awm":
+                learn = partial(matching_gradient, model, noised, weights, team=team)
+            else:
+                learn = partial(forward_process_gradient, model, noised, gains, grpo, parameters, kept, team=team)
+        told, norm = update(model, optimizer, list(parameters.values()), data, settings, index, learn, memory, team)
+        statistics.append(told or UpdateStatistics())
     if grpo.algorithm == "nft":
-        move_old_policy(old, parameters, grpo.nft_decay)
+        move_old_policy(kept, parameters, grpo.nft_decay)
     # the end of the iteration: what each process has seen, and whether one of them was asked to stop
     seen = team.everyone((statistics, stop is not None and stop.requested))
     if stop is not None:
         stop.agree(any(asked for _, asked in seen))
     gaps = torch.cat([told.gaps for of_one, _ in seen for told in of_one]).abs()
-    last = joined([of_one[-1] for of_one, _ in seen])
+    last = joined_statistics([of_one[-1] for of_one, _ in seen])
     wait_for(model.device)
     seconds = time.perf_counter() - began
     return {
@@ -240,15 +258,25 @@ def iterate(
     }, scales
 
 
-def in_order(parts: Sequence[dict[str, Tensor]], groups: int, size: int) -> dict[str, Tensor]:
-    """Each part of the reward (groups * size,) from what every process says of the groups that are dealt to it."""
-    if len(parts) == 1:
-        return parts[0]
-    whole = {name: torch.empty(groups, size) for name in parts[0]}
-    for rank, of_one in enumerate(parts):
-        for name, values in of_one.items():
-            whole[name][Team(rank, len(parts)).dealt(groups)] = values.view(-1, size)
-    return {name: values.flatten() for name, values in whole.items()}
+def of_all(
+    team: Team, rollout: Rollout, parts: dict[str, Tensor], device: torch.device
+) -> tuple[Rollout, dict[str, Tensor]]:
+    """What all processes of a ``team`` have drawn and how it was judged, from what each has of its own."""
+    if team.size == 1:
+        return rollout, parts
+    said = team.everyone((rollout.to("cpu"), parts))
+    whole = joined_rollouts([of_one.to(device) for of_one, _ in said])
+    return whole, {name: torch.cat([judged[name] for _, judged in said]) for name in parts}
+
+
+def kept_at_first(
+    model: UnifiedModel, grpo: GrpoSettings, parameters: dict[str, nn.Parameter], scenes: int
+) -> dict[str, Tensor]:
+    """What an algorithm keeps between iterations beside the adapter: the policy that draws, where it is not the one
+    that learns, or the best pictures so far."""
+    if grpo.algorithm == "nft":
+        return {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    return nothing_kept(scenes, model.canvas(grpo.side).shape) if grpo.algorithm == "best_of" else {}
 
 
 def gap_warning(log: IterationLog, grpo: GrpoSettings) -> str:
@@ -292,10 +320,9 @@ def train_grpo(
     scales: dict[str, float] = {}
     # judged: whether all that belongs to the last iteration is done, its measurement and its preview
     number, judged, ended, warned = 0, True, "", False
-    # the policy that draws, where it is not the one that learns
-    old = {name: p.detach().clone() for name, p in parameters.items()} if grpo.algorithm == "nft" else {}
+    kept = kept_at_first(model, grpo, parameters, len(train))
     if last.exists():
-        number, notes = load_checkpoint(last, parameters, optimizer, old)
+        number, notes = load_checkpoint(last, parameters, optimizer, kept)
         measured = [HeldOutScenes(**line) for line in notes["measured"]]  # type: ignore[attr-defined]
         scales, drift_start, ended = notes["scales"], float(notes["drift_start"]), str(notes["ended"])  # type: ignore
         judged = bool(notes["judged"])
@@ -318,16 +345,16 @@ def train_grpo(
             "measured": [asdict(line) for line in measured], "scales": scales, "drift_start": drift_start,
             "ended": ended, "judged": judged,
         }  # fmt: skip
-        save_checkpoint(last, parameters, optimizer, number, notes, old)
+        save_checkpoint(last, parameters, optimizer, number, notes, kept)
 
     with stop.saving(save):
         while (number < grpo.iterations and not ended) or not judged:
             if judged:
-                if grpo.algorithm == "nft":
-                    # while it draws, the adapter holds the values of the old policy
+                if kept:
+                    # what is kept changes before an iteration's last step, and nft draws with other values
                     stop.changing()
                 values, scales = iterate(
-                    model, optimizer, parameters, old, data, train, prompts, judges, settings, number, scales, memory,
+                    model, optimizer, parameters, kept, data, train, prompts, judges, settings, number, scales, memory,
                     team, stop,
                 )  # fmt: skip
                 number, judged = number + 1, False

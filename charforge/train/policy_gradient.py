@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,7 +20,8 @@ from charforge.families.results import Conditioning, Denoiser
 from charforge.flow import log_probability
 from charforge.settings import GrpoSettings
 from charforge.train.memory import pieces
-from charforge.train.rollout import Rollout, Step, transition
+from charforge.train.rollout import Rollout, Step, learned_rows, transition
+from charforge.train.team import ALONE, Team
 
 NOBODY = torch.zeros(0)
 
@@ -45,7 +47,7 @@ class UpdateStatistics:
         return self.outside.float().mean().item() if len(self.outside) else 0.0
 
 
-def joined(parts: Sequence[UpdateStatistics]) -> UpdateStatistics:
+def joined_statistics(parts: Sequence[UpdateStatistics]) -> UpdateStatistics:
     """The statistics of an update of which several processes computed a part."""
     return UpdateStatistics(
         torch.cat([one.log_ratios for one in parts]),
@@ -78,29 +80,37 @@ def importance_weights(gaps: Tensor, cap: float) -> Tensor:
     return gaps.exp().clamp(max=cap) if cap > 0 else torch.ones_like(gaps)
 
 
+def step_weights(step: Step, kind: Literal["even", "noise"]) -> Tensor:
+    """What the rows of a stochastic step count (k,): alike, or as much as the noise that was added (TempFlow-GRPO, He
+    et al. 2025, arXiv 2508.04324). Only their proportions matter: the gradient is scaled to length 1."""
+    return step.deviation if kind == "noise" else torch.ones_like(step.deviation)
+
+
 def policy_gradient(
     model: UnifiedModel, prompts: Conditioning, rollout: Rollout, gains: Tensor, groups: range,
     grpo: GrpoSettings, size: int, old_policy: Callable[[], AbstractContextManager[None]] | None = None,
+    team: Team = ALONE,
 ) -> UpdateStatistics:  # fmt: skip
     """Backward through the clipped loss of the pictures of ``groups``, ``size`` at a time: its mean over pictures and
-    their stochastic steps. ``gains`` (pictures,) are the advantages. Where the rollout has but some of the groups it is
-    their part of that mean.
+    their stochastic steps. ``gains`` (pictures,) are the advantages; of each group :func:`learned_rows` take part.
+    Of a ``team`` each process computes its part of that mean.
 
     Inside ``old_policy()`` the model has the weights that drew: old log-probabilities are computed there, in the same
     batches as the new ones, whatever ``size`` a second try has. None: no optimiser step lies between, and they are
     those of the very pass that learns.
     """
-    device, canvas = model.device, model.canvas()
+    device = model.device
     second = float(model.times(grpo.steps, grpo.timestep_shift)[1])
-    first, last = groups.start * grpo.group, groups.stop * grpo.group
-    mine = [[k for k, row in enumerate(step.rows.tolist()) if first <= row < last] for step in rollout.steps]
-    count = len(groups) * grpo.group * grpo.window
+    learned = set(learned_rows(gains, groups, grpo))
+    mine = [[k for k, row in enumerate(step.rows.tolist()) if row in learned] for step in rollout.steps]
+    count = sum(len(own) for own in mine)
+    mine = [[own[k] for k in team.share(len(own))] for own in mine]
     log_ratios: list[Tensor] = []
     gaps: list[Tensor] = []
     for step, own in zip(rollout.steps, mine, strict=True):
         for some in pieces(own, size):
             rows, chosen = step.rows[list(some)], torch.tensor(some, device=device)
-            denoiser = model.denoiser(prompts.select((rows // grpo.group).tolist()), canvas)
+            denoiser = model.denoiser(prompts.select((rows // grpo.group).tolist()), rollout.canvas)
             if old_policy is not None:
                 with torch.no_grad(), old_policy():
                     old = log_probabilities(denoiser, step, chosen, grpo, second)
@@ -109,6 +119,7 @@ def policy_gradient(
                 old = new.detach()
             log_ratio, gap = new - old, old - step.log_probability[chosen]
             losses = clipped_loss(log_ratio, gains[rows].to(device), grpo.clip_range)
+            losses = losses * step_weights(step, grpo.step_weights)[chosen]
             ((importance_weights(gap, grpo.importance_cap) * losses).sum() / count).backward()
             log_ratios.append(log_ratio.detach())
             gaps.append(gap)

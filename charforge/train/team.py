@@ -43,11 +43,6 @@ class Team:
         """Which of ``count`` samples this process computes: neighbours, which may begin alike and are read together."""
         return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
-    def dealt(self, count: int) -> range:
-        """Which of ``count`` groups this process computes: every ``size``-th, so that the groups of one update, which
-        are neighbours, are dealt out evenly too."""
-        return range(self.rank, count, self.size)
-
     def add_up(self, parameters: Sequence[nn.Parameter], values: Sequence[Tensor]) -> list[Tensor]:
         """Give each parameter the sum of its gradients over all processes; returns the sums of ``values`` (scalars).
 

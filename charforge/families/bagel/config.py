@@ -177,7 +177,7 @@ class BagelConfig(_Strict):
         stride, sampling = self.latent_stride, self.sampling
         if side is not None and (side % stride or side // stride > self.max_latent_size):
             raise InputError(
-                f"pictures.draw_side = {side}: this base draws multiples of {stride} up to "
+                f"{side} pixels a side (pictures.draw_side, grpo.side): this base draws multiples of {stride} up to "
                 f"{stride * self.max_latent_size}"
             )
         drawing = {"height": side or sampling.height, "width": side or sampling.width, "steps": steps or sampling.steps}

@@ -262,8 +262,8 @@ class UnifiedBagel:
 
     # drawing
 
-    def canvas(self) -> LatentGrid:
-        config = self.shapes
+    def canvas(self, side: int | None = None) -> LatentGrid:
+        config = self.shapes.with_picture_sizes(None, None, side, None)
         rows, columns = config.drawing_grid
         ids = grid_position_ids(rows, columns, config.max_latent_size, config.interpolate_positions)
         return LatentGrid(rows, columns, config.latent_token_size, ids)
