@@ -28,7 +28,18 @@ _ACTING: ContextVar[Chosen | None] = ContextVar("acting adapters", default=None)
 @contextmanager
 def acting(*adapters: str | tuple[str, float]) -> Iterator[None]:
     """Inside the block these act: names, or pairs of name and factor. Without any it is the bare base."""
-    chosen = tuple(adapter if isinstance(adapter, tuple) else (adapter, 1.0) for adapter in adapters)
+    with choosing(tuple(adapter if isinstance(adapter, tuple) else (adapter, 1.0) for adapter in adapters)):
+        yield
+
+
+def chosen_now() -> Chosen | None:
+    """What has been chosen here; None where nothing has been."""
+    return _ACTING.get()
+
+
+@contextmanager
+def choosing(chosen: Chosen | None) -> Iterator[None]:
+    """Inside the block it is as where :func:`chosen_now` said ``chosen``."""
     token = _ACTING.set(chosen)
     try:
         yield

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from charforge.errors import InputError
 from charforge.families.protocol import Role
+from charforge.low_rank import Chosen, choosing, chosen_now
 
 if TYPE_CHECKING:
     from fake_family import FakeModel
@@ -171,6 +172,7 @@ class Speakers:
 
     def __init__(self, model: FakeModel) -> None:
         self.model, self.read, self.kept = model, None, None
+        self.acting: list[Chosen | None] = []
 
     @property
     def rows(self) -> int:
@@ -187,14 +189,21 @@ class Speakers:
             logits = torch.cat([self.kept, logits])
             read = Read(torch.cat([self.read.sums, read.sums]), torch.cat([self.read.counts, read.counts]))
         self.kept, self.read = logits, read
+        self.acting.append(chosen_now())
 
     def leave(self, rows: Sequence[int]) -> None:
         stay = [row for row in range(self.rows) if row not in rows]
+        self.acting = [self.acting[row] for row in stay]
         self.kept, self.read = (self.kept[stay], self.read.select(stay)) if stay else (None, None)
 
     @torch.no_grad()
     def feed(self, tokens: Tensor) -> None:
-        self.kept, self.read = self.model._next_logits(self.read, tokens)
+        said = []
+        for row, chosen in enumerate(self.acting):
+            with choosing(chosen):
+                said.append(self.model._next_logits(self.read.select([row]), tokens[row : row + 1]))
+        sums, counts = (torch.cat([getattr(read, name) for _, read in said]) for name in ("sums", "counts"))
+        self.kept, self.read = torch.cat([logits for logits, _ in said]), Read(sums, counts)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,8 @@ class ReplyStep(Protocol):
 class Speaking(Protocol):
     """Replies that are decoded side by side. Rows come and go between two tokens; the others go on undisturbed.
 
-    What acts on the model when a row joins or leaves (charforge/low_rank.py) acts on all rows.
+    What acts on the model when a row joins (charforge/low_rank.py) acts on that row until it leaves: rows of several
+    characters speak side by side.
     """
 
     @property

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from charforge.bases.base import Base
 from charforge.bases.drawing import DrawingProgress
 from charforge.chat.memory import Reading
 from charforge.chat.session import Session
@@ -71,9 +72,9 @@ class Row:
 
 @dataclass(eq=False)
 class Table:
-    """Replies of one character, decoded together. ``rows`` are those of ``speaking``, in its order."""
+    """Replies on one base, decoded together. ``rows`` are those of ``speaking``, in its order."""
 
-    session: Session
+    base: Base
     speaking: Speaking
     rows: list[Row] = field(default_factory=list)
 
@@ -248,9 +249,10 @@ class Scheduler:
         return Progress(step.done, step.steps, step.preview()[0])
 
     def _join(self, job: Job, read: Conditioning, said: Utterance) -> None:
-        table = next((table for table in self._tables if table.session is job.session), None)
+        base = job.session.base
+        table = next((table for table in self._tables if table.base is base), None)
         if table is None:
-            table = Table(job.session, job.session.base.model.speaking())
+            table = Table(base, base.model.speaking())
             self._tables.append(table)
         with job.session.computes():
             table.speaking.join(read, said.settings.max_tokens)
@@ -259,7 +261,7 @@ class Scheduler:
     def _leave(self, table: Table, places: list[int]) -> None:
         if not places:
             return
-        with table.session.computes():
+        with table.base.model.autocast():
             table.speaking.leave(places)
         table.rows = [row for place, row in enumerate(table.rows) if place not in places]
 
@@ -279,7 +281,7 @@ class Scheduler:
 
     def _say(self, table: Table) -> list[Job]:
         chosen = list[Tensor]()
-        with table.session.computes():
+        with table.base.model.autocast():
             logits = table.speaking.logits.split(1)
         failed: list[Job] = []
         for row, of_row in zip(table.rows, logits, strict=True):
@@ -300,7 +302,7 @@ class Scheduler:
         done = [table.rows[place].job for place in over if table.rows[place].job not in failed]
         self._leave(table, over)
         if table.rows:
-            with table.session.computes():
+            with table.base.model.autocast():
                 table.speaking.feed(torch.cat([token for place, token in enumerate(chosen) if place not in over]))
         return done
 

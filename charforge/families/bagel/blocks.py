@@ -7,7 +7,7 @@ All shapes are known before, nothing is read back: a GPU can capture it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +30,7 @@ from charforge.families.bagel.products import (
     pack_weight,
     product,
 )
+from charforge.low_rank import Chosen, choosing
 
 Remember = Callable[[int, Tensor], KeyValue]
 """(layer, a block's keys and its values behind them (rows, 2 kv_heads, tokens, head_dim)) -> all keys and all values to
@@ -123,14 +124,24 @@ def _head_weight(model: BagelModel) -> Tensor:
     return language.model.embed_tokens.weight if model.config.tie_word_embeddings else language.lm_head.weight
 
 
-def read_decoder(model: BagelModel) -> Decoder:
-    """The decoder of ``model`` with its adapter as it is now. Weights are referred to, not copied."""
+def read_decoder(model: BagelModel, acting: Sequence[Chosen | None] | None = None) -> Decoder:
+    """The decoder of ``model`` with its adapter as it is now, or with what is ``acting`` on each row. Weights are
+    referred to, not copied."""
+    choices = None
+    if acting is not None:
+        if len(set(acting)) == 1:
+            with choosing(acting[0]):
+                return read_decoder(model)
+        choices = {
+            chosen: torch.tensor([row for row, own in enumerate(acting) if own == chosen], device=model.device)
+            for chosen in dict.fromkeys(acting)
+        }
     config, packed = model.config, model.packed
     layers: list[DecoderLayer] = list(model.language_model.model.layers)  # type: ignore[arg-type]
     experts = {"": config.understanding, "_moe_gen": config.generation}
     read = []
     for index, layer in enumerate(layers):
-        both = [_read_expert(model, layer, index, suffix, experts[suffix]) for suffix in _experts(layer)]
+        both = [_read_expert(model, layer, index, suffix, experts[suffix], choices) for suffix in _experts(layer)]
         read.append((both[0], both[1] if layer.has_generation else None))
     head = Product((_Head(_head_weight(model)),), packed.get("head"), None)
     return Decoder(tuple(read), head, config.heads, config.kv_heads, config.head_dim, config.rms_norm_eps)
@@ -147,7 +158,10 @@ class _Head(torch.nn.Module):
         return F.linear(x, self.weight)
 
 
-def _read_expert(model: BagelModel, layer: DecoderLayer, index: int, suffix: str, expert: ExpertConfig) -> ExpertLayer:
+def _read_expert(
+    model: BagelModel, layer: DecoderLayer, index: int, suffix: str, expert: ExpertConfig,
+    choices: Mapping[Chosen | None, Tensor] | None,
+) -> ExpertLayer:  # fmt: skip
     config, dtype = model.config, model.dtype
     inner, kv = config.heads * config.head_dim, config.kv_heads * config.head_dim
     outputs = {
@@ -164,6 +178,7 @@ def _read_expert(model: BagelModel, layer: DecoderLayer, index: int, suffix: str
             dtype,
             # the understanding expert meets a token or two, the generation expert a picture
             few_tokens=not suffix,
+            choices=choices,
         )
         for key, names in _FUSED.items()
     }

@@ -15,6 +15,7 @@ from charforge.families.bagel.decoder import KeyValue
 from charforge.families.bagel.model import BagelModel
 from charforge.families.bagel.packing import FORBIDDEN
 from charforge.families.replies import rows_of
+from charforge.low_rank import Chosen
 
 SLOTS = 64
 """Attention reads the cache in pieces of so many entries: its shape changes at every 64th token and at no other."""
@@ -23,12 +24,15 @@ SLOTS = 64
 class TextDecoder:
     """The model after ``context``, with room for ``room`` more tokens a row. The context itself is not changed.
 
-    The adapter acts as it does when the decoder is made. A step reads nothing back from the device.
+    The adapter acts as it does when the decoder is made, or on each row what is ``acting`` on it. A step reads nothing
+    back from the device.
     """
 
-    def __init__(self, model: BagelModel, context: Context, room: int) -> None:
+    def __init__(
+        self, model: BagelModel, context: Context, room: int, acting: Sequence[Chosen | None] | None = None
+    ) -> None:
         config, device, dtype = model.config, model.device, model.dtype
-        self._model, self._decoder = model, read_decoder(model)
+        self._model, self._decoder = model, read_decoder(model, acting)
         self._begin, self._room, self._taken = context, room, 0
         # layers without a generation expert have seen fewer tokens: no latents
         self._begins = (context.valid.shape[1], context.understanding_valid.shape[1])

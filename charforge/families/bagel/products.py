@@ -6,7 +6,7 @@ rounding, and guidance has the bare base in the same pass (docs/log.md, 2026-11-
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charforge.low_rank import Addition, addition_of
+from charforge.low_rank import Addition, Chosen, addition_of, choosing
 
 LEAST_ROWS = 4
 """oneDNN's kernels for one and two rows read the same weights more slowly than the one for four: products with a
@@ -26,18 +26,22 @@ class Product:
     """Linears that read the same input, their outputs behind each other: (..., in) -> (..., out in all).
 
     ``packed`` is their weight in the order in which this processor reads it fastest, see :func:`pack_linears`.
-    ``addition`` is what the adapter adds to them now.
+    ``addition`` is what the adapter adds to them now, or ``by_row`` what several adapters add, each to some rows.
     """
 
     linears: tuple[nn.Module, ...]
     packed: PackedWeight | None
     addition: LowRank | None
+    by_row: tuple[tuple[Tensor, LowRank], ...] = ()
 
     def __call__(self, x: Tensor, adapted: int) -> Tensor:
-        """The product of ``x`` (rows, n, in); the adapter acts on the first ``adapted`` rows."""
+        """The product of ``x`` (rows, n, in). The adapter acts on the first ``adapted`` rows; where rows have adapters
+        of their own, these act on all."""
         out = self._base(x)
         if self.addition is not None and adapted:
             out[:adapted] += self.addition(x[:adapted])
+        for rows, addition in self.by_row:
+            out.index_add_(0, rows, addition(x[rows]))
         return out
 
     def _base(self, x: Tensor) -> Tensor:
@@ -126,15 +130,27 @@ def product(
     packed: PackedWeight | None,
     dtype: torch.dtype,
     few_tokens: bool,
+    choices: Mapping[Chosen | None, Tensor] | None = None,
 ) -> Product:
     """One product of ``layers`` with ``outputs`` columns each, and what their adapters add to them now.
 
-    ``dtype`` is what the base computes in. ``few_tokens`` says that calls cost more than arithmetic will.
+    ``dtype`` is what the base computes in. ``few_tokens`` says that calls cost more than arithmetic will. With
+    ``choices`` rows have adapters of their own: the rows (k,) by what acts on them.
     """
     linears = tuple(base_of(layer) for layer in layers)
-    additions = [addition_of(layer) for layer in layers]
-    addition = _low_rank(additions, outputs, dtype, few_tokens) if any(additions) else None
-    return Product(linears, packed, addition)
+
+    def acting_addition() -> LowRank | None:
+        additions = [addition_of(layer) for layer in layers]
+        return _low_rank(additions, outputs, dtype, few_tokens) if any(additions) else None
+
+    if choices is None:
+        return Product(linears, packed, acting_addition())
+    by_row = []
+    for chosen, rows in choices.items():
+        with choosing(chosen):
+            if (addition := acting_addition()) is not None:
+                by_row.append((rows, addition))
+    return Product(linears, packed, None, tuple(by_row))
 
 
 def _low_rank(
