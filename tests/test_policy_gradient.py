@@ -90,11 +90,11 @@ def test_a_batch_that_shrinks_in_a_later_update_is_compared_with_batches_of_its_
 ):
     sizes: list[int] = []
 
-    def short_of_memory(model, prompts, rollout, gains, groups, grpo, size, old_policy):
+    def short_of_memory(model, prompts, rollout, gains, groups, grpo, size, old_policy, team):
         sizes.append(size)
         if old_policy is not None and size > 3:
             raise torch.OutOfMemoryError("pretend")
-        return policy_gradient(model, prompts, rollout, gains, groups, grpo, size, old_policy)
+        return policy_gradient(model, prompts, rollout, gains, groups, grpo, size, old_policy, team)
 
     monkeypatch.setattr(grpo, "policy_gradient", short_of_memory)
     # the rate is too small to move a weight: every ratio is 1, were it not for the batches
