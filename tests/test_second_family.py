@@ -176,6 +176,13 @@ def test_a_whole_run_on_a_folder_of_this_family_and_talking_to_its_bundle(
         "grpo.window_last_start=2", "grpo.held_out_pictures=2", "grpo.anchor_pictures=2", "adapter.frozen_share=0.0",
         "chat.max_tokens=8", "pictures.draw_side=16",
     ]  # fmt: skip
+    with pytest.raises(InputError, match="3 pixels a side"):
+        # said before anything is trained
+        train_character(
+            WREN, preset="mini", base=str(base), out=tmp_path / "no", seed=None, overrides=[*small, "grpo.side=3"],
+            quantize=None,
+        )  # fmt: skip
+    assert not (tmp_path / "no" / "checkpoints").exists()
     done = train_character(
         WREN, preset="mini", base=str(base), out=tmp_path / "run", seed=None, overrides=small, quantize=None
     )
