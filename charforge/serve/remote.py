@@ -14,11 +14,12 @@ from PIL import Image
 
 from charforge import grammar
 from charforge.chat.history import kept_from
-from charforge.chat.lore import Lorebook, called_for
+from charforge.chat.lore import LORE_SHARE, Lorebook, called_for
 from charforge.chat.messages import Message, Reply
 from charforge.chat.turn import PLANLESS, Drawing, Said
 from charforge.chat.utterance import Finish, before_plan, readable
 from charforge.errors import CharforgeError, InputError
+from charforge.room import tokens_of
 from charforge.serve.engine import (
     Busy,
     ChatEvent,
@@ -37,9 +38,6 @@ from charforge.serve.plans import Plans
 from charforge.serve.requests import picture_url, read_base64
 from charforge.settings import ChatSettings
 
-LETTERS_A_TOKEN = 3
-"""Roughly, and rather too few than too many: the tokenizer is the other server's."""
-LORE_SHARE = 16
 LONGEST_LINE = 64 << 20
 
 
@@ -178,11 +176,12 @@ class RemoteEngine:
         user = f"You are talking to {order.user}." if order.user else ""
         prompt = " ".join(part for part in (grammar.system_prompt(character) if character else "", user) if part)
         told = [part for part in (prompt, order.told) if part]
-        room = self._upstream.context - reply_tokens - _tokens("\n".join(told)) - self._upstream.context // LORE_SHARE
-        lengths = [_tokens(message.text) + 1000 * len(message.images) for message in messages]
+        # estimated: the tokenizer is the other server's
+        room = self._upstream.context - reply_tokens - tokens_of("\n".join(told)) - self._upstream.context // LORE_SHARE
+        lengths = [tokens_of(message.text) + 1000 * len(message.images) for message in messages]
         kept = messages[kept_from(lengths, [message.who == "user" for message in messages], room) :]
         lore = called_for(
-            voice.lore, [m.shown for m in messages], _tokens, self._upstream.context // LORE_SHARE
+            voice.lore, [m.shown for m in messages], tokens_of, self._upstream.context // LORE_SHARE
         )  # fmt: skip
         said = [_as_sent(message) for message in kept]
         known = [{"role": "system", "content": "\n".join(lore)}] if lore else []
@@ -228,10 +227,6 @@ class RemoteEngine:
             return TooLate(f"{self._upstream.url} took longer than {self._upstream.seconds:g} seconds")
         what = "cannot be reached" if isinstance(error, httpx.HTTPError) else "gave an answer that cannot be understood"
         return Unavailable(f"{self._upstream.url} {what} ({type(error).__name__}): look whether it runs")
-
-
-def _tokens(text: str) -> int:
-    return len(text) // LETTERS_A_TOKEN + 1
 
 
 def _as_sent(message: Message) -> dict[str, Any]:
