@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,12 @@ from charforge.serve.plans import Plans
 from charforge.serve.requests import picture_url, read_base64
 from charforge.settings import ChatSettings
 
+LOG = logging.getLogger("charforge.serve")
 LONGEST_LINE = 64 << 20
+
+
+class NoRoute(InputError):
+    """The other server does not know what it is asked for: a route, or a model."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,7 @@ class RemoteEngine:
         )
         self._plans = Plans()
         self._active = self._pictures = 0
+        self._draws = True
 
     @property
     def voices(self) -> Mapping[str, Voice]:
@@ -152,8 +159,11 @@ class RemoteEngine:
         picture: Image.Image | None = None
         if character and (order.pictures == "always" or (order.pictures == "auto" and plan)):
             plan = plan or PLANLESS.format(name=character.name)
-            yield Drawing(plan)
-            picture = await self._picture(order.voice, grammar.picture_prompt(character, plan, words), seed)
+            if self._draws:
+                yield Drawing(plan)
+                picture = await self._picture_of_reply(
+                    order.voice, grammar.picture_prompt(character, plan, words), seed
+                )
         ended: Finish = "length" if finish == "length" else "stop"
         yield Said(Reply(words, plan if picture else None, picture), text.strip(), ended, tokens)
 
@@ -209,6 +219,15 @@ class RemoteEngine:
         except (httpx.HTTPError, ValueError) as error:
             raise self._lost(error) from error
 
+    async def _picture_of_reply(self, name: str, prompt: str, seed: int) -> Image.Image | None:
+        """None from a server that speaks and does not draw, as those of language models alone: it is asked once."""
+        try:
+            return await self._picture(name, prompt, seed)
+        except NoRoute as error:
+            self._draws = False
+            LOG.warning("%s draws no pictures: replies come without them (%s)", self._upstream.url, error)
+            return None
+
     async def _picture(self, name: str, prompt: str, seed: int) -> Image.Image:
         voice = self._voices[name]
         body = {"model": voice.model, "prompt": prompt, "seed": seed, "n": 1, "response_format": "b64_json"}
@@ -244,6 +263,8 @@ def _refused(answer: httpx.Response) -> CharforgeError:
     if answer.status_code == 429:
         wait = answer.headers.get("retry-after", "")
         return Busy(f"the other server is busy: {said}", int(wait) if wait.isdecimal() else 10)
+    if answer.status_code in (404, 405, 501):
+        return NoRoute(f"the other server does not offer this ({answer.status_code}): {said}")
     if 400 <= answer.status_code < 500:
         return InputError(f"the other server refused this ({answer.status_code}): {said}")
     return Unavailable(f"the other server failed ({answer.status_code}): {said}")
