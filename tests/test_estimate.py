@@ -11,7 +11,7 @@ from command import charforge
 from folders import make_folder
 
 from charforge.cost.live import LiveBytes
-from charforge.cost.predicted import predict
+from charforge.cost.predicted import iteration_passes, predict
 from charforge.cost.workload import Workload
 from charforge.families.bagel.config import bagel_7b
 from charforge.families.bagel.family import BAGEL
@@ -109,6 +109,19 @@ def test_check_and_dry_run_tell_the_cost(tmp_path):
     assert {"gpu_peak_gib", "host_peak_gib", "disk_gib", "hours"} <= set(dry["cost"])
     assert 0.5 < dry["cost"]["host_peak_gib"] < 8
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_makes_the_second_stage_cheaper_is_counted():
+    plain = {"prompts": 4, "group": 6, "steps": 10, "window": 2, "window_last_start": 4}
+    drawn, learned = iteration_passes(GrpoSettings(**plain))
+    assert (drawn, learned) == (7.5 * 24 + 2.5 * 4, 2 * 24)
+    assert iteration_passes(GrpoSettings(**plain, tail=2)) == (4 * 24 + 2.5 * 4, learned)
+    # a tail that the grid is too short for changes nothing
+    assert iteration_passes(GrpoSettings(**plain, tail=9)) == (drawn, learned)
+    assert iteration_passes(GrpoSettings(**plain, extremes=1)) == (drawn, learned / 3)
+    assert iteration_passes(GrpoSettings(**plain, algorithm="awm", draws=1)) == (240, 24)
+    kept = GrpoSettings(**plain, algorithm="best_of", draws=2, kept_pictures=8, updates=4)
+    assert iteration_passes(kept) == (480, 64)
 
 
 def test_a_processor_without_bf16_is_said_to_take_longer():

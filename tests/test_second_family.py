@@ -29,6 +29,7 @@ from charforge.flow import interpolate, target_velocity
 from charforge.low_rank import adapter_off
 from charforge.run.job import train_character
 from charforge.sample import Noise, Sample, Target, stack_targets
+from charforge.serve.voices import open_seats
 from charforge.train.grpo import GrpoHooks, train_grpo
 from charforge.train.policy_gradient import policy_gradient
 from charforge.train.rollout import roll_out
@@ -176,6 +177,13 @@ def test_a_whole_run_on_a_folder_of_this_family_and_talking_to_its_bundle(
         "grpo.window_last_start=2", "grpo.held_out_pictures=2", "grpo.anchor_pictures=2", "adapter.frozen_share=0.0",
         "chat.max_tokens=8", "pictures.draw_side=16",
     ]  # fmt: skip
+    with pytest.raises(InputError, match="3 pixels a side"):
+        # said before anything is trained
+        train_character(
+            WREN, preset="mini", base=str(base), out=tmp_path / "no", seed=None, overrides=[*small, "grpo.side=3"],
+            quantize=None,
+        )  # fmt: skip
+    assert not (tmp_path / "no" / "checkpoints").exists()
     done = train_character(
         WREN, preset="mini", base=str(base), out=tmp_path / "run", seed=None, overrides=small, quantize=None
     )
@@ -188,6 +196,9 @@ def test_a_whole_run_on_a_folder_of_this_family_and_talking_to_its_bundle(
     assert said[0] == said[1]
     picture = imagine(session, "in a forest", [1]).pictures[0]
     assert picture.size == (16, 16)
+    seats = open_seats([done.bundle, done.bundle], None)
+    assert [seat.voice.id for seat in seats[:2]] == ["wren", "wren-2"] and seats[2].session.bare
+    assert seats[0].session.base is seats[1].session.base and seats[0].voice.side == (16, 16)
     bare = draw_prompts(load_base(str(base)).model, ["Wren, in a forest"], [1])[0]
     assert bare.tobytes() != picture.tobytes()
 

@@ -8,6 +8,7 @@ import runpy
 import subprocess
 import sys
 import tomllib
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,58 @@ def test_the_second_stage_is_compared_with_its_controls(tmp_path):
     arms = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
     assert [line["arm"] for line in arms] == ["sft", "grpo"]
     assert all(len(line["values"]["probe_scene"]) == 1 for line in arms)
+
+
+def test_hard_scenes_ask_for_a_thing_and_share_no_two_details(monkeypatch, tmp_path):
+    pytest.importorskip("dicebear", reason="dicebear belongs to the extra `recipe`")
+    monkeypatch.syspath_prepend(str(STUDIES))
+    from hard_scenes import HELD_OUT, TRAIN, asked_words, hard_scenes, load_probe, read_character, subject, write_folder
+
+    probe = load_probe(ROOT / "charforge" / "recipe" / "probe.safetensors")
+    # a person, and a potted sprout that wears nothing
+    for number in (0, 3):
+        who = subject(number)
+        write_folder(who, tmp_path / who.name)
+        scenes = hard_scenes(read_character(tmp_path / who.name), who.look, 1)
+        asked = [asked_words(scene) for scene in scenes]
+        for words in asked:
+            # the garment and its colour are one detail
+            assert "thing" in words and len(words) - ("color" in words) in (3, 4)
+            for name, word in words.items():
+                assert word in [value.removeprefix("with ") for value in probe.values[name]]
+        pairs = [set(combinations(sorted(check.question for check in one.checks if check.answer), 2)) for one in scenes]
+        held, trained = pairs[:HELD_OUT], pairs[HELD_OUT:]
+        assert [scene.split for scene in scenes] == ["held_out"] * HELD_OUT + ["train"] * TRAIN
+        assert not any(one & other for one in held for other in trained)
+
+
+def test_a_judge_is_right_as_often_as_it_ranks_right(monkeypatch):
+    pytest.importorskip("dicebear", reason="dicebear belongs to the extra `recipe`")
+    monkeypatch.syspath_prepend(str(STUDIES))
+    import numpy as np
+    from hard_scenes import ranked_right
+
+    truth = np.array([1.0, 0.0, 1.0, 0.0])
+    assert ranked_right(np.array([0.9, 0.1, 0.8, 0.2]), truth) == 1.0
+    assert ranked_right(np.array([0.9, 0.9, 0.1, 0.1]), truth) == 0.5
+    assert np.isnan(ranked_right(np.zeros(2), np.ones(2)))
+
+
+@pytest.mark.slow
+def test_the_ways_of_learning_are_compared_on_hard_scenes(tmp_path):
+    pytest.importorskip("dicebear", reason="dicebear belongs to the extra `recipe`")
+    out = tmp_path / "study.jsonl"
+    arguments = (str(out), "--characters", "0", "--seeds", "0", "--scenes", "1", "--each", "2", "--steps", "3")
+    arms = ("--arms", "sft", "longer", "grpo", "best_of", "limits")
+    small = ("--seconds", "1", "--iterations", "grpo=1", "--work", str(tmp_path / "work"), *FIRST_STAGE)
+    second = (*SECOND_STAGE, "--set", "grpo.prompts=4", "--set", "grpo.group=6")
+    in_its_own("hard_scenes.py", *arguments, *arms, *small, *second)
+    lines = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+    assert [line["arm"] for line in lines] == ["sft", "longer", "grpo", "best_of", "limits"]
+    in_its_own("hard_scenes.py", *arguments, *arms, *small, *second)
+    assert len(out.read_text("utf-8").splitlines()) == len(lines), "what is there is not done again"
+    printed = in_its_own("hard_scenes.py", str(out), "--table")
+    assert "grpo less longer" in printed and "best by truth" in printed
 
 
 @pytest.mark.slow

@@ -121,7 +121,7 @@ def second_stage(
     model: UnifiedModel, texts: Texts, work: Workload, grpo: GrpoSettings
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Peak bytes and work of a sampling step of one piece of a rollout, and of a backward pass of as many pictures."""
-    pictures, canvas = min(grpo.micro_batch, grpo.prompts * grpo.group), model.canvas()
+    pictures, canvas = min(grpo.micro_batch, grpo.prompts * grpo.group), model.canvas(grpo.side)
     with torch.no_grad():
         prompts = model.read([(texts.text(work.caption),)] * pictures)
     states, times = torch.zeros(pictures, *canvas.shape), torch.full((pictures,), 0.7)
@@ -253,14 +253,30 @@ def work_flops(steps: dict[str, tuple[float, float]], settings: Settings) -> flo
     if "rollout" in steps:
         grpo = settings.grpo
         pictures, size = grpo.prompts * grpo.group, min(grpo.micro_batch, grpo.prompts * grpo.group)
-        # before their window siblings run as one
-        alone = (1 + grpo.window_last_start) / 2
-        passes = (grpo.steps - alone) * pictures + alone * grpo.prompts
-        drawing = passes * steps["rollout"][1] / size + pictures * steps["decoding"][1]
+        drawn, learned = iteration_passes(grpo)
+        drawing = drawn * steps["rollout"][1] / size + pictures * steps["decoding"][1]
         # judging reads about as much as drawing without guidance computes; the anchor is half an update more
-        learning = grpo.window * steps["update"][1] * pictures / size
+        learning = learned * steps["update"][1] / size
         total += grpo.iterations * (2 * drawing + 1.5 * learning)
     return 1.15 * total
+
+
+def iteration_passes(grpo: GrpoSettings) -> tuple[float, float]:
+    """Pictures that go through the model in an iteration of the second stage: to draw, and to learn, with a backward
+    pass."""
+    pictures = grpo.prompts * grpo.group
+    learned = pictures * (2 * grpo.extremes / grpo.group if grpo.extremes else 1.0)
+    if grpo.algorithm == "best_of":
+        # with guidance
+        return 2.0 * grpo.steps * pictures, float(grpo.updates * grpo.kept_pictures * grpo.draws)
+    if grpo.algorithm == "awm":
+        return float(grpo.steps * pictures), learned * grpo.draws
+    # before their window siblings run as one
+    alone = (1 + grpo.window_last_start) / 2
+    after = grpo.window + grpo.tail if grpo.tail else grpo.steps - alone
+    drawn = min(after, grpo.steps - alone) * pictures + alone * grpo.prompts
+    # the policy that drew predicts too, forward alone
+    return drawn, learned * (grpo.window if grpo.algorithm == "grpo" else 4 / 3 * grpo.draws)
 
 
 def estimate(family: Family, shapes: Shapes, settings: Settings, work: Workload, device: str) -> Cost:

@@ -220,10 +220,11 @@ def iterate(
             noised = noised_again(kept[LATENTS], taken, prompts, taken, canvas, grpo, generator)
             learn = partial(matching_gradient, model, noised, torch.ones(len(scenes)), team=team)
         else:
-            weights = matching_weights(gains, grpo.negative_share)
-            rows = learned_rows(gains, groups, grpo)
-            if grpo.algorithm == "awm":
-                rows = [row for row in rows if weights[row] != 0]
+            # of an advantage that counts nothing there is nothing to learn
+            weights = (
+                matching_weights(gains, grpo.negative_share) if grpo.algorithm == "awm" else torch.ones(len(gains))
+            )
+            rows = [row for row in learned_rows(gains, groups, grpo) if weights[row] != 0]
             owners = [row // grpo.group for row in rows]
             noised = noised_again(rollout.latents, rows, mine, owners, canvas, grpo, generator)
             if grpo.algorithm == "awm":
