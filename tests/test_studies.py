@@ -236,6 +236,14 @@ def test_measures_are_held_against_the_truth(tmp_path):
     assert found["copies: share of softened copies called so (level)"]["value"] == 1
 
 
+def test_characters_in_one_pass_are_measured(monkeypatch, capsys):
+    arguments = ("--characters", "2", "--steps", "1")
+    found = json.loads(in_this_process(monkeypatch, capsys, "one_pass.py", *arguments, "--measure", "together"))
+    assert found["seconds"] > 0 and found["mib"] >= 0
+    printed = in_this_process(monkeypatch, capsys, "one_pass.py", *arguments, "--part", "speaking")
+    assert printed.splitlines()[1].startswith("2 | ")
+
+
 @pytest.mark.slow
 def test_expansion_is_compared_with_the_seeds_alone(tmp_path):
     pytest.importorskip("dicebear", reason="dicebear belongs to the extra `recipe`")
