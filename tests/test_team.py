@@ -54,6 +54,8 @@ OPTIONS = [
     "--base", "./base", "--device", "cpu",
     *(part for key, value in (SETTINGS | CHANGES).items() for part in ("--set", f"{key}={value}")),
 ]  # fmt: skip
+LIMIT = 600
+"""Seconds after which a process counts as hanging, also on a machine with much else to do."""
 TOLERANCE = 1e-3
 """Of an adapter after six steps in fp32, relative to its largest value. The parts of a gradient are added in another
 order, which moves its last bits; AdamW divides by its size, so where it is nearly zero those bits decide the sign."""
@@ -100,7 +102,7 @@ def start(place: Path, size: int, *arguments: str) -> list[multiprocessing.proce
 def ended(started: list[multiprocessing.process.BaseProcess]) -> list[int | None]:
     """The exit codes, when all have ended."""
     for one in started:
-        one.join(120)
+        one.join(LIMIT)
     codes = [one.exitcode for one in started]
     for one in started:
         one.kill()
@@ -112,7 +114,7 @@ def told(place: Path, size: int = 2) -> str:
 
 
 def wait_for(true: Callable[[], bool], place: Path) -> None:
-    end = time.monotonic() + 120
+    end = time.monotonic() + LIMIT
     while not true():
         assert time.monotonic() < end, told(place)
         time.sleep(0.05)
