@@ -126,5 +126,22 @@ def test_a_run_tells_it_wherever_runs_are_listed(tmp_path: Path):
     assert ahead.in_words() in held_out_in_words(lines, settings)[0]
 
 
+def test_a_part_of_a_real_curve_foretells_its_end():
+    settings, end = SftSettings(steps=50, warmup=10), WREN_EVERY_FIVE[50]
+    for seen in (30, 35, 40):
+        begun = {step: score for step, score in WREN_EVERY_FIVE.items() if step <= seen}
+        found = of_curve(begun, settings).forecast
+        assert found is not None and found.steps == 50
+        assert found.low <= end <= found.high and abs(found.score - end) < 0.012
+        # steps instead of added-up rates take the falling rate for a pause
+        by_steps = continued(list(begun.items()), 50)
+        assert by_steps is not None and abs(by_steps[0] - end) > abs(found.score - end)
+
+
 WREN = {0: 1.0, 20: 0.8918, 40: 0.8568, 60: 0.8371, 70: 0.8380}
 """A run of the preset mini."""
+WREN_EVERY_FIVE = {
+    0: 1.0, 5: 0.9895, 10: 0.9405, 15: 0.9098, 20: 0.8922, 25: 0.8761, 30: 0.8581, 35: 0.8482, 40: 0.8412, 45: 0.8385,
+    50: 0.8371,
+}  # fmt: skip
+"""One with fewer samples in a step, measured more often."""
