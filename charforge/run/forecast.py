@@ -25,9 +25,13 @@ BELIEF = 2.0
 """How many measurements that knowledge is worth."""
 CERTAINTY = 0.9
 """That the true value lies in the range."""
+DOUBT = 0.35
+"""No curve has exactly one of the shapes: beside what the fit leaves uncertain, this share of the change that is still
+to come is a standard deviation. It makes the ranges of thirteen real curves as wide as they should be (docs/log.md,
+2026-11-27)."""
 WORTH = 0.01
 """Of the untrained adapter's score: what is less is not worth the time."""
-WIDEST = 0.5
+WIDEST = 0.8
 """Of what was learned so far: a range that is wider says nothing."""
 RISEN, MEASUREMENTS = 1.02, 3
 """Overfitting is told of when so many measurements since the best are all worse by this factor."""
@@ -133,7 +137,8 @@ def _fitted(
     # three numbers were fitted: floor, drop and shape
     variance = errors / (count - 3 + BELIEF)
     there = shape(at / last)
-    deviation = math.sqrt(variance * (1 + 1 / count + (there - middle) ** 2 / spread))
+    change = drop * (shape(1.0) - there)
+    deviation = math.hypot(math.sqrt(variance * (1 + 1 / count + (there - middle) ** 2 / spread)), DOUBT * change)
     return -(count + BELIEF) / 2 * math.log(errors), floor + drop * there, deviation
 
 
