@@ -18,7 +18,6 @@ from charforge.adapter.lora import add_adapter, lora_config
 from charforge.bases.where import MINI
 from charforge.character import Character
 from charforge.evaluate.consistency import Promise, kept_promises, promises, shuffled_promises
-from charforge.evaluate.copies import copied, copy_marks
 from charforge.evaluate.forgetting import (
     CAPTIONS,
     QUESTIONS,
@@ -28,7 +27,7 @@ from charforge.evaluate.forgetting import (
     picture_rows,
     text_rows,
 )
-from charforge.evaluate.identity import Scale, encoded, likeness, likeness_scale, nearest_other, separation
+from charforge.evaluate.identity import Scale, likeness, likeness_scale, nearest_other, separation
 from charforge.evaluate.intervals import Series, interval, mean, paired_difference
 from charforge.evaluate.knowledge import calibrated_accuracy, exam_of, with_abstention
 from charforge.evaluate.questions import Choice, choices_picked, choices_said, shuffled
@@ -44,6 +43,8 @@ from charforge.evaluate.voice import (
     voice_distance,
 )
 from charforge.expand import ImagePart, Pair, TextPart, prompt_key
+from charforge.judges.copies import copied, copy_marks
+from charforge.judges.encoders import encoded
 from charforge.judges.likeness import calibrate
 from charforge.low_rank import adapter_off
 from charforge.replay.answers import QUESTIONS as REPLAYED

@@ -10,7 +10,6 @@ import pytest
 import torch
 from tiny_base import SCENES
 
-from charforge.evaluate.copies import CopyMarks
 from charforge.evaluate.identity import Scale
 from charforge.evaluate.intervals import Series
 from charforge.evaluate.measure import Drawn, Real, Seen
@@ -50,7 +49,7 @@ def state(scene: float, likeness: float, loss: float, replies: list[str]) -> Sta
 
 @pytest.fixture
 def measured(tmp_path: Path) -> Measured:
-    real = Real(("01",), (torch.zeros(3, 40, 20),), (), Scale(0.4, 0.8), CopyMarks(0.9, 0.9, torch.eye(1)))
+    real = Real(("01",), (torch.zeros(3, 40, 20),), (), Scale(0.4, 0.8))
     after = state(0.9, 0.8, 3.0, ["Beep & 3 < 5", "As an AI, I cannot draw."])
     before = state(0.9, 0.2, 4.0, ["hm", "hm"])
     ceiling = {"sameness": Series(NAMES, np.linspace(0.2, 0.3, 12))}

@@ -23,9 +23,8 @@ from charforge.bundle import read_bundle
 from charforge.character import Character, load_picture
 from charforge.chat.session import Session, open_character
 from charforge.errors import InputError
-from charforge.evaluate.copies import copied, copy_marks
 from charforge.evaluate.forgetting import text_rows
-from charforge.evaluate.identity import encoded, likeness
+from charforge.evaluate.identity import likeness
 from charforge.evaluate.intervals import Series
 from charforge.evaluate.knowledge import calibrated_accuracy, with_abstention
 from charforge.evaluate.measure import is_run
@@ -35,14 +34,14 @@ from charforge.evaluate.replies import Conversation, Turn, answered
 from charforge.evaluate.rolescape import Line, Release
 from charforge.evaluate.voice import breaks_character, chrf, perplexity, speaks_for_user
 from charforge.expand import Pair, read_pairs
-from charforge.judges.encoders import Encoder
-from charforge.judges.likeness import calibrate
+from charforge.judges.copies import copied, copy_marks
+from charforge.judges.encoders import Encoder, encoded
+from charforge.judges.likeness import FEWEST_REFERENCES, calibrate
 from charforge.low_rank import acting
 from charforge.pixels import to_pixels
 from charforge.sample import Sample
 
 SEED = 50_000
-FEWEST_REFERENCES = 3
 Report = Callable[[int, int], None]
 Table = dict[str, Series]
 STATES = ("characters", "bare", "names_replaced", "names_replaced_bare")

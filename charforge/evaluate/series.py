@@ -11,7 +11,7 @@ from charforge import grammar
 from charforge.bases.drawing import draw_pixels
 from charforge.evaluate.consistency import kept_promises, promises
 from charforge.evaluate.forgetting import text_rows
-from charforge.evaluate.identity import encoded, nearest_other
+from charforge.evaluate.identity import nearest_other
 from charforge.evaluate.intervals import Series
 from charforge.evaluate.knowledge import calibrated_accuracy, exam_of
 from charforge.evaluate.measure import Drawn, OpenRun, Seen, draw_scenes, per_scene, see
@@ -27,6 +27,7 @@ from charforge.evaluate.voice import (
     speaks_for_user,
     voice_distance,
 )
+from charforge.judges.encoders import encoded
 from charforge.kinds import TALK
 
 Report = Callable[[int, int], None]

@@ -13,6 +13,7 @@ import torch
 from charforge.bases.drawing import draw_pixels
 from charforge.expand.scenes import Scene
 from charforge.families.protocol import UnifiedModel
+from charforge.judges.copies import copied
 from charforge.judges.evidence import Judges
 from charforge.judges.likeness import nearest_similarity
 from charforge.judges.scene import judge_scenes
@@ -26,7 +27,7 @@ class HeldOutScenes:
     """Means over the pictures. ``proxy``: the reward's yes/no questions. ``gold``: the probability of the right answer
     among four to open questions, ``gold_by_kind`` by what was asked. ``identity``: cosine with the nearest of the
     character's pictures by the reward's encoder, ``gold_identity`` by the base's vision tower. ``copy_rate``: share
-    of pictures nearer to one of the character's than these are to each other.
+    of copies (:func:`charforge.judges.copies.copied`).
     """
 
     iteration: int
@@ -59,7 +60,7 @@ def measure_scenes(
         gold_by_kind={kind: values.nanmean().item() for kind, values in keyed.items()},
         identity=nearest.mean().item(),
         gold_identity=towards.mean().item(),
-        copy_rate=(nearest > judges.references.copy).float().mean().item(),
+        copy_rate=copied(pictures, nearest, judges.marks).float().mean().item(),
         pictures=len(chosen),
         identity_deviation=nearest.std(unbiased=False).item(),
     )

@@ -27,14 +27,14 @@ from torch import Tensor
 
 from charforge.bases.base import load_base
 from charforge.character import Character, read_character
-from charforge.evaluate.copies import copied, copy_marks
-from charforge.evaluate.identity import likeness, likeness_scale, pixel_encoder, separation
+from charforge.evaluate.identity import likeness, likeness_scale, separation
 from charforge.evaluate.intervals import interval
 from charforge.evaluate.voice import breaks_character, chrf, distinct, speaks_for_user, voice_distance
 from charforge.expand.scenes import Scene, scene_of
 from charforge.families.protocol import UnifiedModel
 from charforge.files import write_atomic
-from charforge.judges.encoders import Encoder, load_encoder
+from charforge.judges.copies import copied, copy_marks
+from charforge.judges.encoders import Encoder, load_encoder, pixel_encoder
 from charforge.judges.likeness import calibrate
 from charforge.judges.scene import judge_scenes
 from charforge.recipe import captions, world
