@@ -21,7 +21,7 @@ from charforge.evaluate.identity import Scale, likeness, likeness_scale
 from charforge.evaluate.requests import held_out_requests
 from charforge.evaluate.variety import variety
 from charforge.expand import Pair, read_pairs
-from charforge.expand.scenes import Scene, read_scenes
+from charforge.expand.scenes import Scene, left_for_test, read_scenes
 from charforge.judges.copies import copied
 from charforge.judges.evidence import Judges
 from charforge.judges.judges import load_judges
@@ -104,7 +104,8 @@ def load_run(run: Path, device: str, adapter: bool = True) -> OpenRun:
     shown = {name for pair in pairs if pair.split == "train" for name in pair.images("draw")}
     trained = sorted(shown & set(pictures))
     judges = load_judges(base.model, settings.reward, {name: pictures[name] for name in trained})
-    scenes = [scene for scene in read_scenes(run / "pairs" / "scenes.jsonl") if scene.split == "held_out"]
+    held_out = [scene for scene in read_scenes(run / "pairs" / "scenes.jsonl") if scene.split == "held_out"]
+    scenes = left_for_test(held_out, settings.grpo.held_out_pictures)
     voice = [render(pair, base.model, pictures) for pair in pairs if pair.split == "held_out" and pair.task in TALK]
     decoded = {name: base.model.decode_target(picture.target).cpu() for name, picture in pictures.items()}
     own = tuple(decoded[name] for name in trained)

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -295,10 +295,13 @@ def train_grpo(
                 hooks.on_preview(number)
             due = number % grpo.evaluate_every == 0 or number == grpo.iterations or ended
             line = measure_scenes(model, judges, held, number, grpo.held_out_pictures) if due else None
+            if line is not None:
+                flow = flow_error(model, watched, settings.sft) / drift_start
+                line = replace(line, flow=flow, drifted=flow > 1 + grpo.guard)
             stop.changing()
             if line is not None:
                 measured.append(line)
-                is_best = best_so_far(measured) is line and not ended
+                is_best = best_so_far(measured) is line
                 hooks.on_held_out(line, is_best)
                 if is_best:
                     save_checkpoint(best_file, adapter, optimizer, number, {})

@@ -27,7 +27,8 @@ class HeldOutScenes:
     """Means over the pictures. ``proxy``: the reward's yes/no questions. ``gold``: the probability of the right answer
     among four to open questions, ``gold_by_kind`` by what was asked. ``identity``: cosine with the nearest of the
     character's pictures by the reward's encoder, ``gold_identity`` by the base's vision tower. ``copy_rate``: share
-    of copies (:func:`charforge.judges.copies.copied`).
+    of copies (:func:`charforge.judges.copies.copied`). ``flow``: the flow error of the pictures that are watched,
+    relative to the start; ``drifted``: it had risen by more than ``grpo.guard``, which ends the stage.
     """
 
     iteration: int
@@ -41,6 +42,8 @@ class HeldOutScenes:
     """How many were drawn; 0 where an earlier charforge measured."""
     identity_deviation: float = 0.0
     """Standard deviation of ``identity`` over the pictures."""
+    flow: float = 1.0
+    drifted: bool = False
 
 
 def measure_scenes(
@@ -67,13 +70,18 @@ def measure_scenes(
 
 
 def score(line: HeldOutScenes, start: HeldOutScenes) -> float:
-    """What decides: the gold scene score, less in proportion where identity has fallen since the start."""
-    return line.gold * min(1.0, line.gold_identity / start.gold_identity)
+    """What decides which adapter is kept: the gold scene score, less in proportion to what was lost since the start: of
+    identity in the eyes of the tower, of the held-out loss, and of drawings that are no copies. Gains in these three
+    are worth nothing: likeness grows as well by copying."""
+    identity = line.gold_identity / start.gold_identity
+    new = (1 - line.copy_rate) / max(1 - start.copy_rate, 1e-6)
+    return line.gold * min(1.0, identity) * min(1.0, 1 / line.flow) * min(1.0, new)
 
 
 def best_so_far(measured: Sequence[HeldOutScenes]) -> HeldOutScenes:
-    """The measurement with the highest score, the later one of equals; the start may win."""
-    return max(measured, key=lambda line: (score(line, measured[0]), line.iteration))
+    """The measurement with the highest score, the later one of equals; the start may win, one that drifted cannot."""
+    allowed = [line for line in measured if not line.drifted]
+    return max(allowed, key=lambda line: (score(line, measured[0]), line.iteration))
 
 
 def hacked(measured: Sequence[HeldOutScenes], patience: int) -> bool:
