@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import html
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -17,8 +18,11 @@ from layout import write_checkpoint
 from charforge.bundle import read_bundle
 from charforge.character import Character, read_character
 from charforge.errors import InputError, MachineError
+from charforge.evaluate.measure import load_run
+from charforge.evaluate.whole import Measured, measure_within
 from charforge.resources import preset_path
 from charforge.run import finish, job
+from charforge.run.evaluation import evaluate_at_end
 from charforge.run.finish import plain_avatar
 from charforge.run.folder import ASIDE, check_run, find_run, is_held, open_run, set_aside, working_in
 from charforge.run.identity import inputs_of, setting_differences
@@ -69,6 +73,7 @@ def history(place: Path) -> SimpleNamespace:
     told.first_report = (told.run / "report.html").read_text()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finish, "evaluate", broken)
+        patch.setattr(finish, "evaluate_at_end", broken)
         patch.setattr(finish, "write_report", broken)
         told.second = train(place, "sft.preview_every=1", "grpo.micro_batch=3", "grpo.learning_rate=0.01")
     told.states.append(run_line(told.run))
@@ -101,9 +106,47 @@ def test_without_out_the_second_stage_goes_on_where_the_first_one_ended_with_set
 
 
 def test_measuring_and_report_fail_and_cost_themselves_alone(history):
-    assert set(history.second.metrics["failed_parts"]) == {"measuring", "the report"}
+    assert set(history.second.metrics["failed_parts"]) == {"measuring", "the evaluation", "the report"}
     assert history.bundle.manifest.training.settings["grpo"]["learning_rate"] == 0.01
     assert history.states[1].state == "finished"
+
+
+def test_the_first_of_two_stages_is_not_evaluated_and_the_run_ends_with_a_verdict(history):
+    assert "evaluation" not in history.first_metrics and "evaluation" not in history.second.metrics
+    told = history.third.metrics["evaluation"]
+    assert told["verdict"].startswith("Pip ") and told["scenes"] >= 2
+    assert {"likeness", "scene", "copy_rate", "voice", "sameness"} <= told["metrics"].keys() & told["before"].keys()
+    report = (history.run / "report.html").read_text()
+    assert f"From {told['scenes']} new scenes" in report and html.escape(told["verdict"], quote=False) in report
+    assert told["verdict"] in (history.run / "evaluation.md").read_text()
+    assert "charforge" in (history.run / "evaluation.html").read_text()
+
+
+def test_an_evaluation_takes_as_many_scenes_as_its_time_allows(history):
+    opened = load_run(history.run, "cpu")
+    steps: list[tuple[int, int]] = []
+
+    def within(seconds: float, words: float) -> Measured | None:
+        now = iter((0.0, words))
+        report = lambda done, of: steps.append((done, of))  # noqa: E731
+        return measure_within(history.run, opened, seconds, 1.0, report, lambda: next(now))
+
+    # a picture takes 1.3 seconds with its judging, with the adapter and without it; the words are asked of both too
+    assert within(5.1, 0.0) is None
+    assert within(6.0, 0.5) is None and steps == []
+    measured = within(8.0, 1.0)
+    assert measured is not None and measured.before is not None
+    assert len(measured.after.drawn.pictures) == len(measured.before.drawn.pictures) == 2
+    assert steps[-1][0] == steps[-1][1] and sorted(steps) == steps
+
+
+def test_too_few_pictures_are_no_failure(history, tmp_path: Path):
+    opened = load_run(history.run, "cpu")
+    settings = read_settings(history.run / "config.toml", None, [])
+    told = evaluate_at_end(
+        tmp_path, opened.base, settings, opened.character, opened.pairs, opened.scenes, {}, 100.0, 0.1, "", print
+    )  # fmt: skip
+    assert told == {"left_out": "the evaluation needs 3 training pictures"}
 
 
 def test_running_it_again_repeats_what_failed_and_then_nothing(history):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from charforge.judges.scene import judge_scenes
 from charforge.kinds import TALK
 from charforge.pixels import to_image
 from charforge.rendering import render
-from charforge.sample import Sample
+from charforge.sample import Picture, Sample
 from charforge.settings import ChatSettings, Settings, read_settings
 from charforge.train.dataset import read_prepared
 
@@ -99,21 +99,31 @@ def load_run(run: Path, device: str, adapter: bool = True) -> OpenRun:
     base = use_picture_sizes(load_base(settings.base, settings.quantize, device), settings.pictures)
     if adapter:
         load_adapter(base.model, run / "adapter", base.model.dtype)
-    pairs = read_pairs(run / "pairs" / "pairs.jsonl")
-    pictures = read_prepared(base.model, run / "cache")
+    bundles = sorted(run.glob("*.charx"))
+    character = read_bundle(bundles[0]).manifest.to_character() if bundles else None
+    pairs, scenes = read_pairs(run / "pairs" / "pairs.jsonl"), read_scenes(run / "pairs" / "scenes.jsonl")
+    return open_loaded(base, settings, pairs, scenes, read_prepared(base.model, run / "cache"), character)
+
+
+def open_loaded(
+    base: Base, settings: Settings, pairs: list[Pair], scenes: Sequence[Scene], pictures: Mapping[str, Picture],
+    character: Character | None,
+) -> OpenRun:  # fmt: skip
+    """A run whose base and adapter are loaded; ``pictures`` are the character's own, prepared. Loads the judges.
+
+    Raises InputError with too few pictures, MachineError where a judge is missing.
+    """
     shown = {name for pair in pairs if pair.split == "train" for name in pair.images("draw")}
     trained = sorted(shown & set(pictures))
     judges = load_judges(base.model, settings.reward, {name: pictures[name] for name in trained})
-    held_out = [scene for scene in read_scenes(run / "pairs" / "scenes.jsonl") if scene.split == "held_out"]
-    scenes = left_for_test(held_out, settings.grpo.held_out_pictures)
+    held_scenes = [scene for scene in scenes if scene.split == "held_out"]
+    tested = left_for_test(held_scenes, settings.grpo.held_out_pictures)
     voice = [render(pair, base.model, pictures) for pair in pairs if pair.split == "held_out" and pair.task in TALK]
     decoded = {name: base.model.decode_target(picture.target).cpu() for name, picture in pictures.items()}
     own = tuple(decoded[name] for name in trained)
     held_out = tuple(decoded[name] for name in sorted(set(decoded) - set(trained)))
     real = Real(tuple(trained), own, held_out, likeness_scale(judges.encoder.encode, own))
-    bundles = sorted(run.glob("*.charx"))
-    character = read_bundle(bundles[0]).manifest.to_character() if bundles else None
-    return OpenRun(base, judges, scenes, voice, held_out_requests(pairs), settings.chat, pairs, real, character)
+    return OpenRun(base, judges, tested, voice, held_out_requests(pairs), settings.chat, pairs, real, character)
 
 
 def draw_scenes(base: Base, scenes: Sequence[Scene], each: int, report: Callable[[int, int], None]) -> Drawn:

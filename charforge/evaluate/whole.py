@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,17 @@ from charforge.evaluate.series import (
     State,
     ceilings,
     measure_state,
+    measure_words,
     own_lines,
+    with_pictures,
 )
 from charforge.families.protocol import UnifiedModel
 from charforge.low_rank import adapter_off
+
+FEWEST_SCENES = 2
+"""Below which pictures say nothing."""
+WITH_JUDGING = 1.3
+"""Drawing a picture and judging it takes so much longer than drawing it (measured on ``mini``, docs/log.md)."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,30 @@ def measure_run(run: Path, opened: OpenRun, extent: Extent, report: Report, comp
     return _measured(run, opened, after, before)
 
 
+def measure_within(
+    run: Path, opened: OpenRun, seconds: float, picture_seconds: float, report: Report,
+    clock: Callable[[], float] = time.monotonic,
+) -> Measured | None:  # fmt: skip
+    """The quick form with as many scenes as ``seconds`` allow, with the adapter and without it; None where that is
+    fewer than ``FEWEST_SCENES``. ``picture_seconds``: how long drawing one picture has taken.
+    """
+    extent, each = Extent.quick(1), 2 * WITH_JUDGING * picture_seconds
+    if seconds < FEWEST_SCENES * each:
+        return None
+    began = clock()
+    words = measure_words(opened, extent, lambda done: None)
+    # the bare base is asked the same
+    affordable = int((seconds - 2 * (clock() - began)) / each) if each else extent.scenes
+    if affordable < FEWEST_SCENES:
+        return None
+    extent = replace(extent, scenes=min(extent.scenes, affordable))
+    steps = min(len(opened.scenes), extent.scenes) + STEPS_BESIDE
+    after = with_pictures(opened, extent, words, lambda done: report(STEPS_BESIDE - 1 + done, 2 * steps))
+    with adapter_off(opened.base.model.network):
+        before = measure_state(opened, extent, lambda done, _: report(steps + done, 2 * steps))
+    return _measured(run, opened, after, before)
+
+
 def _measured(run: Path, opened: OpenRun, after: State, before: State | None) -> Measured:
     # without the base: several runs are measured one after the other
     judges, character = opened.judges, opened.character
@@ -93,18 +125,22 @@ def forgetting_series(model: UnifiedModel, most: int) -> dict[str, Series]:
     }
 
 
-def result_line(measured: Measured) -> dict[str, Any]:
-    """One entry of ``runs``: ``metrics`` of the run, ``before`` without its adapter, ``ceiling`` of the real thing."""
+def figures(measured: Measured) -> dict[str, Any]:
+    """``metrics`` of the run, ``before`` without its adapter, ``ceiling`` of the real thing, and whose eyes."""
     told: dict[str, Any] = {
-        "run": str(measured.run),
         "metrics": measured.metrics(),
-        "result": json.loads((measured.run / "result.json").read_text("utf-8")),
         "encoder": measured.encoder,
         "ceiling": intervals(measured.ceiling),
     }
     if measured.before is not None:
         told["before"] = intervals(measured.before.series)
     return told
+
+
+def result_line(measured: Measured) -> dict[str, Any]:
+    """One entry of ``runs``: :func:`figures`, and what the run itself says of its result."""
+    result = json.loads((measured.run / "result.json").read_text("utf-8"))
+    return {"run": str(measured.run), "result": result, **figures(measured)}
 
 
 def comparisons(runs: Sequence[Measured]) -> list[dict[str, Any]]:

@@ -153,7 +153,8 @@ def train_character(
         loaded, own_samples = borrowed.enter_context((shared or SharedBase()).lent(settings, chosen_device(device)))
         model = loaded.model
         progress.begin("encoding pictures", settings.sft.steps)
-        pictures = prepared_pictures(loaded, character, run / "cache") | prepared_strangers(loaded, pairs)
+        own_pictures = prepared_pictures(loaded, character, run / "cache")
+        pictures = own_pictures | prepared_strangers(loaded, pairs)
         data = build_dataset(loaded, pairs, pictures, settings.sft, own_samples)
         first_layer = settings.adapter.first_layer(model.shapes.layers)
         data = texts_read_once(model, data, first_layer)
@@ -162,12 +163,13 @@ def train_character(
         if settings.memory.park_encoders:
             model.park_encoders()
         trained = Trained(
-            run, bundle, character, settings, loaded, parameters, config, data, pairs, prompts, described()
+            run, bundle, character, settings, loaded, parameters, config, data, pairs, scenes, own_pictures, prompts,
+            described(),
         )  # fmt: skip
 
-        def finished(told: dict[str, Any]) -> dict[str, Any]:
+        def finished(told: dict[str, Any], last: bool) -> dict[str, Any]:
             progress.begin("measuring", None)
-            measured = finish(trained, told, sittings, progress.note)
+            measured = finish(trained, told, sittings, progress.note, progress.count, last)
             # written last: a run with a result has finished the stage that it names
             write_atomic(run / "result.json", json.dumps(measured, indent=2))
             return measured
@@ -184,14 +186,14 @@ def train_character(
         first = {"stage": "sft", "best_step": best.step, "best_score": best.score}
         # a bundle of the second stage is not replaced by one of the first, whatever part of its finish is repeated
         if not bundle.exists() or metrics is None or (metrics["stage"] == "sft" and "failed_parts" in metrics):
-            metrics = finished(first)
+            metrics = finished(first, last=not both)
         if both:
             own = {name: pictures[name] for name in trained_names(character, pairs)}
             try:
                 second = second_stage(loaded, parameters, data, scenes, own, settings, run, progress, prompts, stop)
             except Exception as error:
                 raise second_stage_failed(error, bundle, go_on) from error
-            metrics = finished({**first, "stage": "grpo", **second})
+            metrics = finished({**first, "stage": "grpo", **second}, last=True)
     return TrainResult(run, bundle, metrics)
 
 

@@ -33,7 +33,7 @@ THUMBNAIL = 160
 LINKS = (
     ("pairs/pairs.html", "the training pairs to look through"), ("pairs/pairs.jsonl", "the same as JSON Lines"),
     ("config.toml", "all settings"), ("metrics.jsonl", "all figures"), ("result.json", "the result"),
-    ("evaluation.png", "drawings of held-out scenes"),
+    ("evaluation.html", "the evaluation"), ("evaluation.png", "drawings of held-out scenes"),
 )  # fmt: skip
 RISEN, MEASUREMENTS = 1.02, 3
 """Overfitting is told of when so many measurements since the best are all worse by this factor."""
@@ -140,6 +140,7 @@ def page(
         state=state,
         written=datetime.now().isoformat(" ", "seconds"),
         warnings=[overfitted] if overfitted else [],
+        evaluation=metrics.get("evaluation", {}) if metrics is not None else {},
         compared=compared(metrics) if metrics is not None else [],
         facts=facts(metrics) if metrics is not None else [],
         replies=replies,
