@@ -30,6 +30,7 @@ from charforge.evaluate.forgetting import (
 from charforge.evaluate.identity import Scale, likeness, likeness_scale, nearest_other, separation
 from charforge.evaluate.intervals import Series, interval, mean, paired_difference
 from charforge.evaluate.knowledge import calibrated_accuracy, exam_of, with_abstention
+from charforge.evaluate.names import wrong_name
 from charforge.evaluate.questions import Choice, choices_picked, choices_said, shuffled
 from charforge.evaluate.replies import held_out_conversations
 from charforge.evaluate.variety import variety
@@ -181,6 +182,7 @@ def test_measures_of_texts_stay_in_their_range(one: str, other: str):
     assert 0 <= distinct(one) <= 1
     assert isinstance(speaks_for_user(one, other), bool)
     assert isinstance(breaks_character(one), bool)
+    assert isinstance(wrong_name(one, other, one, other), bool)
 
 
 def test_voice_distance_has_its_ends_and_knows_the_voice():
@@ -231,6 +233,30 @@ def test_breaking_character_is_found_unless_it_is_the_character():
     assert breaks_character("How can I help you today?")
     assert not breaks_character("The kettle sings, apprentice.")
     assert not breaks_character("How can I help you today?", own="how can i help you today? i am the shop's robot.")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    ["I am Tovan, and I mend clocks.", "Good day, Selda. The kettle sings.", "Merrik: Hand it over.",
+     "It is late. Come back soon, Oskelan!", "My name is Brinno.", "Call me Tovan Grey.", "*nods* I'm Selda!",
+     "Thank you, Wren. You may go."],
+)  # fmt: skip
+def test_somebody_elses_name_is_found(reply: str):
+    assert wrong_name(reply, "Wren", OWN)
+    assert wrong_name(reply, "Wren")
+
+
+OWN = "I am Wren, apprentice. They call me Nib here; call me Nib. Goodnight, Bolt."
+
+
+@pytest.mark.parametrize(
+    "reply",
+    ["I am Wren.", "Wren: here I am.", "I'm Wren, and this is Bolt.", "Bolt boiled water.", "Call me Nib.",
+     "I am Cog Harbour's best tinker.", "Of course, apprentice. Sit down.", "Hello, Anna! Good to see you, Anna.",
+     "By my left spanner, no.", "I am British.", "Oh, Sir.", "I met Tovan in Cog Harbour.", ""],
+)  # fmt: skip
+def test_its_own_name_and_the_users_are_not_wrong(reply: str):
+    assert not wrong_name(reply, "Wren", OWN, heard="Hello, I am Anna.")
 
 
 # knowledge

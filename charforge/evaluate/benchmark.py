@@ -28,6 +28,7 @@ from charforge.evaluate.identity import likeness
 from charforge.evaluate.intervals import Series
 from charforge.evaluate.knowledge import calibrated_accuracy, with_abstention
 from charforge.evaluate.measure import is_run
+from charforge.evaluate.names import wrong_name
 from charforge.evaluate.questions import Choice, choices_picked, choices_said, shuffled
 from charforge.evaluate.release_items import renamed_character, renamed_release, shortened, without_leaks
 from charforge.evaluate.replies import Conversation, Turn, answered
@@ -202,11 +203,15 @@ class _Asked:
         asked = [self.conversation(text) for text in (*(line.user for line in lines), *prompts)]
         if not asked:
             return {}
-        model, own = self.session.base.model, f"{self.character.persona} {self.character.voice}".lower()
+        model, own = self.session.base.model, f"{self.character.persona} {self.character.voice}"
         replies = [grammar.split_plan(raw)[0] for raw in answered(model, asked, self.session.settings)]
-        names = tuple(one.name for one in asked)
+        names, called = tuple(one.name for one in asked), self.character.name
+        misnamed = [wrong_name(reply, called, own, one.heard) for reply, one in zip(replies, asked, strict=True)]
         found = {
-            "breaks_character": Series(names, np.array([float(breaks_character(reply, own)) for reply in replies])),
+            "breaks_character": Series(
+                names, np.array([float(breaks_character(reply, own.lower())) for reply in replies])
+            ),
+            "wrong_names": Series(names, np.array([float(called) for called in misnamed])),
             "speaks_for_user": Series(names, np.array([float(speaks_for_user(reply)) for reply in replies])),
         }
         if lines:

@@ -130,7 +130,7 @@ def _card(measured: Measured, number: int, score: float) -> Card:
 def exchanges(measured: Measured) -> list[Exchange]:
     """All conversations, those with faults first."""
     after, before = measured.after.replies, measured.before
-    faults = reply_faults(after, measured.own)
+    faults = reply_faults(after, measured.own, measured.called)
     without: Sequence[str] = before.replies.raw if before is not None else [""] * len(after.raw)
     found = [
         Exchange(one.asked or one.name.removeprefix("request: "), bare, said, one.reference, wrong)

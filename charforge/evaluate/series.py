@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from charforge.evaluate.identity import nearest_other
 from charforge.evaluate.intervals import Series
 from charforge.evaluate.knowledge import calibrated_accuracy, exam_of
 from charforge.evaluate.measure import Drawn, OpenRun, Seen, draw_scenes, per_scene, see
+from charforge.evaluate.names import wrong_name
 from charforge.evaluate.questions import choices_said
 from charforge.evaluate.replies import Conversation, answered, asked_in, held_out_conversations
 from charforge.evaluate.requests import request_replies, share_planned
@@ -158,13 +159,28 @@ def text_series(opened: OpenRun, replies: Replies) -> dict[str, Series]:
             far = [voice_distance(reply, own) for reply in shown[: len(talked)]]
             series["voice_distance"] = Series(names[: len(talked)], np.array(far))
     if shown:
-        said = " ".join(own_lines(opened)).lower()
+        said = own_words(opened)
+        heard = [one.heard for one in replies.asked]
         series["distinct_2"] = Series(names, np.array([distinct(reply) for reply in shown]))
         series["speaks_for_user"] = Series(names, np.array([float(speaks_for_user(reply)) for reply in shown]))
-        series["breaks_character"] = Series(names, np.array([float(breaks_character(reply, said)) for reply in shown]))
+        breaks = [float(breaks_character(reply, said.lower())) for reply in shown]
+        series["breaks_character"] = Series(names, np.array(breaks))
+        if opened.character is not None:
+            series["wrong_names"] = Series(names, _wrong_names(shown, opened.character.name, said, heard))
     if len(shown) > 1:
         series["sameness"] = Series(names, sameness(shown))
     return series
+
+
+def _wrong_names(said: Sequence[str], name: str, own: str, heard: Sequence[str]) -> np.ndarray:
+    return np.array([float(wrong_name(reply, name, own, before)) for reply, before in zip(said, heard, strict=True)])
+
+
+def own_words(opened: OpenRun) -> str:
+    """What the character says in training, and what its files say of it."""
+    character = opened.character
+    about = "" if character is None else f"{character.persona} {character.voice}"
+    return " ".join([*own_lines(opened), about])
 
 
 def own_lines(opened: OpenRun) -> list[str]:
@@ -232,11 +248,15 @@ def ceilings(opened: OpenRun) -> dict[str, Series]:
     lines, names = [one.reference for one in talk], tuple(one.name for one in talk)
     own = own_lines(opened)
     if lines and own:
-        said = " ".join(own).lower()
+        said = own_words(opened)
         found["voice_distance"] = Series(names, np.array([voice_distance(line, own) for line in lines]))
         found["distinct_2"] = Series(names, np.array([distinct(line) for line in lines]))
         found["speaks_for_user"] = Series(names, np.array([float(speaks_for_user(line)) for line in lines]))
-        found["breaks_character"] = Series(names, np.array([float(breaks_character(line, said)) for line in lines]))
+        breaks = [float(breaks_character(line, said.lower())) for line in lines]
+        found["breaks_character"] = Series(names, np.array(breaks))
+        if opened.character is not None:
+            heard = [one.heard for one in talk]
+            found["wrong_names"] = Series(names, _wrong_names(lines, opened.character.name, said, heard))
     if len(lines) > 1:
         found["sameness"] = Series(names, sameness(lines))
     return found

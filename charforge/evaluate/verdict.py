@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from charforge.evaluate.intervals import Interval, paired_difference
+from charforge.evaluate.names import wrong_name
 from charforge.evaluate.series import Replies, State
 from charforge.evaluate.voice import breaks_character, distinct, speaks_for_user
 from charforge.evaluate.whole import Measured
@@ -50,6 +51,7 @@ MEASURES = (
     Measure("calibrated", "right answers and right \u201cI do not know\u201d together", "higher"),
     Measure("speaks_for_user", "share of replies that speak for the user", "lower"),
     Measure("breaks_character", "share of replies out of character", "lower"),
+    Measure("wrong_names", "share of replies with somebody else\u2019s name", "lower"),
     Measure("forgetting_texts", "how much worse the base\u2019s own texts are foreseen", "lower"),
     Measure("forgetting_pictures", "how much worse the base\u2019s own pictures are foreseen", "lower"),
 )
@@ -147,6 +149,8 @@ def _wrong(rows: dict[str, Row]) -> list[str]:
         wrong.append(f"{100 * value('breaks_character'):.0f} % of its replies are out of character")
     if value("speaks_for_user") > MANY_FAULTS:
         wrong.append(f"{100 * value('speaks_for_user'):.0f} % of its replies speak for the user")
+    if value("wrong_names") > MANY_FAULTS:
+        wrong.append(f"{100 * value('wrong_names'):.0f} % of its replies give it or the user somebody else's name")
     if value("forgetting_texts") > MUCH_FORGOTTEN or value("forgetting_pictures") > MUCH_FORGOTTEN:
         wrong.append("others have suffered from it")
     return wrong
@@ -180,19 +184,23 @@ def picture_faults(state: State, number: int) -> list[str]:
     return faults
 
 
-def reply_faults(replies: Replies, own: str) -> list[list[str]]:
-    """What is wrong with each reply, in words. ``own``: everything that the character says in its files."""
-    return [_faults(reply, own) for reply in replies.shown]
+def reply_faults(replies: Replies, own: str, called: str = "") -> list[list[str]]:
+    """What is wrong with each reply, in words. ``own``: everything that the character's files say; ``called``: its
+    name; without it names are not looked at."""
+    asked = zip(replies.shown, replies.asked, strict=True)
+    return [_faults(reply, own, called, conversation.heard) for reply, conversation in asked]
 
 
-def _faults(reply: str, own: str) -> list[str]:
+def _faults(reply: str, own: str, called: str, heard: str) -> list[str]:
     faults = []
     if not reply:
         faults.append("says nothing")
-    if breaks_character(reply, own):
+    if breaks_character(reply, own.lower()):
         faults.append("out of character")
     if speaks_for_user(reply):
         faults.append("speaks for the user")
+    if called and wrong_name(reply, called, own, heard):
+        faults.append("by somebody else's name")
     if distinct(reply) < CIRCLES:
         faults.append("goes round in circles")
     return faults

@@ -22,7 +22,7 @@ from charforge.evaluate.series import (
     ceilings,
     measure_state,
     measure_words,
-    own_lines,
+    own_words,
     with_pictures,
 )
 from charforge.families.protocol import UnifiedModel
@@ -38,7 +38,7 @@ WITH_JUDGING = 1.3
 class Measured:
     """``after``: with the adapter. ``before``: the bare base on the same prompts and noise; None where it was not asked
     for. ``ceiling``: the character's own pictures and lines. ``copy``: the likeness from which a picture is a copy;
-    ``own``: its own lines, in lower case."""
+    ``own``: what its files say; ``called``: what it calls itself there, empty where that is not known."""
 
     run: Path
     name: str
@@ -46,6 +46,7 @@ class Measured:
     copy: float
     real: Real | None
     own: str
+    called: str
     after: State
     before: State | None
     ceiling: dict[str, Series]
@@ -107,9 +108,9 @@ def _measured(run: Path, opened: OpenRun, after: State, before: State | None) ->
     # without the base: several runs are measured one after the other
     judges, character = opened.judges, opened.character
     name = character.name if character is not None else run.name
-    own = " ".join(own_lines(opened)).lower()
+    called = character.name if character is not None else ""
     encoder, mark = judges.encoder.name, judges.references.copy
-    return Measured(run, name, encoder, mark, opened.real, own, after, before, ceilings(opened))
+    return Measured(run, name, encoder, mark, opened.real, own_words(opened), called, after, before, ceilings(opened))
 
 
 def forgetting_series(model: UnifiedModel, most: int) -> dict[str, Series]:
