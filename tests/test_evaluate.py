@@ -31,6 +31,7 @@ from charforge.evaluate.identity import Scale, likeness, likeness_scale, nearest
 from charforge.evaluate.intervals import Series, interval, mean, paired_difference
 from charforge.evaluate.knowledge import calibrated_accuracy, exam_of, with_abstention
 from charforge.evaluate.names import wrong_name
+from charforge.evaluate.prompt_tokens import prompt_series, tokens_saved, whole_card
 from charforge.evaluate.questions import Choice, choices_picked, choices_said, shuffled
 from charforge.evaluate.replies import held_out_conversations
 from charforge.evaluate.variety import variety
@@ -257,6 +258,50 @@ OWN = "I am Wren, apprentice. They call me Nib here; call me Nib. Goodnight, Bol
 )  # fmt: skip
 def test_its_own_name_and_the_users_are_not_wrong(reply: str):
     assert not wrong_name(reply, "Wren", OWN, heard="Hello, I am Anna.")
+
+
+# tokens of prompt
+
+
+def test_the_shortest_prompt_that_speaks_as_well_as_the_card_counts():
+    # of two lines: the bare base after the card, the adapter after a short and a long prompt
+    def saved(*lines: tuple[float, float, float]) -> float:
+        return tokens_saved(np.array(lines), 800, (10, 70))
+
+    assert saved((20.0, 30.0, 15.0), (10.0, 5.0, 12.0)) == 730
+    assert saved((20.0, 21.0, 15.0), (10.0, 9.0, 12.0)) == 790, "equal is enough"
+    assert saved((20.0, 30.0, 21.0), (10.0, 5.0, 12.0)) == 0, "the card speaks better"
+
+
+def test_what_the_card_holds_before_the_base_was_trained_on():
+    base = tiny_base()
+    pip = Character("Pip", "clay robot", "It paints .", "Says beep .", "Red hat .", ("It fears rain .",), "", "", "",
+                    (), (), Path())  # fmt: skip
+    said = [pair(number, "roleplay_text", f"Question {number} ?", f"Beep {number} .") for number in range(12)]
+    held = [pair(90, "roleplay_text", "Held out ?", "Beep .", "held_out")]
+    card = whole_card(base.model, pip, [*said, *held])
+    assert card.turns[0].text == "You are Pip, a clay robot. It paints . Says beep . Red hat . It fears rain ."
+    assert [turn.role for turn in card.turns[1:3]] == ["user", "assistant"]
+    told = " ".join(turn.text for turn in card.turns)
+    assert "Beep 7 ." in told and "Beep 8 ." not in told and "Held out" not in told
+
+
+def test_the_bare_base_saves_nothing_that_its_own_prompt_does_not_hold():
+    base = tiny_base()
+    pip = Character("Pip", "clay robot", "It paints .", "", "", (), "", "", "", (), (), Path())
+    pairs = [pair(1, "roleplay_text", "Who ?", "Beep ."), pair(2, "roleplay_text", "Where ?", "Here .", "held_out")]
+    parameters = add_adapter(base.model.network, lora_config(CONFIG, 4, 8), 0)
+    on, off = prompt_series(base.model, pip, pairs, 5)
+    # an adapter that does nothing speaks as the bare base does
+    assert on["voice_card"].rows == pytest.approx(off["voice_card"].rows, rel=1e-5)
+    assert on["prompt_tokens_saved"].names == ("Where ?",)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in parameters.values():
+        parameter.data = torch.randn(parameter.shape, generator=generator)
+    noise, same = prompt_series(base.model, pip, pairs, 5)
+    assert same["voice_card"].rows == pytest.approx(off["voice_card"].rows, rel=1e-5)
+    assert noise["prompt_tokens_saved"].rows[:, 1:] != pytest.approx(on["prompt_tokens_saved"].rows[:, 1:], rel=1e-2)
+    assert prompt_series(base.model, pip, pairs[:1], 5) == ({}, {})
 
 
 # knowledge

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from charforge.evaluate.identity import Scale
 from charforge.evaluate.intervals import Series
 from charforge.evaluate.measure import Drawn, Real, Seen
 from charforge.evaluate.page import exchanges, markdown, picture_cards, write_page
+from charforge.evaluate.prompt_tokens import tokens_saved
 from charforge.evaluate.replies import Conversation, Turn
 from charforge.evaluate.series import Replies, State
 from charforge.evaluate.verdict import MEASURES, picture_scores, rows_of, verdict
@@ -69,6 +72,15 @@ def test_the_verdict_says_what_is_good_and_what_is_wrong(measured: Measured):
         "Pip does not look like its pictures (0.20 of 1), shows little of what it is asked for (30 %) and speaks "
         "no more like itself than the bare base (perplexity 57.4, without training 57.4)."
     )
+
+
+def test_tokens_saved_are_in_the_verdict_and_counts_have_no_places(measured: Measured):
+    for rows, words in (((20.0, 15.0), "and saves 763 tokens of prompt;"), ((20.0, 25.0), "and speaks less well than")):
+        saved = Series(("a", "b"), np.array([rows, rows]), partial(tokens_saved, card=831, prompts=(68,)))
+        after = replace(measured.after, series=measured.after.series | {"prompt_tokens_saved": saved})
+        told = replace(measured, after=after)
+        assert words in verdict(told, rows_of(told))
+    assert "| tokens of prompt that the adapter saves at equal voice |  | 0.000 (0.000 to 0.000)" in markdown(told, "")
 
 
 def test_better_and_worse_are_said_where_it_is_more_than_chance(measured: Measured):

@@ -39,7 +39,7 @@ CONSISTENCY_SEED = 95_000
 class Extent:
     """How much is measured: ``each`` pictures of the first ``scenes`` held-out scenes; ``replies`` to so many
     conversations, and to so many requests; so many ``promises`` are drawn; so many questions of an ``exam`` of each
-    kind; ``others`` texts and pictures of the base's own."""
+    kind; ``others`` texts and pictures of the base's own, and as many held-out conversations after the whole card."""
 
     each: int
     scenes: int

@@ -43,6 +43,8 @@ MEASURES = (
     Measure("consistency", "the picture shows what its reply says", "higher"),
     Measure("requests", "plans the picture it is asked for", "higher"),
     Measure("voice", "perplexity of its held-out lines", "lower"),
+    Measure("voice_card", "the same with its whole card in the prompt", "lower"),
+    Measure("prompt_tokens_saved", "tokens of prompt that the adapter saves at equal voice", "higher"),
     Measure("voice_distance", "distance of its letters from its own lines", "lower"),
     Measure("chrf", "letters shared with what it really said", "higher"),
     Measure("sameness", "says the same to different questions", "lower"),
@@ -102,7 +104,7 @@ def _changed(better: Better, difference: Interval | None) -> Literal["better", "
 def verdict(measured: Measured, rows: Sequence[Row]) -> str:
     """The run in one sentence, by fixed rules: what it looks like, what it shows, how it speaks; then what is wrong."""
     by_name = {row.measure.name: row for row in rows}
-    good = [part for part in (_looks(by_name), _shows(by_name), _speaks(by_name)) if part]
+    good = [part for part in (_looks(by_name), _shows(by_name), _speaks(by_name), _saves(by_name)) if part]
     told = f"{measured.name} {_listed(good)}" if good else f"{measured.name} was measured"
     wrong = _wrong(by_name)
     return f"{told}; {_listed(wrong)}." if wrong else f"{told}."
@@ -133,6 +135,14 @@ def _speaks(rows: dict[str, Row]) -> str:
     figures = f"perplexity {row.after['value']:.1f}, without training {row.before['value']:.1f}"
     how = {"better": "more", "worse": "less"}.get(row.changed or "", "no more")
     return f"speaks {how} like itself than the bare base ({figures})"
+
+
+def _saves(rows: dict[str, Row]) -> str:
+    row = rows.get("prompt_tokens_saved")
+    if row is None:
+        return ""
+    tokens = row.after["value"]
+    return f"saves {tokens:.0f} tokens of prompt" if tokens else "speaks less well than with its card in the prompt"
 
 
 def _wrong(rows: dict[str, Row]) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 from charforge.evaluate.forgetting import forgotten, own_pictures, own_texts, picture_rows, text_rows
 from charforge.evaluate.intervals import Interval, Series, paired_difference
 from charforge.evaluate.measure import OpenRun, Real
+from charforge.evaluate.prompt_tokens import prompt_series
 from charforge.evaluate.series import (
     STEPS_BESIDE,
     Extent,
@@ -74,9 +75,11 @@ def measure_run(run: Path, opened: OpenRun, extent: Extent, report: Report, comp
     with adapter_off(opened.base.model.network):
         before = measure_state(opened, extent, lambda done, _: report(steps + done, total))
     if extent.others:
-        after = State(
-            after.series | forgetting_series(opened.base.model, extent.others), after.drawn, after.seen, after.replies
-        )
+        model = opened.base.model
+        after = replace(after, series=after.series | forgetting_series(model, extent.others))
+        if opened.character is not None:
+            on, off = prompt_series(model, opened.character, opened.pairs, extent.others)
+            after, before = (replace(one, series=one.series | own) for one, own in ((after, on), (before, off)))
     return _measured(run, opened, after, before)
 
 
