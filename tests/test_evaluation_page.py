@@ -56,7 +56,7 @@ def measured(tmp_path: Path) -> Measured:
     after = state(0.9, 0.8, 3.0, ["Beep & 3 < 5", "As an AI, I cannot draw."])
     before = state(0.9, 0.2, 4.0, ["hm", "hm"])
     ceiling = {"sameness": Series(NAMES, np.linspace(0.2, 0.3, 12))}
-    return Measured(tmp_path / "run", "Pip <i>", "pixels", 0.9, real, "beep", "Pip", after, before, ceiling)
+    return Measured(tmp_path / "run", "Pip <i>", "pixels", 0.9, real, "beep", None, after, before, ceiling)
 
 
 def test_the_verdict_says_what_is_good_and_what_is_wrong(measured: Measured):
@@ -67,7 +67,7 @@ def test_the_verdict_says_what_is_good_and_what_is_wrong(measured: Measured):
     assert "perplexity 21.1, without training 57.4" in told
     assert told.endswith("; it says much the same to different questions.")
     poor = state(0.3, 0.2, 4.0, ["a", "b"])
-    other = Measured(measured.run, "Pip", "pixels", 0.9, None, "", "", poor, measured.before, {})
+    other = Measured(measured.run, "Pip", "pixels", 0.9, None, "", None, poor, measured.before, {})
     assert verdict(other, rows_of(other)) == (
         "Pip does not look like its pictures (0.20 of 1), shows little of what it is asked for (30 %) and speaks "
         "no more like itself than the bare base (perplexity 57.4, without training 57.4)."
@@ -87,7 +87,7 @@ def test_better_and_worse_are_said_where_it_is_more_than_chance(measured: Measur
     rows = {row.measure.name: row for row in rows_of(measured)}
     assert rows["likeness"].changed == rows["voice"].changed == "better"
     assert rows["scene"].changed == rows["sameness"].changed == rows["variety"].changed == "same"
-    alone = Measured(measured.run, "Pip", "pixels", 0.9, None, "", "", measured.after, None, {})
+    alone = Measured(measured.run, "Pip", "pixels", 0.9, None, "", None, measured.after, None, {})
     assert {row.changed for row in rows_of(alone)} == {None}
 
 

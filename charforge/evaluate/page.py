@@ -138,7 +138,8 @@ def _card(measured: Measured, number: int, score: float) -> Card:
 def exchanges(measured: Measured) -> list[Exchange]:
     """All conversations, those with faults first."""
     after, before = measured.after.replies, measured.before
-    faults = reply_faults(after, measured.own, measured.called)
+    called = measured.character.name if measured.character is not None else ""
+    faults = reply_faults(after, measured.own, called)
     without: Sequence[str] = before.replies.raw if before is not None else [""] * len(after.raw)
     found = [
         Exchange(one.asked or one.name.removeprefix("request: "), bare, said, one.reference, wrong)

@@ -47,6 +47,8 @@ MEASURES = (
     Measure("prompt_tokens_saved", "tokens of prompt that the adapter saves at equal voice", "higher"),
     Measure("voice_distance", "distance of its letters from its own lines", "lower"),
     Measure("chrf", "letters shared with what it really said", "higher"),
+    Measure("memorization", "agrees with what is known of it, by the judge", "higher"),
+    Measure("personality", "is the character, by the judge", "higher"),
     Measure("sameness", "says the same to different questions", "lower"),
     Measure("distinct_2", "different pairs of words within a reply", "higher"),
     Measure("knowledge", "facts it was taught (right answer of four)", "higher"),

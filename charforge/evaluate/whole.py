@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from charforge.character import Character
 from charforge.evaluate.forgetting import forgotten, own_pictures, own_texts, picture_rows, text_rows
 from charforge.evaluate.intervals import Interval, Series, paired_difference
 from charforge.evaluate.measure import OpenRun, Real
@@ -39,7 +40,7 @@ WITH_JUDGING = 1.3
 class Measured:
     """``after``: with the adapter. ``before``: the bare base on the same prompts and noise; None where it was not asked
     for. ``ceiling``: the character's own pictures and lines. ``copy``: the likeness from which a picture is a copy;
-    ``own``: what its files say; ``called``: what it calls itself there, empty where that is not known."""
+    ``own``: what its files say; ``character``: who they say it is, None where the run's bundle was moved away."""
 
     run: Path
     name: str
@@ -47,7 +48,7 @@ class Measured:
     copy: float
     real: Real | None
     own: str
-    called: str
+    character: Character | None
     after: State
     before: State | None
     ceiling: dict[str, Series]
@@ -111,9 +112,8 @@ def _measured(run: Path, opened: OpenRun, after: State, before: State | None) ->
     # without the base: several runs are measured one after the other
     judges, character = opened.judges, opened.character
     name = character.name if character is not None else run.name
-    called = character.name if character is not None else ""
-    encoder, mark = judges.encoder.name, judges.references.copy
-    return Measured(run, name, encoder, mark, opened.real, own_words(opened), called, after, before, ceilings(opened))
+    encoder, mark, own = judges.encoder.name, judges.references.copy, own_words(opened)
+    return Measured(run, name, encoder, mark, opened.real, own, character, after, before, ceilings(opened))
 
 
 def forgetting_series(model: UnifiedModel, most: int) -> dict[str, Series]:
