@@ -5,19 +5,22 @@ from __future__ import annotations
 import errno
 import html
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from command import charforge
 from folders import make_folder
 from kills import SETTINGS
 from layout import write_checkpoint
+from playback import served
 
 from charforge.bundle import read_bundle
 from charforge.character import Character, read_character
 from charforge.errors import InputError, MachineError
+from charforge.evaluate.judging import JudgeOptions
 from charforge.evaluate.measure import load_run
 from charforge.evaluate.whole import Measured, measure_within
 from charforge.resources import preset_path
@@ -147,6 +150,34 @@ def test_too_few_pictures_are_no_failure(history, tmp_path: Path):
         tmp_path, opened.base, settings, opened.character, opened.pairs, opened.scenes, {}, 100.0, 0.1, "", print
     )  # fmt: skip
     assert told == {"left_out": "the evaluation needs 3 training pictures"}
+
+
+def test_a_judge_that_fails_costs_no_other_figure_and_goes_on_later(history, monkeypatch: pytest.MonkeyPatch):
+    endpoint = JudgeOptions.endpoint
+    monkeypatch.setattr(
+        JudgeOptions, "endpoint", lambda *options: replace(endpoint(*options), pause=lambda seconds: None)
+    )
+
+    def answer(system: str, asked: str) -> str:
+        return '{"score": 3, "reason": "hm"}'
+
+    command = ("eval", str(history.run), "-n", "1", "--quick", "--json", "--judge-model", "tiny")
+    with served(answer, breaks_after=1) as url:
+        port = int(url.split(":")[2].split("/")[0])
+        failed = charforge(*command, "--judge-url", url)
+    told = json.loads(failed.stdout)
+    assert failed.returncode == 3 and "run the same command again" in failed.stderr
+    assert "voice" in told["runs"][0]["metrics"] and "personality" not in told["runs"][0]["metrics"]
+    assert "failed" in told["judge"]["Pip"] and (history.run / "evaluation.html").exists()
+    with served(answer, port=port) as url:
+        done = charforge(*command, "--judge-url", url)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    metrics, judge = told["runs"][0]["metrics"], told["judge"]["Pip"]
+    assert metrics["memorization"]["value"] == metrics["personality"]["value"] == 0.5
+    assert told["runs"][0]["before"]["personality"]["value"] == 0.5 and "failed" not in judge
+    assert judge["tokens_in"] == 10 * judge["requests"] > 0
+    assert "is the character, by the judge" in (history.run / "evaluation.md").read_text()
 
 
 def test_running_it_again_repeats_what_failed_and_then_nothing(history):

@@ -5,6 +5,7 @@ What it is asked stands in ``judge_prompts``, one file a question; its answers a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +55,14 @@ class Case:
     def request(self) -> Request:
         """What the judge is asked."""
         return ask(
-            self.aspect, ANSWER_TOKENS, folder=PROMPTS, name=self.name, profile=self.profile[:LONGEST],
-            asked=self.asked[:LONGEST], reply=self.reply[:LONGEST] or "(nothing)",
+            self.aspect, ANSWER_TOKENS, folder=PROMPTS, name=self.name, profile=_material(self.profile),
+            asked=_material(self.asked), reply=_material(self.reply),
         )  # fmt: skip
+
+
+def _material(text: str) -> str:
+    """A text as it stands between the judge's marks, which it cannot close."""
+    return re.sub(r"<<<|>>>", "...", text[:LONGEST]).strip() or "(nothing)"
 
 
 def judged(complete: Complete, cases: Sequence[Case]) -> list[Judgement | None]:
