@@ -43,6 +43,7 @@ from charforge.evaluate.voice import (
     sameness,
     speaks_for_user,
     voice_distance,
+    wordless,
 )
 from charforge.expand import ImagePart, Pair, TextPart, prompt_key
 from charforge.judges.copies import copied, copy_marks
@@ -234,6 +235,16 @@ def test_breaking_character_is_found_unless_it_is_the_character():
     assert breaks_character("How can I help you today?")
     assert not breaks_character("The kettle sings, apprentice.")
     assert not breaks_character("How can I help you today?", own="how can i help you today? i am the shop's robot.")
+
+
+def test_saying_the_prompt_is_out_of_character_and_saying_nothing_is_another_fault():
+    assert breaks_character("You are Mam, a cat who views the world from her throne.", name="Mam")
+    assert not breaks_character("You are Mam's favourite human.", name="Mam")
+    assert not breaks_character("You are kind, and Mam knows it.", name="Mam")
+    # what is left of a reply that is a picture's plan alone
+    for nothing in ("", " ", "...", "*"):
+        assert wordless(nothing) and not breaks_character(nothing)
+    assert not wordless("Mm.") and breaks_character("[description]")
 
 
 @pytest.mark.parametrize(

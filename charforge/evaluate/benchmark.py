@@ -34,7 +34,7 @@ from charforge.evaluate.questions import Choice, choices_picked, choices_said, s
 from charforge.evaluate.release_items import renamed_character, renamed_release, shortened, without_leaks
 from charforge.evaluate.replies import Conversation, Turn, answered
 from charforge.evaluate.rolescape import Line, Release
-from charforge.evaluate.voice import breaks_character, chrf, perplexity, speaks_for_user
+from charforge.evaluate.voice import breaks_character, chrf, perplexity, speaks_for_user, wordless
 from charforge.expand import Pair, read_pairs
 from charforge.judges.copies import copied, copy_marks
 from charforge.judges.encoders import Encoder, encoded
@@ -221,8 +221,9 @@ class _Asked:
         misnamed = [wrong_name(reply, called, own, one.heard) for reply, one in zip(replies, asked, strict=True)]
         found = {
             "breaks_character": Series(
-                names, np.array([float(breaks_character(reply, own.lower())) for reply in replies])
+                names, np.array([float(breaks_character(reply, own.lower(), called)) for reply in replies])
             ),
+            "wordless": Series(names, np.array([float(wordless(reply)) for reply in replies])),
             "wrong_names": Series(names, np.array([float(called) for called in misnamed])),
             "speaks_for_user": Series(names, np.array([float(speaks_for_user(reply)) for reply in replies])),
         }

@@ -27,6 +27,7 @@ from charforge.evaluate.voice import (
     sameness,
     speaks_for_user,
     voice_distance,
+    wordless,
 )
 from charforge.judges.encoders import encoded
 from charforge.kinds import TALK
@@ -163,10 +164,12 @@ def text_series(opened: OpenRun, replies: Replies) -> dict[str, Series]:
         heard = [one.heard for one in replies.asked]
         series["distinct_2"] = Series(names, np.array([distinct(reply) for reply in shown]))
         series["speaks_for_user"] = Series(names, np.array([float(speaks_for_user(reply)) for reply in shown]))
-        breaks = [float(breaks_character(reply, said.lower())) for reply in shown]
+        called = opened.character.name if opened.character is not None else ""
+        series["wordless"] = Series(names, np.array([float(wordless(reply)) for reply in shown]))
+        breaks = [float(breaks_character(reply, said.lower(), called)) for reply in shown]
         series["breaks_character"] = Series(names, np.array(breaks))
-        if opened.character is not None:
-            series["wrong_names"] = Series(names, _wrong_names(shown, opened.character.name, said, heard))
+        if called:
+            series["wrong_names"] = Series(names, _wrong_names(shown, called, said, heard))
     if len(shown) > 1:
         series["sameness"] = Series(names, sameness(shown))
     return series

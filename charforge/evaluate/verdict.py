@@ -11,7 +11,7 @@ import numpy as np
 from charforge.evaluate.intervals import Interval, paired_difference
 from charforge.evaluate.names import wrong_name
 from charforge.evaluate.series import Replies, State
-from charforge.evaluate.voice import breaks_character, distinct, speaks_for_user
+from charforge.evaluate.voice import breaks_character, distinct, speaks_for_user, wordless
 from charforge.evaluate.whole import Measured
 
 GOOD, HALF = 0.75, 0.5
@@ -55,6 +55,7 @@ MEASURES = (
     Measure("calibrated", "right answers and right \u201cI do not know\u201d together", "higher"),
     Measure("speaks_for_user", "share of replies that speak for the user", "lower"),
     Measure("breaks_character", "share of replies out of character", "lower"),
+    Measure("wordless", "share of replies without a word", "lower"),
     Measure("wrong_names", "share of replies with somebody else\u2019s name", "lower"),
     Measure("forgetting_texts", "how much worse the base\u2019s own texts are foreseen", "lower"),
     Measure("forgetting_pictures", "how much worse the base\u2019s own pictures are foreseen", "lower"),
@@ -161,6 +162,8 @@ def _wrong(rows: dict[str, Row]) -> list[str]:
         wrong.append(f"{100 * value('breaks_character'):.0f} % of its replies are out of character")
     if value("speaks_for_user") > MANY_FAULTS:
         wrong.append(f"{100 * value('speaks_for_user'):.0f} % of its replies speak for the user")
+    if value("wordless") > MANY_FAULTS:
+        wrong.append(f"{100 * value('wordless'):.0f} % of its replies have no words")
     if value("wrong_names") > MANY_FAULTS:
         wrong.append(f"{100 * value('wrong_names'):.0f} % of its replies give it or the user somebody else's name")
     if value("forgetting_texts") > MUCH_FORGOTTEN or value("forgetting_pictures") > MUCH_FORGOTTEN:
@@ -205,9 +208,9 @@ def reply_faults(replies: Replies, own: str, called: str = "") -> list[list[str]
 
 def _faults(reply: str, own: str, called: str, heard: str) -> list[str]:
     faults = []
-    if not reply:
+    if wordless(reply):
         faults.append("says nothing")
-    if breaks_character(reply, own.lower()):
+    if breaks_character(reply, own.lower(), called):
         faults.append("out of character")
     if speaks_for_user(reply):
         faults.append("speaks for the user")
