@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import html
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,12 +15,11 @@ from command import charforge
 from folders import make_folder
 from kills import SETTINGS
 from layout import write_checkpoint
-from playback import served
+from playback import served, without_pauses
 
 from charforge.bundle import read_bundle
 from charforge.character import Character, read_character
 from charforge.errors import InputError, MachineError
-from charforge.evaluate.judging import JudgeOptions
 from charforge.evaluate.measure import load_run
 from charforge.evaluate.whole import Measured, measure_within
 from charforge.resources import preset_path
@@ -153,10 +152,7 @@ def test_too_few_pictures_are_no_failure(history, tmp_path: Path):
 
 
 def test_a_judge_that_fails_costs_no_other_figure_and_goes_on_later(history, monkeypatch: pytest.MonkeyPatch):
-    endpoint = JudgeOptions.endpoint
-    monkeypatch.setattr(
-        JudgeOptions, "endpoint", lambda *options: replace(endpoint(*options), pause=lambda seconds: None)
-    )
+    without_pauses(monkeypatch)
 
     def answer(system: str, asked: str) -> str:
         return '{"score": 3, "reason": "hm"}'

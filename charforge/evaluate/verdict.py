@@ -81,7 +81,7 @@ def rows_of(measured: Measured) -> list[Row]:
     rows = []
     for measure in MEASURES:
         name = measure.name
-        if name not in after:
+        if name not in after or np.isnan(after[name].interval()["value"]):
             continue
         bare = before.series.get(name) if before is not None else None
         rows.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -59,8 +60,9 @@ class Measured:
 
 
 def intervals(series: Mapping[str, Series]) -> dict[str, Interval]:
-    """Each measure with its interval."""
-    return {name: one.interval() for name, one in series.items()}
+    """Each measure with its interval; what could not be measured of a single thing is left out."""
+    found = {name: one.interval() for name, one in series.items()}
+    return {name: one for name, one in found.items() if not math.isnan(one["value"])}
 
 
 def measure_run(run: Path, opened: OpenRun, extent: Extent, report: Report, compare: bool = True) -> Measured:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from functools import partial
@@ -34,7 +35,7 @@ def evaluate_at_end(
     the ``verdict`` with the figures and how long they took, or ``left_out`` with the reason. Raises MachineError where
     a judge is missing.
     """
-    again = f"charforge eval {run} --quick"
+    again = f"charforge eval {shlex.quote(str(run))} --quick"
     if sum(name in pictures for name in _drawn(pairs)) < FEWEST_REFERENCES:
         return {"left_out": f"the evaluation needs {FEWEST_REFERENCES} training pictures"}
     began = time.monotonic()
