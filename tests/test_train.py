@@ -152,7 +152,8 @@ def test_the_benchmark_asks_and_draws_by_name(trained, monkeypatch: pytest.Monke
         assert tables[state]["Pip"]["memorization"] == {"value": 0.25, "low": 0.25, "high": 0.25, "n": 1}
         assert {"personality", "wordless", "wrong_names", "breaks_character"} <= tables[state]["Pip"].keys()
     assert "wordless" not in tables["names_replaced"]["Pip"]
-    assert found["judge"]["Pip"]["requests"] == 4 and (folder / "whole/pip.judged.jsonl").exists()
+    # the same reply to the same question is judged once
+    assert 2 <= found["judge"]["Pip"]["requests"] <= 4 and (folder / "whole/pip.judged.jsonl").exists()
     assert "personality" not in metrics, "nobody judged"
     wrong = charforge("eval", "whole", "--benchmark", "another", "release", cwd=folder)
     assert wrong.returncode == 1 and "there is rolescape" in wrong.stderr
