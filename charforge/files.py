@@ -77,11 +77,20 @@ def sync_folder(folder: Path) -> None:
         os.close(opened)
 
 
-def check_output(path: Path, option: str = "--out") -> None:
+def free_name(folder: Path, stem: str, suffix: str) -> Path:
+    """``stem`` with ``suffix`` in ``folder``, or with a number between them where that is taken."""
+    number, file = 1, folder / f"{stem}{suffix}"
+    while file.exists():
+        number += 1
+        file = folder / f"{stem}-{number}{suffix}"
+    return file
+
+
+def check_output(path: Path, option: str = "--out", example: str = "pairs.jsonl") -> None:
     """Raise InputError unless a file can be written at ``path``, before anything is computed. Nothing is created."""
     try:
         if path.is_dir():
-            raise InputError(f"{option} {path}: it is a folder; name a file, e.g. {path / 'pairs.jsonl'}")
+            raise InputError(f"{option} {path}: it is a folder; name a file, e.g. {path / example}")
         if path.exists() and not path.is_file():
             raise InputError(f"{option} {path}: it is not a plain file; name another")
         parent = path.absolute().parent

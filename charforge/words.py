@@ -17,7 +17,7 @@ def file_stem(name: str) -> str:
 
 # controls but for tab and line feed, and what turns the direction of writing or breaks lines unseen: with these a text
 # can move the cursor, change the window's title or the clipboard, or show another name than it has
-_UNSHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+_UNSHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
 
 def printable(text: str) -> str:

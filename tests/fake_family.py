@@ -47,6 +47,9 @@ class FakeModel:
     def park_encoders(self) -> None:
         """There are none."""
 
+    def compile_layers(self, backend: str = "inductor") -> None:
+        """It is small enough."""
+
     def pack_for_use(self) -> None:
         """It is fast enough."""
 

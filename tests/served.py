@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import itertools
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import uvicorn
 from openai import OpenAI
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp
 from tiny import CONFIG, tiny_model, tokenizer
 
 from charforge.bases.base import Base
@@ -46,14 +55,41 @@ def tiny_engine(limits: Limits | None = None, **settings: object) -> LocalEngine
     return LocalEngine(tiny_seats(**settings), limits or Limits(), 4096)  # type: ignore[arg-type]
 
 
-@contextmanager
-def served(engine: Engine, access: Access | None = None) -> Iterator[str]:
+def served(engine: Engine, access: Access | None = None) -> AbstractContextManager[str]:
     """The address of a running server."""
+    return running(create_app(engine, access or Access()))
+
+
+def balanced(addresses: Sequence[str]) -> AbstractContextManager[str]:
+    """The address of a balancer in front of servers: each request goes to the next of them."""
+    turn = itertools.cycle(addresses)
+
+    async def forward(request: Request) -> StreamingResponse:
+        client = httpx.AsyncClient(base_url=next(turn), timeout=60)
+        kept = {name: request.headers[name] for name in ("content-type", "authorization") if name in request.headers}
+        sent = client.build_request(request.method, request.url.path, headers=kept, content=await request.body())
+        answer = await client.send(sent, stream=True)
+
+        async def body() -> AsyncIterator[bytes]:
+            try:
+                async for piece in answer.aiter_raw():
+                    yield piece
+            finally:
+                await client.aclose()
+
+        return StreamingResponse(body(), answer.status_code, media_type=answer.headers.get("content-type"))
+
+    return running(Starlette(routes=[Route("/{path:path}", forward, methods=["GET", "POST"])]))
+
+
+@contextmanager
+def running(app: ASGIApp) -> Iterator[str]:
+    """The address at which ``app`` answers."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         # who comes before the server accepts anybody waits
         bound.listen()
-        config = uvicorn.Config(create_app(engine, access or Access()), log_level="warning", access_log=False)
+        config = uvicorn.Config(app, log_level="warning", access_log=False)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([bound],), daemon=True)
         thread.start()
@@ -65,6 +101,23 @@ def served(engine: Engine, access: Access | None = None) -> Iterator[str]:
             server.should_exit = True
             thread.join(30)
             assert not thread.is_alive()
+
+
+def asked(*texts: str) -> list[dict[str, object]]:
+    """A history in turn, the user first."""
+    return [{"role": ("user", "assistant")[number % 2], "content": text} for number, text in enumerate(texts)]
+
+
+def picture_of(data: str) -> Image.Image:
+    """The picture in a data URL, or in base64 alone."""
+    return Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2] or data)))
+
+
+def sent_picture(color: str) -> str:
+    """A picture of one colour as a data URL."""
+    file = io.BytesIO()
+    Image.new("RGB", (32, 32), color).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def client_of(address: str, key: str = "none") -> OpenAI:

@@ -18,7 +18,7 @@ from charforge.cli.main import app
 from charforge.cli.output import print_error
 from charforge.errors import InputError, Interrupted, MachineError, Problem, from_os_error
 from charforge.expand import read_pairs
-from charforge.files import check_output, write_atomic
+from charforge.files import check_output, free_name, write_atomic
 from charforge.tensor_files import read_tensors, write_tensors
 
 COMMAND = [sys.executable, "-m", "charforge.cli.main"]
@@ -104,6 +104,15 @@ def test_a_run_is_not_put_among_the_pictures(tmp_path: Path) -> None:
 def test_a_picture_is_not_drawn_over_the_bundle(tmp_path: Path) -> None:
     (tmp_path / "pip.png").write_bytes(b"a bundle")
     assert "which is read" in refusal("imagine", str(tmp_path / "pip.png"), "x", "--out", str(tmp_path / "PIP.png"))
+    for out, remedy in ((tmp_path / "x.jpg", "ends in .png"), (tmp_path, str(tmp_path / "picture.png"))):
+        assert remedy in refusal("imagine", "nowhere.charx", "x", "--out", str(out))
+
+
+def test_the_next_picture_has_a_name_of_its_own(tmp_path: Path) -> None:
+    assert free_name(tmp_path, "picture", ".png") == tmp_path / "picture.png"
+    for name in ("picture.png", "picture-2.png"):
+        (tmp_path / name).write_bytes(b"drawn")
+    assert free_name(tmp_path, "picture", ".png") == tmp_path / "picture-3.png"
 
 
 # nothing is computed, and nothing is created, before places and inputs are right

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from in_browser import browser_test, visit
-from page_server import Played
+from in_browser import answered, begin, browser_test, say, visit
+from page_server import MINI, WREN, Played, character
 
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
 PERSIAN = "\u0645\u06cc\u200c\u0646\u0627"
@@ -37,4 +37,18 @@ def test_names_keep_the_joiners_that_shape_them_and_lose_what_turns_a_line(brows
             "Wren x",
         ]
         assert plain(page, "a\x1b[1m\nb\u2028c\x00\ufeff\u200bd") == ["a [1m b c d"]
+        piled = "Z" + "\u0316\u0301" * 20 + "o"
+        assert plain(page, piled, "e\u0323\u0302\u0301") == ["Z\u0316\u0301\u0316\u0301\u0316o", "e\u0323\u0302\u0301"]
         assert plain(page, FAMILY, longest=3) == ["\U0001f468…"]
+
+
+@browser_test
+def test_two_characters_of_one_name_are_told_apart_by_their_ids(browser: Any) -> None:
+    twins = [character(slug, name, greetings=["Hi"]) for slug, name in (("ann-a", "Ann"), ("ann-b", "Ann\u200e"))]
+    with visit(browser, Played(models=[WREN, *twins, MINI])) as page:
+        shown = page.locator(".person-name").all_inner_texts()
+        assert shown == ["Wren", "Ann (ann-a)", "Ann (ann-b)"]
+        begin(page, 2)
+        say(page, "Hello")
+        answered(page, 2)
+        assert "Ann (ann-b)" in page.locator(".speaker").last.inner_text()

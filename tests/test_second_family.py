@@ -29,6 +29,7 @@ from charforge.flow import interpolate, target_velocity
 from charforge.low_rank import adapter_off
 from charforge.run.job import train_character
 from charforge.sample import Noise, Sample, Target, stack_targets
+from charforge.serve.voices import open_seats
 from charforge.train.grpo import GrpoHooks, train_grpo
 from charforge.train.policy_gradient import policy_gradient
 from charforge.train.rollout import roll_out
@@ -188,6 +189,9 @@ def test_a_whole_run_on_a_folder_of_this_family_and_talking_to_its_bundle(
     assert said[0] == said[1]
     picture = imagine(session, "in a forest", [1]).pictures[0]
     assert picture.size == (16, 16)
+    seats = open_seats([done.bundle, done.bundle], None)
+    assert [seat.voice.id for seat in seats[:2]] == ["wren", "wren-2"] and seats[2].session.bare
+    assert seats[0].session.base is seats[1].session.base and seats[0].voice.side == (16, 16)
     bare = draw_prompts(load_base(str(base)).model, ["Wren, in a forest"], [1])[0]
     assert bare.tobytes() != picture.tobytes()
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import io
 import random
-import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,14 +12,11 @@ import httpx
 import openai
 import pytest
 from openai import OpenAI
-from PIL import Image
-from served import client_of, served, tiny_engine, tiny_seats
+from served import asked, client_of, picture_of, sent_picture, served, tiny_engine, tiny_seats
 
 from charforge.chat.conversation import Conversation, reply_of
-from charforge.chat.lore import Lorebook
 from charforge.serve.guard import Access, is_here
 from charforge.serve.local import LocalEngine
-from charforge.serve.remote import RemoteEngine, RemoteVoice, Upstream
 from charforge.serve.scheduler import Limits
 
 QUESTION = "Is it in a forest ?"
@@ -42,21 +36,6 @@ def address(engine: LocalEngine) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def client(address: str) -> OpenAI:
     return client_of(address)
-
-
-def asked(*texts: str) -> list[dict[str, object]]:
-    """A history in turn, the user first."""
-    return [{"role": ("user", "assistant")[number % 2], "content": text} for number, text in enumerate(texts)]
-
-
-def picture_of(data: str) -> Image.Image:
-    return Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2] or data)))
-
-
-def sent_picture(color: str) -> str:
-    file = io.BytesIO()
-    Image.new("RGB", (32, 32), color).save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 # OpenAI's client
@@ -80,18 +59,6 @@ def test_a_conversation_is_the_same_at_the_terminal_and_through_the_server(clien
         expected = reply_of(talk.say(question, seed=number)).text
         assert said.choices[0].message.content == expected
         texts.append(expected)
-
-
-def test_pieces_of_a_stream_are_the_reply(client: OpenAI) -> None:
-    whole = client.chat.completions.create(model="wren", messages=asked(QUESTION), seed=3, max_tokens=20)
-    stream = client.chat.completions.create(
-        model="wren", messages=asked(QUESTION), seed=3, max_tokens=20, stream=True,
-        stream_options={"include_usage": True},
-    )  # fmt: skip
-    chunks = list(stream)
-    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-    assert text == whole.choices[0].message.content and len(chunks) > 4
-    assert chunks[-1].usage == whole.usage and chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason
 
 
 def test_a_picture_comes_with_the_reply(client: OpenAI, address: str) -> None:
@@ -123,19 +90,6 @@ def test_a_picture_that_is_sent_is_looked_at(client: OpenAI) -> None:
     assert seen("red") == seen("red") != seen("blue")
 
 
-def test_several_replies_stops_and_lengths(client: OpenAI) -> None:
-    several = client.chat.completions.create(model="wren", messages=asked(QUESTION), seed=5, n=3)
-    alone = [client.chat.completions.create(model="wren", messages=asked(QUESTION), seed=5 + n) for n in range(3)]
-    assert [choice.message.content for choice in several.choices] == [one.choices[0].message.content for one in alone]
-    long = client.chat.completions.create(model="wren", messages=asked(QUESTION), seed=1, max_completion_tokens=3)
-    assert long.choices[0].finish_reason == "length" and long.usage.completion_tokens == 3
-    text = several.choices[0].message.content or ""
-    word = text.split()[2]
-    stopped = client.chat.completions.create(model="wren", messages=asked(QUESTION), seed=5, stop=[word])
-    assert stopped.choices[0].message.content == text[: text.index(word)].strip()
-    assert stopped.choices[0].finish_reason == "stop"
-
-
 def test_how_probable_the_words_were_is_told_where_it_is_asked(client: OpenAI) -> None:
     said = client.chat.completions.create(
         model="wren", messages=asked(QUESTION), seed=5, logprobs=True, top_logprobs=3, temperature=0, max_tokens=6
@@ -157,16 +111,6 @@ def test_completions_and_the_bare_base_answer(client: OpenAI) -> None:
     assert one.choices[0].text and one.object == "text_completion"
     stream = client.completions.create(model="tiny", prompt=QUESTION, seed=1, max_tokens=5, stream=True)
     assert "".join(chunk.choices[0].text for chunk in stream) == one.choices[0].text
-
-
-def test_pictures_are_drawn_by_seed(client: OpenAI) -> None:
-    def drawn(**more: object) -> list[str | None]:
-        answer = client.images.generate(model="wren", prompt="in a forest", response_format="b64_json", **more)  # type: ignore[call-overload]
-        return [image.b64_json for image in answer.data]
-
-    two = drawn(n=2, extra_body={"seed": 4})
-    assert two[0] == drawn(extra_body={"seed": 4})[0] and two[1] == drawn(extra_body={"seed": 5})[0] != two[0]
-    assert picture_of(str(two[0])).size == (16, 16)
 
 
 def showing(url: str) -> list[dict[str, object]]:
@@ -370,52 +314,6 @@ def test_figures_say_what_was_done_and_nothing_of_what_was_said(address: str) ->
     text = httpx.get(f"{address}/metrics").text
     assert 'charforge_requests_total{route="/v1/chat/completions",status="200"}' in text
     assert "charforge_tokens_total" in text and "secret" not in text
-
-
-# another server computes
-
-
-def test_in_front_of_another_server_a_character_says_and_draws_the_same(client: OpenAI, address: str) -> None:
-    seat = tiny_seats()[0]
-    # the other server's base as it is: what makes it Wren is told and asked from here
-    voice = RemoteVoice(seat.voice, seat.session.settings, Lorebook(), "tiny")
-    with served(RemoteEngine([voice], Upstream(f"{address}/v1"), 8)) as front:
-        talk = client_of(front)
-        assert [model.id for model in talk.models.list()] == ["wren"]
-        body = {"pictures": "always"}
-        texts = asked(QUESTION, "Yes", "Where is it ?")
-        here, there = (
-            one.chat.completions.create(model="wren", messages=texts, seed=2, n=2, extra_body=body)
-            for one in (client, talk)
-        )
-        assert [one.message for one in here.choices] == [one.message for one in there.choices]
-        assert here.usage == there.usage
-        stream = talk.chat.completions.create(model="wren", messages=texts, seed=2, stream=True)
-        text = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
-        assert text == here.choices[0].message.content
-        drawn = [
-            one.images.generate(model="wren", prompt="in a forest", extra_body={"seed": 3}).data[0].b64_json
-            for one in (client, talk)
-        ]
-        assert drawn[0] == drawn[1]
-    unknown = RemoteVoice(seat.voice, seat.session.settings, Lorebook(), "nobody")
-    refusal = r"the other server refused this \(404\): model: there is no 'nobody'"
-    with (
-        served(RemoteEngine([unknown], Upstream(f"{address}/v1"), 8)) as front,
-        pytest.raises(openai.BadRequestError, match=refusal),
-    ):
-        client_of(front).chat.completions.create(model="wren", messages=texts)
-
-
-def test_another_server_that_is_not_there_is_said() -> None:
-    seat = tiny_seats()[0]
-    voice = RemoteVoice(seat.voice, seat.session.settings, Lorebook(), "tiny")
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/v1"
-        with served(RemoteEngine([voice], Upstream(url), 8)) as front:
-            answer = httpx.post(f"{front}/v1/chat/completions", json={"messages": asked("Hi")})
-    assert answer.status_code == 503 and "look whether it runs" in answer.json()["error"]["message"]
 
 
 def test_the_page_is_asked_for_anew_each_time(address: str) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import gc
 import io
-from collections.abc import Iterator
+import socket
+from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
@@ -16,8 +19,10 @@ from charforge.cli.main import app
 from charforge.cli.serve import address_of
 from charforge.errors import InputError, MachineError
 from charforge.sampling import nucleus
+from charforge.serve.engine import Busy
 from charforge.serve.guard import Access
 from charforge.serve.listen import access_of, open_socket
+from charforge.serve.listening import with_pulse
 from charforge.serve.requests import MOST_PICTURES, read_data_url
 from charforge.serve.voices import free_id, slug
 
@@ -105,6 +110,18 @@ def test_a_long_body_without_a_length_is_told_to_be_too_long() -> None:
     assert answer.status_code == 413 and "larger than" in answer.json()["error"]["message"]
 
 
+def test_a_body_whose_rest_does_not_come_is_not_waited_for_for_ever() -> None:
+    with served(tiny_engine(), Access(body_seconds=0.3)) as address:
+        to = httpx.URL(address)
+        with socket.create_connection((to.host, to.port), timeout=30) as half:
+            half.sendall(
+                f"POST /v1/chat/completions HTTP/1.1\r\nHost: {to.host}:{to.port}\r\nContent-Length: 100\r\n"
+                'Content-Type: application/json\r\n\r\n{"mess'.encode()
+            )
+            assert half.recv(1000).startswith(b"HTTP/1.1 408")
+        assert httpx.post(f"{address}/v1/chat/completions", json=said(), timeout=60).status_code == 200
+
+
 def test_the_password_of_a_web_ui_is_the_key() -> None:
     with served(tiny_engine(), Access(key="sesame", only_here=False)) as address:
         models = f"{address}/sdapi/v1/sd-models"
@@ -180,3 +197,28 @@ def test_names_become_ids_that_can_be_told_apart() -> None:
 def test_the_base_has_an_id_that_no_character_has() -> None:
     assert free_id("mini", ["wren"]) == "mini" and free_id("mini", ["mini"]) == "mini-base"
     assert free_id("mini", ["mini", "mini-base", "mini-base-2"]) == "mini-base-3"
+
+
+def test_a_refusal_that_nobody_waits_for_any_more_is_no_matter_for_the_log() -> None:
+    complaints: list[str] = []
+
+    async def refused() -> AsyncIterator[int]:
+        if not complaints:
+            raise Busy("later", 1)
+        yield 1
+
+    async def leave() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context["message"]))
+        waiting = asyncio.ensure_future(anext(with_pulse(refused(), 10)))
+        # long enough for the refusal, not for it to be heard
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises((asyncio.CancelledError, Busy)):
+            await waiting
+        del waiting
+        gc.collect()
+
+    asyncio.run(leave())
+    gc.collect()
+    assert not complaints

@@ -111,6 +111,18 @@ def test_a_file_that_cannot_be_written_and_a_seed_that_cannot_be_end_no_conversa
     assert str(tmp_path / "file") in said and "give a seed between" in said and terminal.seed == 0
 
 
+def test_a_conversation_is_saved_over_no_file_but_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own, other = tmp_path / "own.jsonl", tmp_path / "other.jsonl"
+    other.write_text("someone's")
+    terminal = Terminal(group(), tmp_path)
+    run(terminal, "Is it ?", f"/save {own}", f"/save {other}", "Where ?", f"/save {own}")
+    assert other.read_text() == "someone's" and "exists and is no file of this conversation" in capsys.readouterr().err
+    assert len(own.read_text().splitlines()) == 5, "a header and two exchanges"
+    later = Terminal(group(), tmp_path)
+    run(later, "Is it ?", f"/save {own}", f"/load {own}", "Is it ?", f"/save {own}")
+    assert len(own.read_text().splitlines()) == 7
+
+
 def test_words_are_there_before_their_picture_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     (session,) = (conversation.session for conversation in group().conversations.values())

@@ -11,7 +11,6 @@ from PIL import Image
 from charforge import grammar
 from charforge.bases.drawing import DrawingProgress, begin_drawing
 from charforge.chat.session import Session
-from charforge.errors import InputError
 from charforge.files import write_atomic_with
 from charforge.judges.choosing import best_of, taste_of
 from charforge.judges.encoders import Encoder
@@ -77,9 +76,7 @@ def imagine(
 
 
 def write_sheet(pictures: Sequence[Image.Image], out: Path) -> None:
-    """One picture, or a sheet of several, as a PNG file. Raises InputError for a file of another kind."""
-    if out.suffix.lower() != ".png":
-        raise InputError(f"--out {out}: pictures are written as PNG; name a file that ends in .png")
+    """One picture, or a sheet of several, as a PNG file."""
     columns = min(4, len(pictures))
     sheet = pictures[0] if len(pictures) == 1 else contact_sheet(list(pictures), columns, pictures[0].width)
     write_atomic_with(out, lambda path: sheet.save(path, "PNG"))

@@ -16,6 +16,8 @@ from charforge.character.cards.macros import resolved
 LONGEST_KEY, LONGEST_TEXT, MOST_ENTRIES = 500, 20_000, 5_000
 """Characters of a key and of what is looked through, and entries of a book, that are considered."""
 SECONDS_A_PATTERN = 0.02
+LORE_SHARE = 16
+"""Of one in so many tokens of a context, entries may take at most."""
 ROUNDS = 3
 """How often the texts of entries that came in are looked through for further keys, where the book asks for it."""
 

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field, replace
 from PIL import Image
 
 from charforge.chat.history import kept_from
-from charforge.chat.lore import called_for
+from charforge.chat.lore import LORE_SHARE, called_for
 from charforge.chat.messages import Message
 from charforge.chat.session import Session
 from charforge.errors import InputError
 from charforge.families.results import Conditioning
 from charforge.sample import Part
 
-LORE_CONTEXT, LORE_SHARE = 16_384, 16
-"""A base that reads so many tokens is given entries of the lorebook, of one in so many tokens of its context at most.
+LORE_CONTEXT = 16_384
+"""A base that reads so many tokens is given entries of the lorebook.
 A smaller one has learned them in training, and would be led astray by a long prompt."""
 KEPT = 4
 """How many of the latest states are kept: retrying, editing and going on begin behind one of them."""

@@ -14,7 +14,9 @@ def imagine(
     bundle: Annotated[str, typer.Argument(help="the character's .charx bundle, or hf:USER/NAME")],
     prompt: Annotated[str, typer.Argument(help="what to draw; the name is added when it is missing")],
     seed: Annotated[int, typer.Option(min=-LARGEST_SEED, max=LARGEST_SEED, help="same seed, same picture")] = 0,
-    out: Annotated[Path, typer.Option(help="PNG file to write")] = Path("picture.png"),
+    out: Annotated[
+        Path | None, typer.Option(help="PNG file to write, over what it held; else picture.png, or picture-2.png, ...")
+    ] = None,
     count: Annotated[int, typer.Option("-n", min=1, max=64, help="draw a sheet of this many")] = 1,
     bare: Annotated[bool, typer.Option("--bare", help="the base without the adapter, for comparison")] = False,
     best_of: BestOf = 1,
@@ -34,11 +36,16 @@ def imagine(
       charforge imagine wren.charx "in a garden" --best-of 6 --references examples/wren
     """
     from charforge.character.outputs import check_over_inputs
+    from charforge.errors import InputError
     from charforge.export.hub import local_bundle
-    from charforge.files import check_output
+    from charforge.files import check_output, free_name
     from charforge.machine import set_threads
 
-    check_output(out)
+    if out is None:
+        out = free_name(Path(), "picture", ".png")
+    check_output(out, example="picture.png")
+    if out.suffix.lower() != ".png":
+        raise InputError(f"--out {out}: pictures are written as PNG; name a file that ends in .png")
     factor, others = strengths(beside, scale)
     path, styles = local_bundle(bundle), [(local_bundle(name), strength) for name, strength in others]
     check_over_inputs(out, [path, *(style for style, _ in styles)])

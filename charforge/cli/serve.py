@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from charforge.cli.options import BestOf, Device, Scale, Threads, With, strengths
+
+if TYPE_CHECKING:
+    from charforge.serve.engine import Voice
 
 
 def serve(
@@ -105,7 +109,7 @@ def serve(
                     seats = [*chosen, seats[-1]]
                 engine = LocalEngine(seats, Limits(rows, waiting, seconds), keep_tokens)
         address = address_of(*socket.getsockname()[:2])
-        names = [voice.name for voice in engine.voices.values() if voice.character]
+        names = names_of([voice for voice in engine.voices.values() if voice.character])
         for line in greeting(address, names, access.key is not None):
             say(printable_line(line))
         listen(engine, access, socket)
@@ -116,6 +120,15 @@ def address_of(host: str, port: int) -> str:
     if host in ("0.0.0.0", "::"):
         host = "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def names_of(voices: Sequence[Voice]) -> list[str]:
+    """Their names; with their ids where two are called the same."""
+    called = [voice.name.casefold() for voice in voices]
+    return [
+        f"{voice.name} ({voice.id})" if called.count(name) > 1 else voice.name
+        for voice, name in zip(voices, called, strict=True)
+    ]
 
 
 def greeting(address: str, names: list[str], has_key: bool) -> list[str]:

@@ -21,7 +21,7 @@ from charforge.chat.turn import Drawing
 from charforge.cli.options import LARGEST_SEED
 from charforge.cli.output import print_json, say
 from charforge.errors import CharforgeError, InputError, from_os_error
-from charforge.files import write_atomic_with
+from charforge.files import free_name, write_atomic_with
 from charforge.progress import counting, waiting
 from charforge.words import printable, printable_line
 
@@ -63,6 +63,8 @@ class Terminal:
     turn: int = 0
     images: list[Image.Image] = field(default_factory=list)
     """Waiting to be sent with the next message."""
+    file: Path | None = None
+    """Where this conversation lies: /save may write over it."""
 
     def run(self, read: Callable[[], str]) -> None:
         """Line by line from ``read`` until /quit or the end of input."""
@@ -173,14 +175,20 @@ class Terminal:
         """The conversation as a file."""
         if not self.group.lines:
             raise InputError("nothing has been said yet")
-        file = Path(path).expanduser() if path else free_name(self.pictures, "-".join(self.group.names), ".jsonl")
+        file = (
+            Path(path).expanduser() if path else free_name(self.pictures, plain("-".join(self.group.names)), ".jsonl")
+        )
+        if file.exists() and file != self.file:
+            raise InputError(f"{file} exists and is no file of this conversation: name another")
         save_conversation(file, self.group.lines, self.group.names)
+        self.file = file
         say(f"saved as {file}")
 
     def load(self, path: str) -> None:
         """A conversation from a file takes the place of this one."""
-        loaded = load_conversation(Path(path.strip("\"'")).expanduser(), self.group.names)
-        self.group.lines = loaded.lines
+        file = Path(path.strip("\"'")).expanduser()
+        loaded = load_conversation(file, self.group.names)
+        self.group.lines, self.file = loaded.lines, file
         if loaded.left_out:
             say(f"pictures that could not be read and were left out: {loaded.left_out}")
         for line in self.group.lines[-6:]:
@@ -261,16 +269,11 @@ def open_picture(file: Path) -> Image.Image:
 
 def save_picture(image: Image.Image, folder: Path, name: str, seed: int) -> Path:
     """A new PNG in ``folder``; never over an existing one."""
-    file = free_name(folder, f"{name}-{seed}", ".png")
+    file = free_name(folder, plain(f"{name}-{seed}"), ".png")
     write_atomic_with(file, lambda path: image.save(path, "PNG"))
     return file
 
 
-def free_name(folder: Path, stem: str, suffix: str) -> Path:
-    """A name that is not taken."""
-    plain = "".join(letter if letter.isalnum() or letter == "-" else "-" for letter in stem.lower())
-    number, file = 1, folder / f"{plain}{suffix}"
-    while file.exists():
-        number += 1
-        file = folder / f"{plain}-{number}{suffix}"
-    return file
+def plain(name: str) -> str:
+    """A name as part of a file's name."""
+    return "".join(letter if letter.isalnum() or letter == "-" else "-" for letter in name.lower())

@@ -187,6 +187,9 @@ class UnifiedModel(Protocol):
     def park_encoders(self) -> None:
         """What encodes and decodes pictures waits on the CPU until it is needed."""
 
+    def compile_layers(self, backend: str = "inductor") -> None:
+        """Have the layers compiled when they are next used; once for all of them and for all lengths."""
+
     def pack_for_use(self) -> None:
         """Make whatever copies of the weights let it speak and draw faster; it is not trained after this."""
 

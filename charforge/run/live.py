@@ -24,8 +24,8 @@ class LivePage:
     """Writes ``report.html`` of ``run`` while it runs, and once more where it ends early.
 
     ``describe`` makes what the page says of the run itself, when the first page is due; ``check`` raises when this
-    process may not write any more. What goes wrong here ends no
-    run: ``tell`` hears of it once, and no page is written any more until the stage ends.
+    process may not write any more. What goes wrong here ends no run: ``tell`` hears of it once, and no page is written
+    any more until the stage ends.
     """
 
     def __init__(

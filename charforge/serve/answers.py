@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -93,7 +93,7 @@ class Answer:
         return {"plan": plan, "seed": self.order.seed + number, "likeness": said.reply.likeness}
 
 
-def usage(said: Sequence[Said] | Any) -> Json:
+def usage(said: Iterable[Said]) -> Json:
     """Tokens that were read and said; what several replies have in common counts once."""
     each = list(said)
     read, spoken = max((one.tokens[0] for one in each), default=0), sum(one.tokens[1] for one in each)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import ipaddress
 import secrets
+import time
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -15,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from charforge.serve.answers import error
 
+SECONDS_FOR_A_BODY = 60.0
 TOO_LARGE = "the request is larger than {} MB: send fewer or smaller pictures"
 POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; style-src 'self'; script-src 'self'; connect-src 'self'; "
@@ -42,6 +45,7 @@ class Access:
     origins: tuple[str, ...] = ()
     only_here: bool = True
     most_bytes: int = 32 << 20
+    body_seconds: float = SECONDS_FOR_A_BODY
 
 
 class Guard:
@@ -56,7 +60,7 @@ class Guard:
             return
         refusal = refused(scope["method"], scope["path"], Headers(scope=scope), self._access)
         app: ASGIApp = self._app if refusal is None else refusal
-        await app(scope, _limited(receive, self._access.most_bytes), _with_headers(send))
+        await app(scope, _limited(receive, self._access.most_bytes, self._access.body_seconds), _with_headers(send))
 
 
 def refused(method: str, path: str, headers: Headers, access: Access) -> JSONResponse | None:
@@ -125,13 +129,22 @@ def _with_headers(send: Send) -> Send:
     return sent
 
 
-def _limited(receive: Receive, most: int) -> Receive:
-    """``receive`` that refuses the rest of a body which said nothing of its length, and is too long."""
-    seen = 0
+def _limited(receive: Receive, most: int, seconds: float) -> Receive:
+    """``receive`` that refuses the rest of a body that is too long, or does not come in time."""
+    seen, whole = 0, False
+    end = time.monotonic() + seconds
 
     async def limited() -> Message:
-        nonlocal seen
-        message = await receive()
+        nonlocal seen, whole
+        if whole:
+            # what comes now is that the client goes
+            return await receive()
+        try:
+            async with asyncio.timeout(max(0.0, end - time.monotonic())):
+                message = await receive()
+        except TimeoutError as error:
+            raise HTTPException(408, f"the rest of the request did not come within {seconds:g} seconds") from error
+        whole = not message.get("more_body", False)
         seen += len(message.get("body", b""))
         if seen > most:
             raise HTTPException(413, TOO_LARGE.format(most >> 20))

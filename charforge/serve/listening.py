@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import suppress
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -35,10 +34,11 @@ async def _gone(request: Request) -> None:
 
 
 async def _ended(task: asyncio.Future[Any]) -> None:
-    if not task.done():
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        # whoever would have heard of it is gone: without this asyncio complains that nobody looked
+        task.exception()
 
 
 async def with_pulse(events: AsyncIterator[T], seconds: float) -> AsyncIterator[T | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,12 @@ from PIL import Image
 
 from charforge import grammar
 from charforge.chat.history import kept_from
-from charforge.chat.lore import Lorebook, called_for
+from charforge.chat.lore import LORE_SHARE, Lorebook, called_for
 from charforge.chat.messages import Message, Reply
 from charforge.chat.turn import PLANLESS, Drawing, Said
 from charforge.chat.utterance import Finish, before_plan, readable
 from charforge.errors import CharforgeError, InputError
+from charforge.room import tokens_of
 from charforge.serve.engine import (
     Busy,
     ChatEvent,
@@ -37,10 +39,12 @@ from charforge.serve.plans import Plans
 from charforge.serve.requests import picture_url, read_base64
 from charforge.settings import ChatSettings
 
-LETTERS_A_TOKEN = 3
-"""Roughly, and rather too few than too many: the tokenizer is the other server's."""
-LORE_SHARE = 16
+LOG = logging.getLogger("charforge.serve")
 LONGEST_LINE = 64 << 20
+
+
+class NoRoute(InputError):
+    """The other server does not know what it is asked for: a route, or a model."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class RemoteEngine:
         )
         self._plans = Plans()
         self._active = self._pictures = 0
+        self._draws = True
 
     @property
     def voices(self) -> Mapping[str, Voice]:
@@ -154,8 +159,11 @@ class RemoteEngine:
         picture: Image.Image | None = None
         if character and (order.pictures == "always" or (order.pictures == "auto" and plan)):
             plan = plan or PLANLESS.format(name=character.name)
-            yield Drawing(plan)
-            picture = await self._picture(order.voice, grammar.picture_prompt(character, plan, words), seed)
+            if self._draws:
+                yield Drawing(plan)
+                picture = await self._picture_of_reply(
+                    order.voice, grammar.picture_prompt(character, plan, words), seed
+                )
         ended: Finish = "length" if finish == "length" else "stop"
         yield Said(Reply(words, plan if picture else None, picture), text.strip(), ended, tokens)
 
@@ -178,11 +186,12 @@ class RemoteEngine:
         user = f"You are talking to {order.user}." if order.user else ""
         prompt = " ".join(part for part in (grammar.system_prompt(character) if character else "", user) if part)
         told = [part for part in (prompt, order.told) if part]
-        room = self._upstream.context - reply_tokens - _tokens("\n".join(told)) - self._upstream.context // LORE_SHARE
-        lengths = [_tokens(message.text) + 1000 * len(message.images) for message in messages]
+        # estimated: the tokenizer is the other server's
+        room = self._upstream.context - reply_tokens - tokens_of("\n".join(told)) - self._upstream.context // LORE_SHARE
+        lengths = [tokens_of(message.text) + 1000 * len(message.images) for message in messages]
         kept = messages[kept_from(lengths, [message.who == "user" for message in messages], room) :]
         lore = called_for(
-            voice.lore, [m.shown for m in messages], _tokens, self._upstream.context // LORE_SHARE
+            voice.lore, [m.shown for m in messages], tokens_of, self._upstream.context // LORE_SHARE
         )  # fmt: skip
         said = [_as_sent(message) for message in kept]
         known = [{"role": "system", "content": "\n".join(lore)}] if lore else []
@@ -210,6 +219,15 @@ class RemoteEngine:
         except (httpx.HTTPError, ValueError) as error:
             raise self._lost(error) from error
 
+    async def _picture_of_reply(self, name: str, prompt: str, seed: int) -> Image.Image | None:
+        """None from a server that speaks and does not draw, as those of language models alone: it is asked once."""
+        try:
+            return await self._picture(name, prompt, seed)
+        except NoRoute as error:
+            self._draws = False
+            LOG.warning("%s draws no pictures: replies come without them (%s)", self._upstream.url, error)
+            return None
+
     async def _picture(self, name: str, prompt: str, seed: int) -> Image.Image:
         voice = self._voices[name]
         body = {"model": voice.model, "prompt": prompt, "seed": seed, "n": 1, "response_format": "b64_json"}
@@ -230,10 +248,6 @@ class RemoteEngine:
         return Unavailable(f"{self._upstream.url} {what} ({type(error).__name__}): look whether it runs")
 
 
-def _tokens(text: str) -> int:
-    return len(text) // LETTERS_A_TOKEN + 1
-
-
 def _as_sent(message: Message) -> dict[str, Any]:
     if not message.images:
         return {"role": message.who, "content": message.text}
@@ -249,6 +263,8 @@ def _refused(answer: httpx.Response) -> CharforgeError:
     if answer.status_code == 429:
         wait = answer.headers.get("retry-after", "")
         return Busy(f"the other server is busy: {said}", int(wait) if wait.isdecimal() else 10)
+    if answer.status_code in (404, 405, 501):
+        return NoRoute(f"the other server does not offer this ({answer.status_code}): {said}")
     if 400 <= answer.status_code < 500:
         return InputError(f"the other server refused this ({answer.status_code}): {said}")
     return Unavailable(f"the other server failed ({answer.status_code}): {said}")

@@ -104,6 +104,11 @@ class UnifiedBagel:
     def use_picture_sizes(self, longest: int | None, shortest: int | None, side: int | None, steps: int | None) -> None:
         self.network.config = self.shapes.with_picture_sizes(longest, shortest, side, steps)
 
+    def compile_layers(self, backend: str = "inductor") -> None:
+        # layer by layer: all have the same code, so that one graph of each kind serves all of them
+        for layer in self.network.language_model.model.layers:
+            layer.compile(dynamic=True, backend=backend)
+
     def pack_for_use(self) -> None:
         """See ``blocks.pack_decoder``."""
         self.network.packed = pack_decoder(self.network)

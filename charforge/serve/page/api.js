@@ -1,5 +1,6 @@
 // What the server is asked, and its answers. Everything else in this page works on plain values.
 
+import { plain } from "./dom.js";
 import { blobOf } from "./pictures.js";
 import { eventsOf } from "./sse.js";
 
@@ -87,9 +88,16 @@ async function troubleOf(response) {
 /** Who can be talked to: [{id, name, kind, greetings, description, draws, bare, avatar}]. */
 export async function people() {
   const listed = await (await call("/v1/models")).json();
-  return listOf(listed?.data)
+  const each = listOf(listed?.data)
     .filter((one) => typeof one?.id === "string")
     .map(personOf);
+  const called = each.map((person) => plain(person.name).normalize("NFKC").toLowerCase());
+  // two who are called the same are told apart by their ids
+  return each.map((person, at) =>
+    called.some((name, other) => other !== at && name === called[at])
+      ? { ...person, name: `${plain(person.name, 40)} (${person.id})` }
+      : person,
+  );
 }
 
 const listOf = (value) => (Array.isArray(value) ? value : []);

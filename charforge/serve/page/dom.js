@@ -113,9 +113,16 @@ const TURNING = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f]/g;
 const STRAY_JOINER =
   /(?<![\p{L}\p{M}\p{Extended_Pictographic}\p{Emoji_Modifier}])[\u200c\u200d]|(?<!\p{M})[\u200c\u200d](?![\p{L}\p{M}\p{Extended_Pictographic}])/gu;
 
+// more marks on one letter than any language writes: they would pile up over the lines above
+const PILED_UP = /(\p{M}{5})\p{M}+/gu;
+
 /** A name for places that hold plain text alone (titles, labels, files): one line, and no marks that turn it around. */
 export function plain(name, longest = 80) {
-  const visible = String(name).replace(TURNING, "").replace(CONTROLS, " ").replace(STRAY_JOINER, "");
+  const visible = String(name)
+    .replace(TURNING, "")
+    .replace(CONTROLS, " ")
+    .replace(STRAY_JOINER, "")
+    .replace(PILED_UP, "$1");
   const line = visible.replace(/\s+/g, " ").trim();
   const letters = [...line];
   if (letters.length <= longest) return line;
