@@ -38,13 +38,13 @@ SETTINGS = {
     "pictures.longest_side": 64, "pictures.shortest_side": 32, "grpo.iterations": 3, "grpo.prompts": 2,
     "grpo.group": 4, "grpo.updates": 2, "grpo.steps": 4, "grpo.window": 1, "grpo.window_last_start": 1,
     "grpo.anchor_pictures": 1, "grpo.held_out_pictures": 1, "grpo.evaluate_every": 2, "grpo.preview_every": 2,
-    "grpo.checkpoint_every": 2,
+    "grpo.checkpoint_every": 2, "evaluation.share": 1,
 }  # fmt: skip
 APPEARING = (
     "pairs/pairs.jsonl", "cache/pictures.json", "checkpoints/last.safetensors", "checkpoints/best.safetensors",
     "adapter/adapter_model.safetensors", "avatar.png", "pip.charx", "measured/texts-off.json", "before_after.png",
     "replies.json", "curves.png", "report.html", "result.json", "checkpoints/grpo/last.safetensors",
-    "reward_curves.png",
+    "reward_curves.png", "evaluation.html",
 )  # fmt: skip
 REWRITTEN = ("pip.charx", "adapter/adapter_model.safetensors", "report.html", "result.json")
 """Files that the second stage writes again: a kill may also wait for that."""
@@ -106,9 +106,9 @@ def contents(bundle: Path) -> dict[str, object]:
 
 
 def figures(run: Path) -> dict[str, object]:
-    """The result without what depends on the clock and on the number of sittings."""
+    """The result without what depends on the clock and on the number of sittings: how much was evaluated does too."""
     told = json.loads((run / "result.json").read_text("utf-8"))
-    return {key: value for key, value in told.items() if key not in ("train_seconds", "peak_memory_gib")}
+    return {key: value for key, value in told.items() if key not in ("train_seconds", "peak_memory_gib", "evaluation")}
 
 
 def stage_of(run: Path) -> str:

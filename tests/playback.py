@@ -7,7 +7,12 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from charforge.evaluate.judging import JudgeOptions
 
 Answer = Callable[[str, str], str]
 """What the server says: (system message, last message) -> text."""
@@ -52,6 +57,12 @@ def served(
     finally:
         server.shutdown()
         server.server_close()
+
+
+def without_pauses(patch: pytest.MonkeyPatch) -> None:
+    """A judge is asked without pauses between the requests."""
+    endpoint = JudgeOptions.endpoint
+    patch.setattr(JudgeOptions, "endpoint", lambda *options: replace(endpoint(*options), pause=lambda seconds: None))
 
 
 def items(asked: str, pattern: str) -> list[str]:

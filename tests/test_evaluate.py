@@ -18,7 +18,6 @@ from charforge.adapter.lora import add_adapter, lora_config
 from charforge.bases.where import MINI
 from charforge.character import Character
 from charforge.evaluate.consistency import Promise, kept_promises, promises, shuffled_promises
-from charforge.evaluate.copies import copied, copy_marks
 from charforge.evaluate.forgetting import (
     CAPTIONS,
     QUESTIONS,
@@ -28,9 +27,11 @@ from charforge.evaluate.forgetting import (
     picture_rows,
     text_rows,
 )
-from charforge.evaluate.identity import Scale, encoded, likeness, likeness_scale, nearest_other, separation
+from charforge.evaluate.identity import Scale, likeness, likeness_scale, nearest_other, separation
 from charforge.evaluate.intervals import Series, interval, mean, paired_difference
 from charforge.evaluate.knowledge import calibrated_accuracy, exam_of, with_abstention
+from charforge.evaluate.names import wrong_name
+from charforge.evaluate.prompt_tokens import prompt_series, tokens_saved, whole_card
 from charforge.evaluate.questions import Choice, choices_picked, choices_said, shuffled
 from charforge.evaluate.replies import held_out_conversations
 from charforge.evaluate.variety import variety
@@ -42,8 +43,11 @@ from charforge.evaluate.voice import (
     sameness,
     speaks_for_user,
     voice_distance,
+    wordless,
 )
 from charforge.expand import ImagePart, Pair, TextPart, prompt_key
+from charforge.judges.copies import copied, copy_marks
+from charforge.judges.encoders import encoded
 from charforge.judges.likeness import calibrate
 from charforge.low_rank import adapter_off
 from charforge.replay.answers import QUESTIONS as REPLAYED
@@ -180,6 +184,7 @@ def test_measures_of_texts_stay_in_their_range(one: str, other: str):
     assert 0 <= distinct(one) <= 1
     assert isinstance(speaks_for_user(one, other), bool)
     assert isinstance(breaks_character(one), bool)
+    assert isinstance(wrong_name(one, other, one, other), bool)
 
 
 def test_voice_distance_has_its_ends_and_knows_the_voice():
@@ -230,6 +235,84 @@ def test_breaking_character_is_found_unless_it_is_the_character():
     assert breaks_character("How can I help you today?")
     assert not breaks_character("The kettle sings, apprentice.")
     assert not breaks_character("How can I help you today?", own="how can i help you today? i am the shop's robot.")
+
+
+def test_saying_the_prompt_is_out_of_character_and_saying_nothing_is_another_fault():
+    assert breaks_character("You are Mam, a cat who views the world from her throne.", name="Mam")
+    assert not breaks_character("You are Mam's favourite human.", name="Mam")
+    assert not breaks_character("You are kind, and Mam knows it.", name="Mam")
+    # what is left of a reply that is a picture's plan alone
+    for nothing in ("", " ", "...", "*"):
+        assert wordless(nothing) and not breaks_character(nothing)
+    assert not wordless("Mm.") and breaks_character("[description]")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    ["I am Tovan, and I mend clocks.", "Good day, Selda. The kettle sings.", "Merrik: Hand it over.",
+     "It is late. Come back soon, Oskelan!", "My name is Brinno.", "Call me Tovan Grey.", "*nods* I'm Selda!",
+     "Thank you, Wren. You may go."],
+)  # fmt: skip
+def test_somebody_elses_name_is_found(reply: str):
+    assert wrong_name(reply, "Wren", OWN)
+    assert wrong_name(reply, "Wren")
+
+
+OWN = "I am Wren, apprentice. They call me Nib here; call me Nib. Goodnight, Bolt."
+
+
+@pytest.mark.parametrize(
+    "reply",
+    ["I am Wren.", "Wren: here I am.", "I'm Wren, and this is Bolt.", "Bolt boiled water.", "Call me Nib.",
+     "I am Cog Harbour's best tinker.", "Of course, apprentice. Sit down.", "Hello, Anna! Good to see you, Anna.",
+     "By my left spanner, no.", "I am British.", "Oh, Sir.", "I met Tovan in Cog Harbour.", ""],
+)  # fmt: skip
+def test_its_own_name_and_the_users_are_not_wrong(reply: str):
+    assert not wrong_name(reply, "Wren", OWN, heard="Hello, I am Anna.")
+
+
+# tokens of prompt
+
+
+def test_the_shortest_prompt_that_speaks_as_well_as_the_card_counts():
+    # of two lines: the bare base after the card, the adapter after a short and a long prompt
+    def saved(*lines: tuple[float, float, float]) -> float:
+        return tokens_saved(np.array(lines), 800, (10, 70))
+
+    assert saved((20.0, 30.0, 15.0), (10.0, 5.0, 12.0)) == 730
+    assert saved((20.0, 21.0, 15.0), (10.0, 9.0, 12.0)) == 790, "equal is enough"
+    assert saved((20.0, 30.0, 21.0), (10.0, 5.0, 12.0)) == 0, "the card speaks better"
+
+
+def test_what_the_card_holds_before_the_base_was_trained_on():
+    base = tiny_base()
+    pip = Character("Pip", "clay robot", "It paints .", "Says beep .", "Red hat .", ("It fears rain .",), "", "", "",
+                    (), (), Path())  # fmt: skip
+    said = [pair(number, "roleplay_text", f"Question {number} ?", f"Beep {number} .") for number in range(12)]
+    held = [pair(90, "roleplay_text", "Held out ?", "Beep .", "held_out")]
+    card = whole_card(base.model, pip, [*said, *held])
+    assert card.turns[0].text == "You are Pip, a clay robot. It paints . Says beep . Red hat . It fears rain ."
+    assert [turn.role for turn in card.turns[1:3]] == ["user", "assistant"]
+    told = " ".join(turn.text for turn in card.turns)
+    assert "Beep 7 ." in told and "Beep 8 ." not in told and "Held out" not in told
+
+
+def test_the_bare_base_saves_nothing_that_its_own_prompt_does_not_hold():
+    base = tiny_base()
+    pip = Character("Pip", "clay robot", "It paints .", "", "", (), "", "", "", (), (), Path())
+    pairs = [pair(1, "roleplay_text", "Who ?", "Beep ."), pair(2, "roleplay_text", "Where ?", "Here .", "held_out")]
+    parameters = add_adapter(base.model.network, lora_config(CONFIG, 4, 8), 0)
+    on, off = prompt_series(base.model, pip, pairs, 5)
+    # an adapter that does nothing speaks as the bare base does
+    assert on["voice_card"].rows == pytest.approx(off["voice_card"].rows, rel=1e-5)
+    assert on["prompt_tokens_saved"].names == ("Where ?",)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in parameters.values():
+        parameter.data = torch.randn(parameter.shape, generator=generator)
+    noise, same = prompt_series(base.model, pip, pairs, 5)
+    assert same["voice_card"].rows == pytest.approx(off["voice_card"].rows, rel=1e-5)
+    assert noise["prompt_tokens_saved"].rows[:, 1:] != pytest.approx(on["prompt_tokens_saved"].rows[:, 1:], rel=1e-2)
+    assert prompt_series(base.model, pip, pairs[:1], 5) == ({}, {})
 
 
 # knowledge

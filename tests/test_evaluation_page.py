@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,11 @@ import pytest
 import torch
 from tiny_base import SCENES
 
-from charforge.evaluate.copies import CopyMarks
 from charforge.evaluate.identity import Scale
 from charforge.evaluate.intervals import Series
 from charforge.evaluate.measure import Drawn, Real, Seen
 from charforge.evaluate.page import exchanges, markdown, picture_cards, write_page
+from charforge.evaluate.prompt_tokens import tokens_saved
 from charforge.evaluate.replies import Conversation, Turn
 from charforge.evaluate.series import Replies, State
 from charforge.evaluate.verdict import MEASURES, picture_scores, rows_of, verdict
@@ -50,11 +52,11 @@ def state(scene: float, likeness: float, loss: float, replies: list[str]) -> Sta
 
 @pytest.fixture
 def measured(tmp_path: Path) -> Measured:
-    real = Real(("01",), (torch.zeros(3, 40, 20),), (), Scale(0.4, 0.8), CopyMarks(0.9, 0.9, torch.eye(1)))
+    real = Real(("01",), (torch.zeros(3, 40, 20),), (), Scale(0.4, 0.8))
     after = state(0.9, 0.8, 3.0, ["Beep & 3 < 5", "As an AI, I cannot draw."])
     before = state(0.9, 0.2, 4.0, ["hm", "hm"])
     ceiling = {"sameness": Series(NAMES, np.linspace(0.2, 0.3, 12))}
-    return Measured(tmp_path / "run", "Pip <i>", "pixels", 0.9, real, "beep", after, before, ceiling)
+    return Measured(tmp_path / "run", "Pip <i>", "pixels", 0.9, real, "beep", None, after, before, ceiling)
 
 
 def test_the_verdict_says_what_is_good_and_what_is_wrong(measured: Measured):
@@ -65,18 +67,27 @@ def test_the_verdict_says_what_is_good_and_what_is_wrong(measured: Measured):
     assert "perplexity 21.1, without training 57.4" in told
     assert told.endswith("; it says much the same to different questions.")
     poor = state(0.3, 0.2, 4.0, ["a", "b"])
-    other = Measured(measured.run, "Pip", "pixels", 0.9, None, "", poor, measured.before, {})
+    other = Measured(measured.run, "Pip", "pixels", 0.9, None, "", None, poor, measured.before, {})
     assert verdict(other, rows_of(other)) == (
         "Pip does not look like its pictures (0.20 of 1), shows little of what it is asked for (30 %) and speaks "
         "no more like itself than the bare base (perplexity 57.4, without training 57.4)."
     )
 
 
+def test_tokens_saved_are_in_the_verdict_and_counts_have_no_places(measured: Measured):
+    for rows, words in (((20.0, 15.0), "and saves 763 tokens of prompt;"), ((20.0, 25.0), "and speaks less well than")):
+        saved = Series(("a", "b"), np.array([rows, rows]), partial(tokens_saved, card=831, prompts=(68,)))
+        after = replace(measured.after, series=measured.after.series | {"prompt_tokens_saved": saved})
+        told = replace(measured, after=after)
+        assert words in verdict(told, rows_of(told))
+    assert "| tokens of prompt that the adapter saves at equal voice |  | 0.000 (0.000 to 0.000)" in markdown(told, "")
+
+
 def test_better_and_worse_are_said_where_it_is_more_than_chance(measured: Measured):
     rows = {row.measure.name: row for row in rows_of(measured)}
     assert rows["likeness"].changed == rows["voice"].changed == "better"
     assert rows["scene"].changed == rows["sameness"].changed == rows["variety"].changed == "same"
-    alone = Measured(measured.run, "Pip", "pixels", 0.9, None, "", measured.after, None, {})
+    alone = Measured(measured.run, "Pip", "pixels", 0.9, None, "", None, measured.after, None, {})
     assert {row.changed for row in rows_of(alone)} == {None}
 
 

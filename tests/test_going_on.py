@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import html
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -10,15 +11,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from command import charforge
 from folders import make_folder
 from kills import SETTINGS
 from layout import write_checkpoint
+from playback import served, without_pauses
 
 from charforge.bundle import read_bundle
 from charforge.character import Character, read_character
 from charforge.errors import InputError, MachineError
+from charforge.evaluate.measure import load_run
+from charforge.evaluate.whole import Measured, measure_within
 from charforge.resources import preset_path
 from charforge.run import finish, job
+from charforge.run.evaluation import evaluate_at_end
 from charforge.run.finish import plain_avatar
 from charforge.run.folder import ASIDE, check_run, find_run, is_held, open_run, set_aside, working_in
 from charforge.run.identity import inputs_of, setting_differences
@@ -69,6 +75,7 @@ def history(place: Path) -> SimpleNamespace:
     told.first_report = (told.run / "report.html").read_text()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finish, "evaluate", broken)
+        patch.setattr(finish, "evaluate_at_end", broken)
         patch.setattr(finish, "write_report", broken)
         told.second = train(place, "sft.preview_every=1", "grpo.micro_batch=3", "grpo.learning_rate=0.01")
     told.states.append(run_line(told.run))
@@ -101,9 +108,72 @@ def test_without_out_the_second_stage_goes_on_where_the_first_one_ended_with_set
 
 
 def test_measuring_and_report_fail_and_cost_themselves_alone(history):
-    assert set(history.second.metrics["failed_parts"]) == {"measuring", "the report"}
+    assert set(history.second.metrics["failed_parts"]) == {"measuring", "the evaluation", "the report"}
     assert history.bundle.manifest.training.settings["grpo"]["learning_rate"] == 0.01
     assert history.states[1].state == "finished"
+
+
+def test_the_first_of_two_stages_is_not_evaluated_and_the_run_ends_with_a_verdict(history):
+    assert "evaluation" not in history.first_metrics and "evaluation" not in history.second.metrics
+    told = history.third.metrics["evaluation"]
+    assert told["verdict"].startswith("Pip ") and told["scenes"] >= 2
+    assert {"likeness", "scene", "copy_rate", "voice", "sameness"} <= told["metrics"].keys() & told["before"].keys()
+    report = (history.run / "report.html").read_text()
+    assert f"From {told['scenes']} new scenes" in report and html.escape(told["verdict"], quote=False) in report
+    assert told["verdict"] in (history.run / "evaluation.md").read_text()
+    assert "charforge" in (history.run / "evaluation.html").read_text()
+
+
+def test_an_evaluation_takes_as_many_scenes_as_its_time_allows(history):
+    opened = load_run(history.run, "cpu")
+    steps: list[tuple[int, int]] = []
+
+    def within(seconds: float, words: float) -> Measured | None:
+        now = iter((0.0, words))
+        report = lambda done, of: steps.append((done, of))  # noqa: E731
+        return measure_within(history.run, opened, seconds, 1.0, report, lambda: next(now))
+
+    # a picture takes 1.3 seconds with its judging, with the adapter and without it; the words are asked of both too
+    assert within(5.1, 0.0) is None
+    assert within(6.0, 0.5) is None and steps == []
+    measured = within(8.0, 1.0)
+    assert measured is not None and measured.before is not None
+    assert len(measured.after.drawn.pictures) == len(measured.before.drawn.pictures) == 2
+    assert steps[-1][0] == steps[-1][1] and sorted(steps) == steps
+
+
+def test_too_few_pictures_are_no_failure(history, tmp_path: Path):
+    opened = load_run(history.run, "cpu")
+    settings = read_settings(history.run / "config.toml", None, [])
+    told = evaluate_at_end(
+        tmp_path, opened.base, settings, opened.character, opened.pairs, opened.scenes, {}, 100.0, 0.1, "", print
+    )  # fmt: skip
+    assert told == {"left_out": "the evaluation needs 3 training pictures"}
+
+
+def test_a_judge_that_fails_costs_no_other_figure_and_goes_on_later(history, monkeypatch: pytest.MonkeyPatch):
+    without_pauses(monkeypatch)
+
+    def answer(system: str, asked: str) -> str:
+        return '{"score": 3, "reason": "hm"}'
+
+    command = ("eval", str(history.run), "-n", "1", "--quick", "--json", "--judge-model", "tiny")
+    with served(answer, breaks_after=1) as url:
+        port = int(url.split(":")[2].split("/")[0])
+        failed = charforge(*command, "--judge-url", url)
+    told = json.loads(failed.stdout)
+    assert failed.returncode == 3 and "run the same command again" in failed.stderr
+    assert "voice" in told["runs"][0]["metrics"] and "personality" not in told["runs"][0]["metrics"]
+    assert "failed" in told["judge"]["Pip"] and (history.run / "evaluation.html").exists()
+    with served(answer, port=port) as url:
+        done = charforge(*command, "--judge-url", url)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    metrics, judge = told["runs"][0]["metrics"], told["judge"]["Pip"]
+    assert metrics["memorization"]["value"] == metrics["personality"]["value"] == 0.5
+    assert told["runs"][0]["before"]["personality"]["value"] == 0.5 and "failed" not in judge
+    assert judge["tokens_in"] == 10 * judge["requests"] > 0
+    assert "is the character, by the judge" in (history.run / "evaluation.md").read_text()
 
 
 def test_running_it_again_repeats_what_failed_and_then_nothing(history):
@@ -193,7 +263,7 @@ def test_neutral_settings_are_no_part_of_what_a_run_is():
         "grpo.micro_batch", "reward.on_cpu", "memory.micro_batch", "memory.checkpoint_layers", "memory.logits_chunk",
         "memory.park_encoders", "memory.compile_layers",
         "expand.requests_per_minute", "expand.price_in", "expand.price_out",
-        "tracking.tracker", "tracking.project",
+        "tracking.tracker", "tracking.project", "evaluation.share",
     }  # fmt: skip
     # which checkpoint is kept hangs on when it is measured
     assert {"sft.evaluate_every", "grpo.evaluate_every", "grpo.held_out_pictures", "memory.optimizer"} <= set(names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,9 @@ def test_the_guard_stops_a_run_that_drifts(tmp_path: Path):
     result, _, _ = run(tmp_path, grpo_settings(guard=1e-6, iterations=20, learning_rate=0.05, anchor=0.0))
     assert result.iterations < 20
     assert "flow loss" in result.ended
+    # what ended the stage is not what is kept, and not what is told of
+    assert result.best.iteration < result.iterations and not result.best.drifted
+    assert not (tmp_path / "best.safetensors").exists() or result.best.iteration > 0
     again, logs, _ = run(tmp_path, grpo_settings(guard=1e-6, iterations=20, learning_rate=0.05, anchor=0.0))
     assert logs == [] and again.ended == result.ended
 
@@ -202,6 +206,16 @@ def test_reward_hacking_is_seen():
 
 def test_a_better_scene_without_the_character_is_not_better():
     assert best_so_far([line(0, 0.5, 0.5, 0.8), line(1, 0.6, 0.55, 0.6)]).iteration == 0
+
+
+def test_a_better_scene_that_copies_or_forgets_is_not_better():
+    start, better = line(0, 0.5, 0.5), line(1, 0.6, 0.55)
+    assert best_so_far([start, better]) is better
+    assert best_so_far([start, replace(better, copy_rate=0.25)]) is start
+    assert best_so_far([start, replace(better, flow=1.2)]) is start
+    assert best_so_far([start, replace(better, gold=0.99, drifted=True)]) is start
+    # fewer copies and a lower loss are no merit of their own
+    assert best_so_far([replace(start, copy_rate=0.5), replace(start, iteration=1, gold=0.49, flow=0.5)]).iteration == 0
 
 
 # the alternative

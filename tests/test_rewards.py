@@ -184,6 +184,19 @@ def test_a_picture_is_looked_at_once_for_all_that_is_asked_of_it(monkeypatch: py
     assert sum(sizes) == 3 + 8
 
 
+def test_training_finds_copies_as_the_evaluation_does(monkeypatch: pytest.MonkeyPatch):
+    model = tiny_model()
+    judges = tiny_judges(model)
+    own = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    # darker and of less contrast: to the encoder other pictures, by the pixels the same
+    dimmed = 0.2 * own[:3] - 0.6
+    assert not (nearest_similarity(judges.encoder.encode(dimmed), judges.references) > judges.references.copy).any()
+    monkeypatch.setattr("charforge.train.held_out_scenes.draw_pixels", lambda model, prompts, seeds: dimmed)
+    assert measure_scenes(model, judges, HELD, 0, 3).copy_rate == 1.0
+    monkeypatch.setattr("charforge.train.held_out_scenes.draw_pixels", lambda model, prompts, seeds: pictures(3))
+    assert measure_scenes(model, judges, HELD, 0, 3).copy_rate == 0.0
+
+
 def test_what_was_looked_at_reads_as_what_is_looked_at_while_reading():
     model = tiny_model()
     looked = model.look_at(pictures(3))

@@ -15,7 +15,7 @@ from charforge.character import Character, read_character
 from charforge.errors import InputError
 from charforge.expand.holdout import hold_out
 from charforge.expand.phrases import meanings
-from charforge.expand.scenes import Scene, kinds_of, read_scenes, write_new_scenes, write_scenes
+from charforge.expand.scenes import Scene, kinds_of, left_for_test, read_scenes, write_new_scenes, write_scenes
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -41,8 +41,16 @@ def test_held_out_scenes_share_no_pair_of_place_and_clothes_with_training(wren: 
         split: {(details(s)["place"], details(s)["clothes"]) for s in scenes if s.split == split}
         for split in ("train", "held_out")
     }
-    assert len(pairs["train"]) == 24 and len(pairs["held_out"]) == 16
+    assert len(pairs["train"]) == 24 and len(pairs["held_out"]) == 16 + 12
     assert not pairs["train"] & pairs["held_out"]
+
+
+def test_what_is_tested_by_was_not_chosen_by(wren: Character):
+    held = [scene for scene in write_new_scenes(wren, 0) if scene.split == "held_out"]
+    chosen, tested = held[:12], left_for_test(held, 12)
+    assert len(tested) == 16 and not {one.prompt for one in chosen} & {one.prompt for one in tested}
+    # of a file that holds no more than those
+    assert left_for_test(chosen, 12) == chosen
 
 
 def test_no_scene_is_a_picture_that_was_given(wren: Character):

@@ -15,11 +15,13 @@ from folders import make_folder
 from kills import SETTINGS
 from layout import write_checkpoint
 from PIL import Image
+from playback import served, without_pauses
 from released import write_release
 
 from charforge.bundle import read_bundle, write_bundle
 
-CHANGES = {"sft.steps": 3, "sft.preview_every": 2, "grpo.iterations": 2, "grpo.prompts": 1, "grpo.updates": 1}
+CHANGES = {"sft.steps": 3, "sft.preview_every": 2, "grpo.iterations": 2, "grpo.prompts": 1, "grpo.updates": 1,
+           "evaluation.share": 0}  # fmt: skip
 SHORT = [
     "pip", "--base", "./base",
     *(part for key, value in (SETTINGS | CHANGES).items() for part in ("--set", f"{key}={value}")),
@@ -107,12 +109,14 @@ def test_eval_measures_a_run_with_intervals(trained):
     for name in ("scene", "identity", "copy_rate", "voice", "requests"):
         assert line["metrics"][name]["low"] <= line["metrics"][name]["value"] <= line["metrics"][name]["high"], name
     assert (folder / "whole/evaluation.png").is_file()
+    assert line["metrics"]["prompt_tokens_saved"]["value"] >= 0 and line["before"]["voice_card"]["value"] > 1
     wrong = charforge("eval", "pip", cwd=folder)
     assert wrong.returncode == 1 and "no finished run" in wrong.stderr
 
 
-def test_the_benchmark_asks_and_draws_by_name(trained):
+def test_the_benchmark_asks_and_draws_by_name(trained, monkeypatch: pytest.MonkeyPatch):
     folder, told = trained
+    without_pauses(monkeypatch)
     write_release(folder / "release")
     asked = ("--benchmark", "rolescape", "release", "-n", "1", "--json")
     done = charforge("eval", "whole", *asked, cwd=folder)
@@ -136,10 +140,21 @@ def test_the_benchmark_asks_and_draws_by_name(trained):
     assert bare["real_identity"] == metrics["real_identity"]
     assert bare["dialogue_perplexity"] != metrics["dialogue_perplexity"]
     # a bundle does not say what it was trained on: all that the release trains on counts as known
-    alone = charforge("eval", told["bundle"], *asked, cwd=folder)
+    with served(lambda system, asked: '{"score": 2}') as url:
+        judge = ("--judge-url", url, "--judge-model", "tiny", "--quick")
+        alone = charforge("eval", told["bundle"], *asked, *judge, cwd=folder)
     assert alone.returncode == 0, alone.stderr
-    assert json.loads(alone.stdout)["runs"] == []
-    assert json.loads(alone.stdout)["benchmark"]["items"]["Pip"]["dialogues"] == {"parsed": 2, "leaked": 1}
+    found = json.loads(alone.stdout)
+    assert found["runs"] == []
+    tables = found["benchmark"]
+    assert tables["items"]["Pip"]["dialogues"] == {"parsed": 2, "leaked": 1}
+    for state in ("characters", "bare"):
+        assert tables[state]["Pip"]["memorization"] == {"value": 0.25, "low": 0.25, "high": 0.25, "n": 1}
+        assert {"personality", "wordless", "wrong_names", "breaks_character"} <= tables[state]["Pip"].keys()
+    assert "wordless" not in tables["names_replaced"]["Pip"]
+    # the same reply to the same question is judged once
+    assert 2 <= found["judge"]["Pip"]["requests"] <= 4 and (folder / "whole/pip.judged.jsonl").exists()
+    assert "personality" not in metrics, "nobody judged"
     wrong = charforge("eval", "whole", "--benchmark", "another", "release", cwd=folder)
     assert wrong.returncode == 1 and "there is rolescape" in wrong.stderr
     twice = charforge("eval", "whole", told["bundle"], *asked, cwd=folder)

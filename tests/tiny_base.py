@@ -9,6 +9,7 @@ from tiny import tiny_data, tiny_model
 from charforge.bases.base import Base
 from charforge.expand.scenes import Check, KeyedCheck, Scene
 from charforge.families.bagel.unified import UnifiedBagel
+from charforge.judges.copies import copy_marks
 from charforge.judges.encoders import Encoder
 from charforge.judges.evidence import Judges
 from charforge.judges.likeness import calibrate
@@ -51,7 +52,8 @@ def tiny_judges(model: UnifiedBagel, **weights: float) -> Judges:
     encoder = pixel_encoder()
     own = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
     known, known_to_tower = calibrate(encoder.encode(own)), calibrate(model.look_at(own).features.cpu())
-    return Judges(model, RewardSettings(**weights), encoder, known, known_to_tower, None, None)
+    marks = copy_marks(known, list(own))
+    return Judges(model, RewardSettings(**weights), encoder, known, known_to_tower, marks, None, None)
 
 
 def grpo_settings(**changes: object) -> Settings:

@@ -12,8 +12,9 @@ from charforge import grammar
 from charforge.bases.drawing import DrawingProgress, begin_drawing
 from charforge.chat.session import Session
 from charforge.files import write_atomic_with
-from charforge.judges.choosing import FEWEST, best_of, taste_of
+from charforge.judges.choosing import best_of, taste_of
 from charforge.judges.encoders import Encoder
+from charforge.judges.likeness import FEWEST_REFERENCES
 from charforge.pixels import contact_sheet
 
 SEED_STEP = 1_000_003
@@ -25,7 +26,7 @@ REFERENCES, REFERENCE_SEED = 6, 70_000
 def with_taste(session: Session, encoder: Encoder, pictures: Sequence[Image.Image], count: int) -> Session:
     """The session, drawing the best of ``count`` from now on. ``pictures`` are the character's own; where there are
     fewer than three, drawings of it say how it looks."""
-    known = pictures if len(pictures) >= FEWEST else drawings_of(session)
+    known = pictures if len(pictures) >= FEWEST_REFERENCES else drawings_of(session)
     return replace(session, taste=taste_of(encoder, known, count))
 
 

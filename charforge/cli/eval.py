@@ -10,6 +10,7 @@ import typer
 from charforge.cli.options import Device, Threads
 
 if TYPE_CHECKING:
+    from charforge.cli.judging import Asked
     from charforge.evaluate.benchmark import Subject
     from charforge.evaluate.rolescape import Release
 
@@ -35,6 +36,14 @@ def evaluate(
         Path | None, typer.Option(help="where the page of one run goes, instead of evaluation.html in its folder")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="six scenes and fewer questions, for a look")] = False,
+    judge_url: Annotated[
+        str,
+        typer.Option(
+            help="an OpenAI-compatible URL: a language model there judges how well replies remember and are the "
+            "character. The key, if it needs one, is read from the environment variable CHARFORGE_API_KEY"
+        ),
+    ] = "",
+    judge_model: Annotated[str, typer.Option(help="the name of the model behind --judge-url")] = "",
     device: Device = None,
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
@@ -47,6 +56,7 @@ def evaluate(
       charforge eval runs/wren
       charforge eval runs/wren runs/wren-sft -n 4 --json
       charforge eval runs/bo runs/mam --benchmark rolescape data/rolescape
+      charforge eval runs/wren --judge-url http://localhost:8000/v1 --judge-model qwen3
     """
     from charforge.machine import set_threads
 
@@ -73,6 +83,7 @@ def evaluate(
         from charforge.pixels import contact_sheet
 
     # before anything is computed
+    asked = judge_of(judge_url, judge_model)
     subjects = [find_subject(path) for path in runs] if releases else []
     chosen = matched(subjects, releases)
     extent = Extent.quick(each) if quick or releases else Extent.full(each)
@@ -84,6 +95,8 @@ def evaluate(
             opened = load_run(run, chosen_device(device), adapter=not bare)
         with counting(f"measuring {run.name}") as report:
             measured = measure_run(run, opened, extent, report, compare=not bare)
+        if asked is not None and not releases:
+            measured = asked.run(run, measured)
         sheet = contact_sheet(measured.after.drawn.images(), 4 * each, measured.after.drawn.pictures.shape[-1])
         file = run / ("evaluation_bare.png" if bare else "evaluation.png")
         write_atomic_with(file, partial(sheet.save, format="PNG"))
@@ -98,14 +111,31 @@ def evaluate(
     lines, compared = [result_line(measured) for measured in all_measured], comparisons(all_measured)
     told: dict[str, Any] = {"runs": lines} | ({"compared": compared} if compared else {})
     if releases:
-        told["benchmark"] = run_benchmark(subjects, chosen, releases, encoder, each, quick, chosen_device(device))
+        told["benchmark"] = run_benchmark(
+            subjects, chosen, releases, encoder, each, quick, chosen_device(device), asked
+        )  # fmt: skip
+    if asked is not None:
+        told["judge"] = asked.spent
     if as_json:
         print_json(told)
-        return
-    if lines:
-        print_metrics(lines, compared)
-    if releases:
-        print_benchmark(told["benchmark"])
+    else:
+        if lines:
+            print_metrics(lines, compared)
+        if releases:
+            print_benchmark(told["benchmark"])
+    if asked is not None and asked.failure is not None:
+        # everything else has been told and written
+        raise asked.failure
+
+
+def judge_of(url: str, model: str) -> Asked | None:
+    """The judge that was asked for, if one was. Raises InputError where a part of its address is missing."""
+    if not url and not model:
+        return None
+    from charforge.cli.judging import Asked
+    from charforge.evaluate.judging import JudgeOptions
+
+    return Asked(JudgeOptions(url, model).checked())
 
 
 def read_released(path: Path) -> list[Release]:
@@ -129,6 +159,7 @@ def run_benchmark(
     each: int,
     quick: bool,
     device: str,
+    asked: Asked | None,
 ) -> dict[str, Any]:
     """The published tables of the characters that were trained."""
     import torch
@@ -147,5 +178,8 @@ def run_benchmark(
             session = open_subject(subject, device, session)
         others = [other for other in releases if other is not release]
         with counting(f"asking and drawing {release.name}") as report:
-            found.append(benchmark_character(session, subject.pairs, release, others, eyes, each, quick, report))
+            one = benchmark_character(
+                session, subject.pairs, release, others, eyes, each, quick, report, judged=asked is not None
+            )
+        found.append(one if asked is None else asked.benchmark(subject.path, one))
     return as_json(found, eyes.name, each)

@@ -23,26 +23,27 @@ from charforge.bundle import read_bundle
 from charforge.character import Character, load_picture
 from charforge.chat.session import Session, open_character
 from charforge.errors import InputError
-from charforge.evaluate.copies import copied, copy_marks
 from charforge.evaluate.forgetting import text_rows
-from charforge.evaluate.identity import encoded, likeness
+from charforge.evaluate.identity import likeness
 from charforge.evaluate.intervals import Series
+from charforge.evaluate.judging import Aspect, Case, profile_of
 from charforge.evaluate.knowledge import calibrated_accuracy, with_abstention
 from charforge.evaluate.measure import is_run
+from charforge.evaluate.names import wrong_name
 from charforge.evaluate.questions import Choice, choices_picked, choices_said, shuffled
 from charforge.evaluate.release_items import renamed_character, renamed_release, shortened, without_leaks
 from charforge.evaluate.replies import Conversation, Turn, answered
 from charforge.evaluate.rolescape import Line, Release
-from charforge.evaluate.voice import breaks_character, chrf, perplexity, speaks_for_user
+from charforge.evaluate.voice import breaks_character, chrf, perplexity, speaks_for_user, wordless
 from charforge.expand import Pair, read_pairs
-from charforge.judges.encoders import Encoder
-from charforge.judges.likeness import calibrate
+from charforge.judges.copies import copied, copy_marks
+from charforge.judges.encoders import Encoder, encoded
+from charforge.judges.likeness import FEWEST_REFERENCES, calibrate
 from charforge.low_rank import acting
 from charforge.pixels import to_pixels
 from charforge.sample import Sample
 
 SEED = 50_000
-FEWEST_REFERENCES = 3
 Report = Callable[[int, int], None]
 Table = dict[str, Series]
 STATES = ("characters", "bare", "names_replaced", "names_replaced_bare")
@@ -104,19 +105,22 @@ class Benchmarked:
     parsed: dict[str, int]
     leaked: dict[str, int]
     tables: dict[str, Table]
+    cases: dict[str, list[Case]]
+    """The replies of each state that a judge could mark."""
 
 
 def benchmark_character(
     session: Session, pairs: list[Pair] | None, release: Release, others: Iterable[Release], encoder: Encoder,
-    each: int, quick: bool, report: Report,
+    each: int, quick: bool, report: Report, judged: bool = False,
 ) -> Benchmarked:  # fmt: skip
     """All four tables of one character; ``each`` pictures of each prompt. ``pairs`` are what it was trained on, if that
     is known; ``others`` lend the questions that it cannot answer. ``quick``: see
-    :func:`charforge.evaluate.release_items.shortened`, and pictures are not drawn under another name."""
+    :func:`charforge.evaluate.release_items.shortened`, and pictures are not drawn under another name. ``judged``: a
+    judge will be asked."""
     kept, leaked = without_leaks(release, pairs)
-    asked_of = shortened(kept) if quick else kept
+    asked_of = shortened(kept, judged) if quick else kept
     strangers = [choice for other in others for choice in other.knowledge]
-    tables = {}
+    tables, cases = {}, {}
     total = len(STATES) * (len(release.captions) + len(release.scenes))
     for number, state in enumerate(STATES):
         character, items = session.character, asked_of
@@ -127,12 +131,22 @@ def benchmark_character(
             asked = _Asked(session, character, items, strangers, encoder, each)
             own_name = not state.startswith("names_replaced")
             drawn = partial(_count, iter(range(number * total // len(STATES) + 1, total + 1)), total, report)
-            tables[state] = asked.table(own_name or not quick, own_name, drawn)
-    return Benchmarked(release.name, release.parsed(), leaked, tables)
+            spoken = asked.talk() if own_name else Spoken({}, [])
+            tables[state] = asked.table(own_name or not quick, drawn) | spoken.table
+            cases[state] = spoken.cases
+    return Benchmarked(release.name, release.parsed(), leaked, tables, cases)
 
 
 def _count(numbers: Iterator[int], total: int, report: Report) -> None:
     report(next(numbers), total)
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """Measures of sampled replies, and those of them that a judge could mark."""
+
+    table: Table
+    cases: list[Case]
 
 
 @dataclass(frozen=True)
@@ -146,11 +160,9 @@ class _Asked:
     encoder: Encoder
     each: int
 
-    def table(self, draws: bool, talks: bool, drawn: Callable[[], None]) -> Table:
-        """Every measure. Replies of their own are only sampled where it ``talks``, and to be drawn."""
+    def table(self, draws: bool, drawn: Callable[[], None]) -> Table:
+        """Every measure but those of :meth:`talk`."""
         found = {**self.knowledge(), **self.looks(), **self.dialogue()}
-        if talks:
-            found |= self.talk()
         if draws and self.release.test_pictures:
             found |= self.pictures(drawn)
         return found
@@ -195,25 +207,37 @@ class _Asked:
         names = tuple(line.user for line in self.release.dialogues)
         return {"dialogue_perplexity": Series(names, rows, perplexity)}
 
-    def talk(self) -> Table:
+    def talk(self) -> Spoken:
         """``dialogue_chrf`` of sampled replies against those of the test; of all replies, also to the prompts about
         memory and personality, whether they stay in character and speak for nobody else."""
         lines = self.release.dialogues
         prompts = [*self.release.memorization, *self.release.personality]
         asked = [self.conversation(text) for text in (*(line.user for line in lines), *prompts)]
         if not asked:
-            return {}
-        model, own = self.session.base.model, f"{self.character.persona} {self.character.voice}".lower()
+            return Spoken({}, [])
+        model, own = self.session.base.model, f"{self.character.persona} {self.character.voice}"
         replies = [grammar.split_plan(raw)[0] for raw in answered(model, asked, self.session.settings)]
-        names = tuple(one.name for one in asked)
+        names, called = tuple(one.name for one in asked), self.character.name
+        misnamed = [wrong_name(reply, called, own, one.heard) for reply, one in zip(replies, asked, strict=True)]
         found = {
-            "breaks_character": Series(names, np.array([float(breaks_character(reply, own)) for reply in replies])),
+            "breaks_character": Series(
+                names, np.array([float(breaks_character(reply, own.lower(), called)) for reply in replies])
+            ),
+            "wordless": Series(names, np.array([float(wordless(reply)) for reply in replies])),
+            "wrong_names": Series(names, np.array([float(called) for called in misnamed])),
             "speaks_for_user": Series(names, np.array([float(speaks_for_user(reply)) for reply in replies])),
         }
         if lines:
             close = [chrf(reply, line.reply) for reply, line in zip(replies, lines, strict=False)]
             found["dialogue_chrf"] = Series(names[: len(lines)], np.array(close))
-        return found
+        profile = self.release.profile or profile_of(self.character)
+        aspects: list[Aspect] = ["memorization"] * len(self.release.memorization)
+        aspects += ["personality"] * len(self.release.personality)
+        cases = [
+            Case(aspect, called, profile, prompt, reply)
+            for aspect, prompt, reply in zip(aspects, prompts, replies[len(lines) :], strict=True)
+        ]
+        return Spoken(found, cases)
 
     def pictures(self, drawn: Callable[[], None]) -> Table:
         """Of pictures from the test captions (``t2i_``) and from replies to the test conversations (``roleplay_``): the

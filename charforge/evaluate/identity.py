@@ -11,12 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from charforge.judges.encoders import Encoder
+from charforge.judges.encoders import PIXELS, encoded
+from charforge.judges.likeness import FEWEST_REFERENCES
 
 Values = TypeVar("Values", float, np.ndarray, Tensor)
-
-PIXELS = 16
-"""Pixels a side of the baseline: what is left is where which colour is."""
 
 
 def likeness(features: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,17 +45,6 @@ def only_colours(pictures: Tensor, side: int = PIXELS) -> Tensor:
     return F.interpolate(small, pictures.shape[-2:], mode="bicubic", align_corners=False).clamp(-1, 1)
 
 
-def pixel_encoder(side: int = PIXELS) -> Encoder:
-    """The baseline: ``side`` by ``side`` pixels without their mean colour. An encoder that tells characters apart no
-    better than this is of no use."""
-
-    def encode(pictures: Tensor) -> Tensor:
-        small = F.adaptive_avg_pool2d(pictures.float(), side).flatten(2)
-        return F.normalize((small - small.mean(2, keepdim=True)).flatten(1), dim=-1)
-
-    return Encoder(f"pixels {side}x{side}", encode)
-
-
 @dataclass(frozen=True)
 class Scale:
     """Two marks on an encoder's scale for one character.
@@ -81,18 +68,13 @@ class Scale:
         return (value - self.floor) / (self.ceiling - self.floor)
 
 
-def encoded(encode: Callable[[Tensor], Tensor], pictures: Sequence[Tensor]) -> Tensor:
-    """Features (n, width) on the CPU of pictures (3, H, W) that may have different sizes."""
-    return torch.cat([encode(picture[None]).cpu() for picture in pictures])
-
-
 def likeness_scale(encode: Callable[[Tensor], Tensor], pictures: Sequence[Tensor]) -> Scale | None:
     """The scale of a character from its real pictures, each (3, H, W) in [-1, 1].
 
     None where there are fewer than three, or where the encoder finds the ceiling no higher than the floor: then it says
     nothing about this character.
     """
-    if len(pictures) < 3:
+    if len(pictures) < FEWEST_REFERENCES:
         return None
     known = encoded(encode, pictures)
     left = encoded(encode, [only_colours(picture[None])[0] for picture in pictures]) @ known.T

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,12 +17,12 @@ from charforge.bases.drawing import draw_pixels
 from charforge.bundle import read_bundle
 from charforge.character import Character
 from charforge.errors import InputError
-from charforge.evaluate.copies import CopyMarks, copied, copy_marks
 from charforge.evaluate.identity import Scale, likeness, likeness_scale
 from charforge.evaluate.requests import held_out_requests
 from charforge.evaluate.variety import variety
 from charforge.expand import Pair, read_pairs
-from charforge.expand.scenes import Scene, read_scenes
+from charforge.expand.scenes import Scene, left_for_test, read_scenes
+from charforge.judges.copies import copied
 from charforge.judges.evidence import Judges
 from charforge.judges.judges import load_judges
 from charforge.judges.likeness import nearest_similarity
@@ -30,7 +30,7 @@ from charforge.judges.scene import judge_scenes
 from charforge.kinds import TALK
 from charforge.pixels import to_image
 from charforge.rendering import render
-from charforge.sample import Sample
+from charforge.sample import Picture, Sample
 from charforge.settings import ChatSettings, Settings, read_settings
 from charforge.train.dataset import read_prepared
 
@@ -59,13 +59,12 @@ class Drawn:
 @dataclass(frozen=True)
 class Real:
     """The character's own pictures (3, H, W) as the model draws them at best: those of training, in the order of
-    ``names`` and of the judges' references; those held out; and the marks that they give on the encoder's scale."""
+    ``names`` and of the judges' references; those held out; and where they stand on the encoder's scale."""
 
     names: tuple[str, ...]
     trained: tuple[Tensor, ...]
     held_out: tuple[Tensor, ...]
     scale: Scale | None
-    marks: CopyMarks
 
 
 @dataclass(frozen=True)
@@ -100,22 +99,31 @@ def load_run(run: Path, device: str, adapter: bool = True) -> OpenRun:
     base = use_picture_sizes(load_base(settings.base, settings.quantize, device), settings.pictures)
     if adapter:
         load_adapter(base.model, run / "adapter", base.model.dtype)
-    pairs = read_pairs(run / "pairs" / "pairs.jsonl")
-    pictures = read_prepared(base.model, run / "cache")
+    bundles = sorted(run.glob("*.charx"))
+    character = read_bundle(bundles[0]).manifest.to_character() if bundles else None
+    pairs, scenes = read_pairs(run / "pairs" / "pairs.jsonl"), read_scenes(run / "pairs" / "scenes.jsonl")
+    return open_loaded(base, settings, pairs, scenes, read_prepared(base.model, run / "cache"), character)
+
+
+def open_loaded(
+    base: Base, settings: Settings, pairs: list[Pair], scenes: Sequence[Scene], pictures: Mapping[str, Picture],
+    character: Character | None,
+) -> OpenRun:  # fmt: skip
+    """A run whose base and adapter are loaded; ``pictures`` are the character's own, prepared. Loads the judges.
+
+    Raises InputError with too few pictures, MachineError where a judge is missing.
+    """
     shown = {name for pair in pairs if pair.split == "train" for name in pair.images("draw")}
     trained = sorted(shown & set(pictures))
     judges = load_judges(base.model, settings.reward, {name: pictures[name] for name in trained})
-    scenes = [scene for scene in read_scenes(run / "pairs" / "scenes.jsonl") if scene.split == "held_out"]
+    held_scenes = [scene for scene in scenes if scene.split == "held_out"]
+    tested = left_for_test(held_scenes, settings.grpo.held_out_pictures)
     voice = [render(pair, base.model, pictures) for pair in pairs if pair.split == "held_out" and pair.task in TALK]
     decoded = {name: base.model.decode_target(picture.target).cpu() for name, picture in pictures.items()}
     own = tuple(decoded[name] for name in trained)
     held_out = tuple(decoded[name] for name in sorted(set(decoded) - set(trained)))
-    real = Real(
-        tuple(trained), own, held_out, likeness_scale(judges.encoder.encode, own), copy_marks(judges.references, own)
-    )
-    bundles = sorted(run.glob("*.charx"))
-    character = read_bundle(bundles[0]).manifest.to_character() if bundles else None
-    return OpenRun(base, judges, scenes, voice, held_out_requests(pairs), settings.chat, pairs, real, character)
+    real = Real(tuple(trained), own, held_out, likeness_scale(judges.encoder.encode, own))
+    return OpenRun(base, judges, tested, voice, held_out_requests(pairs), settings.chat, pairs, real, character)
 
 
 def draw_scenes(base: Base, scenes: Sequence[Scene], each: int, report: Callable[[int, int], None]) -> Drawn:
@@ -148,7 +156,7 @@ def see(base: Base, judges: Judges, drawn: Drawn, real: Real | None = None) -> S
     - ``identity``: :func:`charforge.evaluate.identity.likeness` to the training pictures by the run's encoder;
       ``identity_tower`` by the base's vision tower, which no reward asks; ``likeness``: identity between the floor and
       the ceiling that ``real`` gives.
-    - ``copy_rate``: :func:`charforge.evaluate.copies.copied`; by the encoder alone where ``real`` is not given.
+    - ``copy_rate``: :func:`charforge.judges.copies.copied`.
     - ``clip_t``: the cosine of picture and prompt by CLIP (Hessel et al. 2021), usually .2 to .35; only where the
       run's settings name a CLIP. It counts words and knows no order: "red coat, blue hat" is as good the other way.
     """
@@ -162,12 +170,10 @@ def see(base: Base, judges: Judges, drawn: Drawn, real: Real | None = None) -> S
         "scene_yes_no": yes_no,
         "identity": best,
         "identity_tower": nearest_similarity(looked.features.cpu(), judges.tower_references),
-        "copy_rate": (best > judges.references.copy).float(),
+        "copy_rate": copied(drawn.pictures, best, judges.marks).float(),
     }
-    if real is not None:
-        values["copy_rate"] = copied(drawn.pictures, best, real.marks).float()
-        if real.scale is not None:
-            values["likeness"] = real.scale.normalised(best)
+    if real is not None and real.scale is not None:
+        values["likeness"] = real.scale.normalised(best)
     if judges.matcher is not None:
         values["clip_t"] = judges.matcher.similarity(drawn.pictures, [scene.prompt for scene in shown]).cpu()
     return Seen(values, features, which)

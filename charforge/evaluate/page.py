@@ -93,7 +93,15 @@ def markdown(measured: Measured, command: str) -> str:
 
 
 def _figure(interval: Interval | None) -> str:
-    return "" if interval is None else f"{interval['value']:.3f} ({interval['low']:.3f} to {interval['high']:.3f})"
+    if interval is None:
+        return ""
+    value, low, high = (_in_digits(interval[key], 3) for key in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
+
+
+def _in_digits(value: float, places: int) -> str:
+    """Hundreds and more are counts: without places."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.{places}f}"
 
 
 def picture_cards(measured: Measured) -> dict[str, list[Card]]:
@@ -130,7 +138,8 @@ def _card(measured: Measured, number: int, score: float) -> Card:
 def exchanges(measured: Measured) -> list[Exchange]:
     """All conversations, those with faults first."""
     after, before = measured.after.replies, measured.before
-    faults = reply_faults(after, measured.own)
+    called = measured.character.name if measured.character is not None else ""
+    faults = reply_faults(after, measured.own, called)
     without: Sequence[str] = before.replies.raw if before is not None else [""] * len(after.raw)
     found = [
         Exchange(one.asked or one.name.removeprefix("request: "), bare, said, one.reference, wrong)
@@ -159,8 +168,8 @@ def _shown_row(row: Row) -> dict[str, Any]:
             return None
         at, start, end = (100 * (interval[key] - low) / (high - low) for key in ("value", "low", "high"))
         return {
-            "figure": f"{interval['value']:.2f}",
-            "interval": f"{interval['low']:.2f} to {interval['high']:.2f}",
+            "figure": _in_digits(interval["value"], 2),
+            "interval": f"{_in_digits(interval['low'], 2)} to {_in_digits(interval['high'], 2)}",
             "at": f"{at:.1f}",
             "start": f"{min(start, end):.1f}",
             "width": f"{max(abs(end - start), 0.6):.1f}",

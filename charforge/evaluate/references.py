@@ -14,12 +14,11 @@ from charforge.bundle.manifest import AVATAR
 from charforge.character import load_picture
 from charforge.character.picture_kinds import readable_suffixes
 from charforge.errors import InputError
-from charforge.evaluate.identity import Scale, encoded, likeness, likeness_scale
-from charforge.judges.encoders import Encoder
+from charforge.evaluate.identity import Scale, likeness, likeness_scale
+from charforge.judges.encoders import Encoder, encoded
+from charforge.judges.likeness import FEWEST_REFERENCES
 from charforge.pixels import initial, to_pixels, to_rgb
 
-FEWEST = 3
-"""Real pictures that say how alike pictures of a character are."""
 LARGEST = 64_000_000
 """Pixels of a picture in a bundle: more is refused before it is decoded."""
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -106,6 +105,7 @@ def missing_references(references: Sequence[str]) -> str | None:
             "the bundle carries no picture of the character but its avatar, which the model drew itself: give real "
             "ones with --references FOLDER"
         )
-    if len(references) < FEWEST:
-        return f"with fewer than {FEWEST} references nobody knows what is usual: give more with --references FOLDER"
+    if len(references) < FEWEST_REFERENCES:
+        few = f"with fewer than {FEWEST_REFERENCES} references nobody knows what is usual"
+        return f"{few}: give more with --references FOLDER"
     return None

@@ -45,9 +45,11 @@ def without_leaks(release: Release, pairs: Sequence[Pair] | None) -> tuple[Relea
 EVERY = 4
 
 
-def shortened(release: Release) -> Release:
-    """Every fourth of the questions about pictures, and nothing that only a judge could mark: for a look."""
-    return replace(release, looks=release.looks[::EVERY], memorization=[], personality=[])
+def shortened(release: Release, judged: bool = False) -> Release:
+    """Every fourth of the questions about pictures, and where nobody judges nothing that only a judge could mark: for a
+    look."""
+    fewer = replace(release, looks=release.looks[::EVERY])
+    return fewer if judged else replace(fewer, memorization=[], personality=[])
 
 
 class _Known:
@@ -91,6 +93,7 @@ def renamed_release(release: Release) -> Release:
 
     return replace(
         release,
+        profile=to(release.profile),
         captions={image: to(text) for image, text in release.captions.items()},
         scenes=[line(one) for one in release.scenes],
         dialogues=[line(one) for one in release.dialogues],

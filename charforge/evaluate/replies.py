@@ -38,6 +38,11 @@ class Conversation:
         """The user's last line."""
         return next((turn.text for turn in reversed(self.turns) if turn.role == "user"), "")
 
+    @property
+    def heard(self) -> str:
+        """All that the user has said."""
+        return " ".join(turn.text for turn in self.turns if turn.role == "user") or self.name
+
 
 def held_out_conversations(pairs: Sequence[Pair]) -> list[Conversation]:
     """The held-out conversations of a run whose last line is a reply of the character in words alone."""

@@ -51,6 +51,8 @@ class Release:
 
     name: str
     folder: str
+    profile: str = ""
+    """What its training files tell of it, as a judge reads it."""
     train_pictures: dict[str, Path] = field(default_factory=dict)
     test_pictures: dict[str, Path] = field(default_factory=dict)
     captions: dict[str, str] = field(default_factory=dict)
@@ -106,7 +108,7 @@ def _if_folder(path: Path) -> Path | None:
 def _read(folder: str, train: Path, test: Path | None) -> Release:
     profiles = sorted(file for file in train.glob(f"*{PROFILE}") if not file.name.startswith("."))
     name = profiles[0].name.removesuffix(PROFILE).replace("_", " ").strip() if profiles else folder.split("-")[-1]
-    release = Release(name, folder)
+    release = Release(name, folder, _profile(profiles[0]) if profiles else "")
     release.train_pictures = _pictures(train)
     items = _Items(train, release.problems)
     for line in items.each("dialogue_text_extension_train", "scenes", _line):
@@ -131,6 +133,10 @@ def _read(folder: str, train: Path, test: Path | None) -> Release:
         captions = others.each("t2i_instruction", "t2i_instructions", _caption)
         release.captions = {image: text for image, text in captions if image in release.test_pictures}
     return release
+
+
+def _profile(file: Path) -> str:
+    return file.read_text("utf-8-sig", errors="replace").strip()
 
 
 def _pictures(folder: Path) -> dict[str, Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +11,11 @@ from charforge import grammar
 from charforge.bases.drawing import draw_pixels
 from charforge.evaluate.consistency import kept_promises, promises
 from charforge.evaluate.forgetting import text_rows
-from charforge.evaluate.identity import encoded, nearest_other
+from charforge.evaluate.identity import nearest_other
 from charforge.evaluate.intervals import Series
 from charforge.evaluate.knowledge import calibrated_accuracy, exam_of
 from charforge.evaluate.measure import Drawn, OpenRun, Seen, draw_scenes, per_scene, see
+from charforge.evaluate.names import wrong_name
 from charforge.evaluate.questions import choices_said
 from charforge.evaluate.replies import Conversation, answered, asked_in, held_out_conversations
 from charforge.evaluate.requests import request_replies, share_planned
@@ -26,7 +27,9 @@ from charforge.evaluate.voice import (
     sameness,
     speaks_for_user,
     voice_distance,
+    wordless,
 )
+from charforge.judges.encoders import encoded
 from charforge.kinds import TALK
 
 Report = Callable[[int, int], None]
@@ -35,24 +38,27 @@ CONSISTENCY_SEED = 95_000
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is measured: ``each`` pictures of the first ``scenes`` held-out scenes; so many ``promises`` are drawn;
-    so many questions of an ``exam`` of each kind; ``others`` texts and pictures of the base's own."""
+    """How much is measured: ``each`` pictures of the first ``scenes`` held-out scenes; ``replies`` to so many
+    conversations, and to so many requests; so many ``promises`` are drawn; so many questions of an ``exam`` of each
+    kind; ``others`` texts and pictures of the base's own, and as many held-out conversations after the whole card."""
 
     each: int
     scenes: int
+    replies: int
     promises: int
     exam: int
     others: int
 
     @staticmethod
     def quick(each: int) -> Extent:
-        """For a look: six scenes, a dozen questions of each kind, no drawing of replies, nothing about forgetting."""
-        return Extent(each, 6, 0, 12, 0)
+        """For a look: six scenes, eight replies of each kind, a dozen questions of each kind, no drawing of replies,
+        nothing about forgetting."""
+        return Extent(each, 6, 8, 0, 12, 0)
 
     @staticmethod
     def full(each: int) -> Extent:
         """All scenes and questions."""
-        return Extent(each, 10_000, 8, 10_000, 12)
+        return Extent(each, 10_000, 10_000, 8, 10_000, 12)
 
 
 @dataclass(frozen=True)
@@ -83,33 +89,53 @@ STEPS_BESIDE = 3
 
 
 def measure_state(opened: OpenRun, extent: Extent, report: Report) -> State:
-    """Draw, talk, ask, and measure it all. A measure that this run has nothing for is left out.
+    """Talk, ask, draw, and measure it all. A measure that this run has nothing for is left out.
 
     ``report(steps done, in all)`` counts the scenes and ``STEPS_BESIDE``.
     """
+    total = min(len(opened.scenes), extent.scenes) + STEPS_BESIDE
+    words = measure_words(opened, extent, lambda done: report(done, total))
+    return with_pictures(opened, extent, words, lambda done: report(STEPS_BESIDE - 1 + done, total))
+
+
+@dataclass(frozen=True)
+class Words:
+    """What was said and answered, and its measures."""
+
+    series: dict[str, Series]
+    replies: Replies
+
+
+def measure_words(opened: OpenRun, extent: Extent, report: Callable[[int], None]) -> Words:
+    """What needs no drawing; ``report`` counts two steps."""
+    replies = reply_all(opened, extent.replies)
+    series = text_series(opened, replies)
+    report(1)
+    series |= exam_series(opened, extent.exam)
+    report(2)
+    return Words(series, replies)
+
+
+def with_pictures(opened: OpenRun, extent: Extent, words: Words, report: Callable[[int], None]) -> State:
+    """Draw the scenes, and replies; ``report`` counts the scenes and one step more."""
     scenes = opened.scenes[: extent.scenes]
-    total = len(scenes) + STEPS_BESIDE
-    drawn = draw_scenes(opened.base, scenes, extent.each, lambda done, _: report(done, total))
+    drawn = draw_scenes(opened.base, scenes, extent.each, lambda done, _: report(done))
     seen = see(opened.base, opened.judges, drawn, opened.real)
     prompts = tuple(scene.prompt for scene in drawn.scenes)
-    series = {name: Series(prompts, rows) for name, rows in per_scene(seen, drawn.each).items()}
-    replies = reply_all(opened)
-    series |= text_series(opened, replies)
-    report(total - 2, total)
-    series |= exam_series(opened, extent.exam)
-    report(total - 1, total)
+    series = {name: Series(prompts, rows) for name, rows in per_scene(seen, drawn.each).items()} | words.series
     if extent.promises:
-        series |= consistency_series(opened, replies, extent.promises)
-    report(total, total)
-    return State(series, drawn, seen, replies)
+        series |= consistency_series(opened, words.replies, extent.promises)
+    report(len(scenes) + 1)
+    return State(series, drawn, seen, words.replies)
 
 
-def reply_all(opened: OpenRun) -> Replies:
-    """A reply to each held-out conversation, then to each held-out request for a picture."""
-    talk = held_out_conversations(opened.pairs)
+def reply_all(opened: OpenRun, most: int) -> Replies:
+    """A reply to each of the first ``most`` held-out conversations, then to each of as many held-out requests for a
+    picture."""
+    talk, requests = held_out_conversations(opened.pairs)[:most], opened.requests[:most]
     model = opened.base.model
-    raw = answered(model, talk, opened.chat) + request_replies(model, opened.requests, opened.chat)
-    asked = [Conversation(f"request: {pair.texts('user')[-1]}", ()) for pair in opened.requests]
+    raw = answered(model, talk, opened.chat) + request_replies(model, requests, opened.chat)
+    asked = [Conversation(f"request: {pair.texts('user')[-1]}", ()) for pair in requests]
     return Replies([*talk, *asked], raw)
 
 
@@ -120,7 +146,8 @@ def text_series(opened: OpenRun, replies: Replies) -> dict[str, Series]:
     if opened.voice:
         held = [asked_in(pair) for pair in opened.pairs if pair.split == "held_out" and pair.task in TALK]
         series["voice"] = Series(tuple(held), text_rows(model, opened.voice), perplexity)
-    plans = list(zip(opened.requests, replies.raw[len(talked) :], strict=True))
+    # the replies may be to the first of the requests alone
+    plans = list(zip(opened.requests, replies.raw[len(talked) :], strict=False))
     if plans:
         names = tuple(pair.texts("user")[-1] for pair, _ in plans)
         series["requests"] = Series(names, np.array([share_planned(pair, reply) for pair, reply in plans]))
@@ -133,13 +160,30 @@ def text_series(opened: OpenRun, replies: Replies) -> dict[str, Series]:
             far = [voice_distance(reply, own) for reply in shown[: len(talked)]]
             series["voice_distance"] = Series(names[: len(talked)], np.array(far))
     if shown:
-        said = " ".join(own_lines(opened)).lower()
+        said = own_words(opened)
+        heard = [one.heard for one in replies.asked]
         series["distinct_2"] = Series(names, np.array([distinct(reply) for reply in shown]))
         series["speaks_for_user"] = Series(names, np.array([float(speaks_for_user(reply)) for reply in shown]))
-        series["breaks_character"] = Series(names, np.array([float(breaks_character(reply, said)) for reply in shown]))
+        called = opened.character.name if opened.character is not None else ""
+        series["wordless"] = Series(names, np.array([float(wordless(reply)) for reply in shown]))
+        breaks = [float(breaks_character(reply, said.lower(), called)) for reply in shown]
+        series["breaks_character"] = Series(names, np.array(breaks))
+        if called:
+            series["wrong_names"] = Series(names, _wrong_names(shown, called, said, heard))
     if len(shown) > 1:
         series["sameness"] = Series(names, sameness(shown))
     return series
+
+
+def _wrong_names(said: Sequence[str], name: str, own: str, heard: Sequence[str]) -> np.ndarray:
+    return np.array([float(wrong_name(reply, name, own, before)) for reply, before in zip(said, heard, strict=True)])
+
+
+def own_words(opened: OpenRun) -> str:
+    """What the character says in training, and what its files say of it."""
+    character = opened.character
+    about = "" if character is None else f"{character.persona} {character.voice}"
+    return " ".join([*own_lines(opened), about])
 
 
 def own_lines(opened: OpenRun) -> list[str]:
@@ -207,11 +251,15 @@ def ceilings(opened: OpenRun) -> dict[str, Series]:
     lines, names = [one.reference for one in talk], tuple(one.name for one in talk)
     own = own_lines(opened)
     if lines and own:
-        said = " ".join(own).lower()
+        said = own_words(opened)
         found["voice_distance"] = Series(names, np.array([voice_distance(line, own) for line in lines]))
         found["distinct_2"] = Series(names, np.array([distinct(line) for line in lines]))
         found["speaks_for_user"] = Series(names, np.array([float(speaks_for_user(line)) for line in lines]))
-        found["breaks_character"] = Series(names, np.array([float(breaks_character(line, said)) for line in lines]))
+        breaks = [float(breaks_character(line, said.lower())) for line in lines]
+        found["breaks_character"] = Series(names, np.array(breaks))
+        if opened.character is not None:
+            heard = [one.heard for one in talk]
+            found["wrong_names"] = Series(names, _wrong_names(lines, opened.character.name, said, heard))
     if len(lines) > 1:
         found["sameness"] = Series(names, sameness(lines))
     return found

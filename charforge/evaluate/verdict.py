@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 
 from charforge.evaluate.intervals import Interval, paired_difference
+from charforge.evaluate.names import wrong_name
 from charforge.evaluate.series import Replies, State
-from charforge.evaluate.voice import breaks_character, distinct, speaks_for_user
+from charforge.evaluate.voice import breaks_character, distinct, speaks_for_user, wordless
 from charforge.evaluate.whole import Measured
 
 GOOD, HALF = 0.75, 0.5
@@ -42,14 +43,20 @@ MEASURES = (
     Measure("consistency", "the picture shows what its reply says", "higher"),
     Measure("requests", "plans the picture it is asked for", "higher"),
     Measure("voice", "perplexity of its held-out lines", "lower"),
+    Measure("voice_card", "the same with its whole card in the prompt", "lower"),
+    Measure("prompt_tokens_saved", "tokens of prompt that the adapter saves at equal voice", "higher"),
     Measure("voice_distance", "distance of its letters from its own lines", "lower"),
     Measure("chrf", "letters shared with what it really said", "higher"),
+    Measure("memorization", "agrees with what is known of it, by the judge", "higher"),
+    Measure("personality", "is the character, by the judge", "higher"),
     Measure("sameness", "says the same to different questions", "lower"),
     Measure("distinct_2", "different pairs of words within a reply", "higher"),
     Measure("knowledge", "facts it was taught (right answer of four)", "higher"),
     Measure("calibrated", "right answers and right \u201cI do not know\u201d together", "higher"),
     Measure("speaks_for_user", "share of replies that speak for the user", "lower"),
     Measure("breaks_character", "share of replies out of character", "lower"),
+    Measure("wordless", "share of replies without a word", "lower"),
+    Measure("wrong_names", "share of replies with somebody else\u2019s name", "lower"),
     Measure("forgetting_texts", "how much worse the base\u2019s own texts are foreseen", "lower"),
     Measure("forgetting_pictures", "how much worse the base\u2019s own pictures are foreseen", "lower"),
 )
@@ -74,7 +81,7 @@ def rows_of(measured: Measured) -> list[Row]:
     rows = []
     for measure in MEASURES:
         name = measure.name
-        if name not in after:
+        if name not in after or np.isnan(after[name].interval()["value"]):
             continue
         bare = before.series.get(name) if before is not None else None
         rows.append(
@@ -100,7 +107,7 @@ def _changed(better: Better, difference: Interval | None) -> Literal["better", "
 def verdict(measured: Measured, rows: Sequence[Row]) -> str:
     """The run in one sentence, by fixed rules: what it looks like, what it shows, how it speaks; then what is wrong."""
     by_name = {row.measure.name: row for row in rows}
-    good = [part for part in (_looks(by_name), _shows(by_name), _speaks(by_name)) if part]
+    good = [part for part in (_looks(by_name), _shows(by_name), _speaks(by_name), _saves(by_name)) if part]
     told = f"{measured.name} {_listed(good)}" if good else f"{measured.name} was measured"
     wrong = _wrong(by_name)
     return f"{told}; {_listed(wrong)}." if wrong else f"{told}."
@@ -133,6 +140,14 @@ def _speaks(rows: dict[str, Row]) -> str:
     return f"speaks {how} like itself than the bare base ({figures})"
 
 
+def _saves(rows: dict[str, Row]) -> str:
+    row = rows.get("prompt_tokens_saved")
+    if row is None:
+        return ""
+    tokens = row.after["value"]
+    return f"saves {tokens:.0f} tokens of prompt" if tokens else "speaks less well than with its card in the prompt"
+
+
 def _wrong(rows: dict[str, Row]) -> list[str]:
     def value(name: str) -> float:
         return rows[name].after["value"] if name in rows else 0.0
@@ -147,6 +162,10 @@ def _wrong(rows: dict[str, Row]) -> list[str]:
         wrong.append(f"{100 * value('breaks_character'):.0f} % of its replies are out of character")
     if value("speaks_for_user") > MANY_FAULTS:
         wrong.append(f"{100 * value('speaks_for_user'):.0f} % of its replies speak for the user")
+    if value("wordless") > MANY_FAULTS:
+        wrong.append(f"{100 * value('wordless'):.0f} % of its replies have no words")
+    if value("wrong_names") > MANY_FAULTS:
+        wrong.append(f"{100 * value('wrong_names'):.0f} % of its replies give it or the user somebody else's name")
     if value("forgetting_texts") > MUCH_FORGOTTEN or value("forgetting_pictures") > MUCH_FORGOTTEN:
         wrong.append("others have suffered from it")
     return wrong
@@ -180,19 +199,23 @@ def picture_faults(state: State, number: int) -> list[str]:
     return faults
 
 
-def reply_faults(replies: Replies, own: str) -> list[list[str]]:
-    """What is wrong with each reply, in words. ``own``: everything that the character says in its files."""
-    return [_faults(reply, own) for reply in replies.shown]
+def reply_faults(replies: Replies, own: str, called: str = "") -> list[list[str]]:
+    """What is wrong with each reply, in words. ``own``: everything that the character's files say; ``called``: its
+    name; without it names are not looked at."""
+    asked = zip(replies.shown, replies.asked, strict=True)
+    return [_faults(reply, own, called, conversation.heard) for reply, conversation in asked]
 
 
-def _faults(reply: str, own: str) -> list[str]:
+def _faults(reply: str, own: str, called: str, heard: str) -> list[str]:
     faults = []
-    if not reply:
+    if wordless(reply):
         faults.append("says nothing")
-    if breaks_character(reply, own):
+    if breaks_character(reply, own.lower(), called):
         faults.append("out of character")
     if speaks_for_user(reply):
         faults.append("speaks for the user")
+    if called and wrong_name(reply, called, own, heard):
+        faults.append("by somebody else's name")
     if distinct(reply) < CIRCLES:
         faults.append("goes round in circles")
     return faults

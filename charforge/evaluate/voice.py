@@ -133,13 +133,27 @@ def speaks_for_user(reply: str, user: str = "") -> bool:
 _OUT_OF_CHARACTER = ("a refusal", "an assistant's manners", "talk about the task", "a placeholder")
 
 
-def breaks_character(reply: str, own: str = "") -> bool:
-    """Whether a reply talks like an assistant or about the task: "As an AI, I cannot ...", "How can I help you today?".
+def wordless(reply: str) -> bool:
+    """Whether a reply, without the plan of its picture, has no word in it.
+
+    - Range of its mean: 0 to 1, lower is better: a picture alone is no answer to a question.
+    - Source: charforge; a base that learned the plans before the words answers so.
+    - Caveat: a character that is silent on purpose ("...") is wordless too.
+    """
+    return re.search(r"\w", reply) is None
+
+
+def breaks_character(reply: str, own: str = "", name: str = "") -> bool:
+    """Whether a reply talks like an assistant or about the task: "As an AI, I cannot ...", "How can I help you today?";
+    or says its own prompt to the user: "You are Wren, a voxel person.".
 
     ``own``: everything that the character's files say, in lower case; what stands there is its manner and no break.
+    ``name``: the character's.
 
     - Range of its mean: 0 to 1, lower is better.
     - Source: the patterns by which charforge refuses such lines as training data (charforge/expand/manners.py).
-    - Caveat: patterns, English only. A character that breaks in other words is not found.
+    - Caveat: patterns, English only. A character that breaks in other words is not found. One that says nothing breaks
+      nothing (:func:`wordless`).
     """
-    return ill_mannered(reply, own) in _OUT_OF_CHARACTER
+    recited = bool(name) and re.search(rf"\byou are {re.escape(name)}(?![\w'’])", reply, re.IGNORECASE) is not None
+    return not wordless(reply) and (recited or ill_mannered(reply, own) in _OUT_OF_CHARACTER)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from charforge.character import Character
 from charforge.evaluate.forgetting import forgotten, own_pictures, own_texts, picture_rows, text_rows
 from charforge.evaluate.intervals import Interval, Series, paired_difference
 from charforge.evaluate.measure import OpenRun, Real
+from charforge.evaluate.prompt_tokens import prompt_series
 from charforge.evaluate.series import (
     STEPS_BESIDE,
     Extent,
@@ -20,17 +24,24 @@ from charforge.evaluate.series import (
     State,
     ceilings,
     measure_state,
-    own_lines,
+    measure_words,
+    own_words,
+    with_pictures,
 )
 from charforge.families.protocol import UnifiedModel
 from charforge.low_rank import adapter_off
+
+FEWEST_SCENES = 2
+"""Below which pictures say nothing."""
+WITH_JUDGING = 1.3
+"""Drawing a picture and judging it takes so much longer than drawing it (measured on ``mini``, docs/log.md)."""
 
 
 @dataclass(frozen=True)
 class Measured:
     """``after``: with the adapter. ``before``: the bare base on the same prompts and noise; None where it was not asked
     for. ``ceiling``: the character's own pictures and lines. ``copy``: the likeness from which a picture is a copy;
-    ``own``: its own lines, in lower case."""
+    ``own``: what its files say; ``character``: who they say it is, None where the run's bundle was moved away."""
 
     run: Path
     name: str
@@ -38,6 +49,7 @@ class Measured:
     copy: float
     real: Real | None
     own: str
+    character: Character | None
     after: State
     before: State | None
     ceiling: dict[str, Series]
@@ -48,8 +60,9 @@ class Measured:
 
 
 def intervals(series: Mapping[str, Series]) -> dict[str, Interval]:
-    """Each measure with its interval."""
-    return {name: one.interval() for name, one in series.items()}
+    """Each measure with its interval; what could not be measured of a single thing is left out."""
+    found = {name: one.interval() for name, one in series.items()}
+    return {name: one for name, one in found.items() if not math.isnan(one["value"])}
 
 
 def measure_run(run: Path, opened: OpenRun, extent: Extent, report: Report, compare: bool = True) -> Measured:
@@ -65,9 +78,35 @@ def measure_run(run: Path, opened: OpenRun, extent: Extent, report: Report, comp
     with adapter_off(opened.base.model.network):
         before = measure_state(opened, extent, lambda done, _: report(steps + done, total))
     if extent.others:
-        after = State(
-            after.series | forgetting_series(opened.base.model, extent.others), after.drawn, after.seen, after.replies
-        )
+        model = opened.base.model
+        after = replace(after, series=after.series | forgetting_series(model, extent.others))
+        if opened.character is not None:
+            on, off = prompt_series(model, opened.character, opened.pairs, extent.others)
+            after, before = (replace(one, series=one.series | own) for one, own in ((after, on), (before, off)))
+    return _measured(run, opened, after, before)
+
+
+def measure_within(
+    run: Path, opened: OpenRun, seconds: float, picture_seconds: float, report: Report,
+    clock: Callable[[], float] = time.monotonic,
+) -> Measured | None:  # fmt: skip
+    """The quick form with as many scenes as ``seconds`` allow, with the adapter and without it; None where that is
+    fewer than ``FEWEST_SCENES``. ``picture_seconds``: how long drawing one picture has taken.
+    """
+    extent, each = Extent.quick(1), 2 * WITH_JUDGING * picture_seconds
+    if seconds < FEWEST_SCENES * each:
+        return None
+    began = clock()
+    words = measure_words(opened, extent, lambda done: None)
+    # the bare base is asked the same
+    affordable = int((seconds - 2 * (clock() - began)) / each) if each else extent.scenes
+    if affordable < FEWEST_SCENES:
+        return None
+    extent = replace(extent, scenes=min(extent.scenes, affordable))
+    steps = min(len(opened.scenes), extent.scenes) + STEPS_BESIDE
+    after = with_pictures(opened, extent, words, lambda done: report(STEPS_BESIDE - 1 + done, 2 * steps))
+    with adapter_off(opened.base.model.network):
+        before = measure_state(opened, extent, lambda done, _: report(steps + done, 2 * steps))
     return _measured(run, opened, after, before)
 
 
@@ -75,9 +114,8 @@ def _measured(run: Path, opened: OpenRun, after: State, before: State | None) ->
     # without the base: several runs are measured one after the other
     judges, character = opened.judges, opened.character
     name = character.name if character is not None else run.name
-    own = " ".join(own_lines(opened)).lower()
-    encoder, mark = judges.encoder.name, judges.references.copy
-    return Measured(run, name, encoder, mark, opened.real, own, after, before, ceilings(opened))
+    encoder, mark, own = judges.encoder.name, judges.references.copy, own_words(opened)
+    return Measured(run, name, encoder, mark, opened.real, own, character, after, before, ceilings(opened))
 
 
 def forgetting_series(model: UnifiedModel, most: int) -> dict[str, Series]:
@@ -93,18 +131,22 @@ def forgetting_series(model: UnifiedModel, most: int) -> dict[str, Series]:
     }
 
 
-def result_line(measured: Measured) -> dict[str, Any]:
-    """One entry of ``runs``: ``metrics`` of the run, ``before`` without its adapter, ``ceiling`` of the real thing."""
+def figures(measured: Measured) -> dict[str, Any]:
+    """``metrics`` of the run, ``before`` without its adapter, ``ceiling`` of the real thing, and whose eyes."""
     told: dict[str, Any] = {
-        "run": str(measured.run),
         "metrics": measured.metrics(),
-        "result": json.loads((measured.run / "result.json").read_text("utf-8")),
         "encoder": measured.encoder,
         "ceiling": intervals(measured.ceiling),
     }
     if measured.before is not None:
         told["before"] = intervals(measured.before.series)
     return told
+
+
+def result_line(measured: Measured) -> dict[str, Any]:
+    """One entry of ``runs``: :func:`figures`, and what the run itself says of its result."""
+    result = json.loads((measured.run / "result.json").read_text("utf-8"))
+    return {"run": str(measured.run), "result": result, **figures(measured)}
 
 
 def comparisons(runs: Sequence[Measured]) -> list[dict[str, Any]]:

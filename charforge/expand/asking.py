@@ -14,8 +14,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from charforge.character import Dialogue
 
 Kind = Literal[
-    "dialogues", "conversations", "pictures", "requests", "refusals", "knowledge", "looks", "scenes", "caption", "probe"
-]
+    "dialogues", "conversations", "pictures", "requests", "refusals", "knowledge", "looks", "scenes", "caption",
+    "probe", "memorization", "personality",
+]  # fmt: skip
+"""What is written; the last two are judged (charforge/evaluate/judging.py)."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,11 @@ def examples_of(dialogues: Sequence[Dialogue], chooser: random.Random) -> list[E
     return chooser.sample(pairs, min(EXAMPLES, len(pairs)))
 
 
-def ask(kind: Kind, max_tokens: int, image: str | None = None, **values: object) -> Request:
-    """A request made from ``prompts/KIND.md``: a line that says what the writer is, then what it is asked."""
-    system, _, asked = _template(f"{kind}.md").render(**values).partition("\n---\n")
+def ask(
+    kind: Kind, max_tokens: int, image: str | None = None, folder: Path = _FOLDER, **values: object
+) -> Request:  # fmt: skip
+    """A request made from ``KIND.md`` in ``folder``: a line that says what the writer is, then what it is asked."""
+    system, _, asked = _template(f"{kind}.md", folder).render(**values).partition("\n---\n")
     messages = (("system", " ".join(system.split())), ("user", _paragraphs(asked)))
     return Request(kind, messages, image, max_tokens)
 
@@ -88,10 +92,10 @@ def topics(count: int, chooser: random.Random) -> list[str]:
 
 
 @cache
-def _environment() -> Environment:
+def _environment(folder: Path) -> Environment:
     # prompts are no web pages: nothing is escaped
     return Environment(
-        loader=FileSystemLoader(_FOLDER), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=FileSystemLoader(folder), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         autoescape=False, keep_trailing_newline=False,
     )  # fmt: skip
 
@@ -101,8 +105,8 @@ def _lines(name: str) -> tuple[str, ...]:
     return tuple(line for line in (_FOLDER / name).read_text("utf-8").splitlines() if line)
 
 
-def _template(name: str):  # type: ignore[no-untyped-def]
-    return _environment().get_template(name)
+def _template(name: str, folder: Path = _FOLDER):  # type: ignore[no-untyped-def]
+    return _environment(folder).get_template(name)
 
 
 def _paragraphs(text: str) -> str:

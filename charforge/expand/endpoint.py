@@ -1,4 +1,4 @@
-"""The writer ``endpoint``: any OpenAI-compatible URL.
+"""Any OpenAI-compatible URL: the writer ``endpoint``, and the judge of an evaluation.
 
 The key comes from the environment and is neither shown nor stored.
 """
@@ -33,7 +33,8 @@ _MIME = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".web
 
 @dataclass(frozen=True)
 class EndpointSettings:
-    """Where and how to ask. Prices in your currency per million tokens, for the cost line only."""
+    """Where and how to ask. Prices in your currency per million tokens, for the cost line only; ``options`` names where
+    the user said it, for messages."""
 
     url: str
     model: str
@@ -41,6 +42,7 @@ class EndpointSettings:
     temperature: float = 0.8
     price_in: float = 0.0
     price_out: float = 0.0
+    options: str = "--url and --model"
 
 
 @dataclass
@@ -111,7 +113,7 @@ class Endpoint:
             if answer.status_code in (401, 403):
                 raise InputError(f"{url} refuses the key: set the environment variable {KEY_VARIABLE}")
             if answer.status_code >= 400:
-                raise InputError(f"{url} refuses the request ({answer.status_code}): check --url and --model")
+                raise InputError(f"{url} refuses the request ({answer.status_code}): check {self.settings.options}")
             return self._text(answer, url)
         raise MachineError(
             f"{url} {trouble} after {TRIES} tries: what was written so far is kept, run the same command again later"
@@ -134,10 +136,15 @@ class Endpoint:
             self.spent.tokens_in += int(usage.get("prompt_tokens") or 0)
             self.spent.tokens_out += int(usage.get("completion_tokens") or 0)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise InputError(f"{url} does not answer as an OpenAI-compatible endpoint: check --url") from error
+            raise InputError(
+                f"{url} does not answer as an OpenAI-compatible endpoint: check {self.settings.options}"
+            ) from error
         if not isinstance(text, str):
-            raise InputError(f"{url} does not answer as an OpenAI-compatible endpoint: check --url")
+            raise InputError(f"{url} does not answer as an OpenAI-compatible endpoint: check {self.settings.options}")
         return text
+
+    def _no_endpoint(self, url: str) -> str:
+        return f"{url} does not answer as an OpenAI-compatible endpoint: check {self.settings.options}"
 
 
 def _data_uri(name: str, pictures: dict[str, Path]) -> str:

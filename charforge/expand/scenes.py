@@ -1,7 +1,8 @@
 """New scenes for a character, each with questions whose answers are known: what the second stage draws and is paid for.
 
 The words are everyday ones, beside those of the character's own captions. No scene puts two things together that one
-of the captions already does; held-out scenes also share no pair of place and clothes with the training scenes.
+of the captions already does; held-out scenes also share no pair of place and clothes with the training scenes. By the
+first of the held-out scenes the second stage chooses its checkpoint; the others are left for the evaluation.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from charforge.files import write_atomic
 
 Kind = Literal["place", "mouth", "eyes", "clothes", "thing"]
 
-TRAIN_SCENES, HELD_OUT_SCENES = 24, 16
+TRAIN_SCENES, HELD_OUT_SCENES, TEST_SCENES = 24, 16, 12
+"""Test scenes are held out too, and come after the others: nothing is chosen by them."""
 ROLE_PLAY_SHARE = 1 / 3
 """Of the scenes: drawn from a plan and a reply, as in a conversation."""
 OPTIONS = 4
@@ -138,22 +140,41 @@ def read_scenes(path: Path) -> list[Scene]:
     return scenes
 
 
+def left_for_test(held_out: Sequence[Scene], choosing: int) -> list[Scene]:
+    """Those of the held-out scenes by which no checkpoint was chosen: all but the first ``choosing``.
+
+    All of them where there are no others: then the figures are a little too good.
+    """
+    return list(held_out[choosing:]) or list(held_out)
+
+
 def write_new_scenes(character: Character, seed: int) -> list[Scene]:
-    """Training and held-out scenes; the same character and seed give the same scenes."""
+    """Training and held-out scenes, test scenes last; the same character and seed give the same scenes."""
     rng = random.Random(f"{seed} scenes")
     details_of = _new_details(character, rng)
     spoken = hold_out(character, seed).trained(character)
     replies = [turn.text for dialogue in spoken for turn in dialogue.turns if turn.role == "character"]
     made: list[Scene] = []
     for split, scenes in details_of.items():
-        for number, details in enumerate(scenes):
-            prompt = grammar.caption_with_name(character, ", ".join(details[kind] for kind in ordered(details)))
-            if replies and number % round(1 / ROLE_PLAY_SHARE) == 1:
-                prompt = grammar.picture_prompt(character, prompt, rng.choice(replies))
-            checks = _checks(details, rng)
-            keyed = _keyed(details, rng)
-            made.append(Scene(id=f"{split}-{number:02d}", split=split, prompt=prompt, checks=checks, keyed=keyed))
+        made += [_scene(character, f"{split}-{n:02d}", split, d, n, replies, rng) for n, d in enumerate(scenes)]
+    # a source of their own: the scenes before them are those of earlier runs
+    rng = random.Random(f"{seed} test scenes")
+    words = {kind: _suitable(character, kind) for kind in kinds_of(character)}
+    captions = [picture.caption or "" for picture in character.pictures]
+    tests = _details(words, captions, [*details_of["held_out"], *details_of["train"]], TEST_SCENES, rng)
+    made += [_scene(character, f"test-{n:02d}", "held_out", d, n, replies, rng) for n, d in enumerate(tests)]
     return made
+
+
+def _scene(
+    character: Character, name: str, split: Split, details: dict[Kind, str], number: int, replies: Sequence[str],
+    rng: random.Random,
+) -> Scene:  # fmt: skip
+    prompt = grammar.caption_with_name(character, ", ".join(details[kind] for kind in ordered(details)))
+    if replies and number % round(1 / ROLE_PLAY_SHARE) == 1:
+        prompt = grammar.picture_prompt(character, prompt, rng.choice(replies))
+    checks = _checks(details, rng)
+    return Scene(id=name, split=split, prompt=prompt, checks=checks, keyed=_keyed(details, rng))
 
 
 def scene_of(
@@ -190,7 +211,7 @@ def _has_form(kind: Kind, words: str) -> bool:
 
 
 def scene_details(character: Character, seed: int) -> dict[Split, list[dict[Kind, str]]]:
-    """What each scene of :func:`write_new_scenes` shows, by kind of detail."""
+    """What each scene of :func:`write_new_scenes` shows, by kind of detail; without the test scenes."""
     return _new_details(character, random.Random(f"{seed} scenes"))
 
 

@@ -27,8 +27,7 @@ from charforge.export.faces import FACES, prompt_details, questions_about
 from charforge.families.protocol import UnifiedModel
 from charforge.files import write_atomic
 from charforge.judges.encoders import Encoder
-from charforge.judges.judges import FEWEST_REFERENCES
-from charforge.judges.likeness import References, calibrate, nearest_similarity, usual_likeness
+from charforge.judges.likeness import FEWEST_REFERENCES, References, calibrate, nearest_similarity, usual_likeness
 from charforge.likelihood import Question, answer_likelihoods, probabilities
 from charforge.low_rank import adapter_off
 from charforge.pixels import to_image, to_pixels

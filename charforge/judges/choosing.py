@@ -11,14 +11,11 @@ from torch import Tensor
 
 from charforge import grammar
 from charforge.families.protocol import UnifiedModel
-from charforge.judges.encoders import Encoder
+from charforge.judges.encoders import Encoder, encoded
 from charforge.judges.likeness import References, calibrate, nearest_similarity, usual_likeness
 from charforge.likelihood import Question, answer_likelihoods, probabilities
 from charforge.low_rank import adapter_off
 from charforge.pixels import to_pixels
-
-FEWEST = 3
-"""Pictures of a character that say how alike they are."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +29,8 @@ class Taste:
 
 def taste_of(encoder: Encoder, pictures: Sequence[Image.Image], count: int) -> Taste:
     """A taste for a character, known from three or more of its ``pictures``, which may have any size."""
-    features = [encoder.encode(to_pixels(picture, picture.size)[None]).cpu() for picture in pictures]
-    return Taste(encoder, calibrate(torch.cat(features)), count)
+    own = [to_pixels(picture, picture.size) for picture in pictures]
+    return Taste(encoder, calibrate(encoded(encoder.encode, own)), count)
 
 
 def best_of(

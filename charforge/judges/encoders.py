@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ LITE0_SIZE = 160
 the time; 16 x 16 pixels 0.63 (docs/log.md)."""
 CROWD = 16
 """Pictures encoded at a time."""
+PIXELS = 16
+"""Pixels a side of the baseline: what is left is where which colour is."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,22 @@ class Encoder:
 
     name: str
     encode: Callable[[Tensor], Tensor]
+
+
+def encoded(encode: Callable[[Tensor], Tensor], pictures: Sequence[Tensor]) -> Tensor:
+    """Features (n, width) on the CPU of pictures (3, H, W) that may have different sizes."""
+    return torch.cat([encode(picture[None]).cpu() for picture in pictures])
+
+
+def pixel_encoder(side: int = PIXELS) -> Encoder:
+    """The baseline: ``side`` by ``side`` pixels without their mean colour. An encoder that tells characters apart no
+    better than this is of no use."""
+
+    def encode(pictures: Tensor) -> Tensor:
+        small = F.adaptive_avg_pool2d(pictures.float(), side).flatten(2)
+        return F.normalize((small - small.mean(2, keepdim=True)).flatten(1), dim=-1)
+
+    return Encoder(f"pixels {side}x{side}", encode)
 
 
 @dataclass(frozen=True)

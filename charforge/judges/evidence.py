@@ -10,6 +10,7 @@ from torch import Tensor
 
 from charforge.expand.scenes import Scene
 from charforge.families.protocol import UnifiedModel
+from charforge.judges.copies import CopyMarks
 from charforge.judges.encoders import Encoder, TextMatcher
 from charforge.judges.likeness import References, nearest_similarity
 from charforge.judges.published_judges import PublishedJudges
@@ -22,7 +23,8 @@ class Judges:
     """What is needed to pay for pictures.
 
     ``references`` are the character's own pictures in the features of ``encoder``, ``tower_references`` in those of the
-    base's vision tower, which no reward asks. ``matcher`` and ``published`` are None where the settings ask for none.
+    base's vision tower, which no reward asks. ``marks``: from where on a picture is a copy. ``matcher`` and
+    ``published`` are None where the settings ask for none.
     """
 
     model: UnifiedModel
@@ -30,6 +32,7 @@ class Judges:
     encoder: Encoder
     references: References
     tower_references: References
+    marks: CopyMarks
     matcher: TextMatcher | None
     published: PublishedJudges | None
 

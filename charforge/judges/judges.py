@@ -10,17 +10,16 @@ from torch import Tensor
 from charforge.errors import InputError
 from charforge.expand.scenes import Scene
 from charforge.families.protocol import UnifiedModel
-from charforge.judges.encoders import Encoder, TextMatcher, load_encoder, load_text_matcher
+from charforge.judges.copies import copy_marks
+from charforge.judges.encoders import Encoder, TextMatcher, encoded, load_encoder, load_text_matcher
 from charforge.judges.evidence import Evidence, Judges
-from charforge.judges.likeness import calibrate
+from charforge.judges.likeness import FEWEST_REFERENCES, calibrate
 from charforge.judges.published_judges import PublishedJudges, load_published_judges
 from charforge.judges.rewards import REWARDS
 from charforge.sample import Picture
 from charforge.settings import RewardSettings
 
 SCALE_MEMORY = 0.9
-FEWEST_REFERENCES = 3
-"""Pictures that say how alike pictures of the character are."""
 
 
 def weights_of(settings: RewardSettings) -> dict[str, float]:
@@ -68,10 +67,10 @@ def load_judges(model: UnifiedModel, settings: RewardSettings, pictures: Mapping
     weights_of(settings)
     encoder, matcher, published = _load_networks(settings, torch.device("cpu") if settings.on_cpu else model.device)
     # the autoencoder's own reading of them: its softness must not count as a difference
-    own = [model.decode_target(picture.target)[None] for picture in pictures.values()]
-    known = calibrate(torch.cat([encoder.encode(picture).cpu() for picture in own]))
-    known_to_tower = calibrate(torch.cat([model.look_at(picture).features.cpu() for picture in own]))
-    return Judges(model, settings, encoder, known, known_to_tower, matcher, published)
+    own = [model.decode_target(picture.target) for picture in pictures.values()]
+    known = calibrate(encoded(encoder.encode, own))
+    known_to_tower = calibrate(encoded(lambda picture: model.look_at(picture).features, own))
+    return Judges(model, settings, encoder, known, known_to_tower, copy_marks(known, own), matcher, published)
 
 
 def _load_networks(

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+FEWEST_REFERENCES = 3
+"""Pictures of a character that say how alike pictures of it are."""
+
 
 @dataclass(frozen=True)
 class References:
@@ -25,7 +28,7 @@ class References:
 def calibrate(features: Tensor) -> References:
     """Thresholds from the similarities between the character's pictures. Raises ValueError for fewer than three."""
     count = features.shape[0]
-    if count < 3:
+    if count < FEWEST_REFERENCES:
         raise ValueError(f"{count} pictures do not say how alike pictures of this character are: three are needed")
     between = features @ features.T
     pairs = between[~torch.eye(count, dtype=torch.bool)].view(count, count - 1)

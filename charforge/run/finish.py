@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
@@ -37,14 +38,17 @@ from charforge.character import Character
 from charforge.chat.replies import sample_replies
 from charforge.evaluate.requests import held_out_requests, request_values
 from charforge.expand import Pair
+from charforge.expand.scenes import Scene
 from charforge.files import write_atomic, write_atomic_with
 from charforge.low_rank import adapter_off
 from charforge.pixels import contact_sheet, initial
+from charforge.run.evaluation import evaluate_at_end
 from charforge.run.folder import FAILURE, read_json
 from charforge.run.progress import PREVIEW_SEED
 from charforge.run.report import SHARED, About, write_report
 from charforge.run.share import share_sheet
 from charforge.run.sittings import Sittings
+from charforge.sample import Picture
 from charforge.settings import Settings
 from charforge.train.samples import Dataset
 from charforge.train.sft import flow_error, held_out_text
@@ -55,7 +59,8 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class Trained:
-    """What a stage leaves to be measured and packed. ``prompts`` are drawn with and without the adapter."""
+    """What a stage leaves to be measured and packed. ``prompts`` are drawn with and without the adapter; ``pictures``
+    are the character's own, prepared."""
 
     run: Path
     bundle: Path
@@ -66,14 +71,18 @@ class Trained:
     config: LoraConfig
     data: Dataset
     pairs: list[Pair]
+    scenes: list[Scene]
+    pictures: dict[str, Picture]
     prompts: list[str]
     about: About
 
 
 def finish(
-    trained: Trained, metrics: dict[str, Any], sittings: Sittings, tell: Callable[[str], None]
-) -> dict[str, Any]:
-    """Adapter, bundle, measures and report of a stage; returns ``metrics`` with what was measured.
+    trained: Trained, metrics: dict[str, Any], sittings: Sittings, tell: Callable[[str], None],
+    report: Callable[[int, int], None], last: bool,
+) -> dict[str, Any]:  # fmt: skip
+    """Adapter, bundle, measures and report of a stage; returns ``metrics`` with what was measured. The ``last`` stage
+    of the run ends with an evaluation, of which ``report`` counts the steps.
 
     The bundle comes first and again with the measures: from then on a part that fails costs itself alone. Such parts
     are told of, and stand in ``failed_parts`` with their errors.
@@ -90,14 +99,28 @@ def finish(
             tell(f"{part} failed ({first_sentence(error)}): run the same command again to repeat it")
             return None
 
+    evaluation = None
     with with_values(trained.parameters, rounded_to_bf16(trained.parameters)):
         save_adapter(trained.base.model.network, trained.config, run / "adapter", trained.settings.base, torch.bfloat16)
+        began = time.monotonic()
         pictures = attempt("drawing", lambda: draw(trained))
+        picture_seconds = (time.monotonic() - began) / max(1, len(trained.prompts))
         avatar = pictures[0] if pictures else plain_avatar(trained.character)
         write_atomic_with(run / "avatar.png", lambda path: avatar.save(path, "PNG"))
         make_bundle(trained, metrics)
         tell(f"the bundle is written: {trained.bundle}")
         measured = attempt("measuring", lambda: evaluate(trained, pictures)) if pictures else None
+        if last and pictures and trained.settings.evaluation.share > 0:
+            allowed = trained.settings.evaluation.share * sittings.seconds
+            evaluation = attempt(
+                "the evaluation", lambda: evaluate_at_end(
+                    run, trained.base, trained.settings, trained.character, trained.pairs, trained.scenes,
+                    trained.pictures, allowed, picture_seconds, trained.about.command, report,
+                ),
+            )  # fmt: skip
+    if evaluation is not None:
+        tell(evaluation.get("verdict") or evaluation["left_out"])
+        metrics = metrics | {"evaluation": evaluation}
     if measured is not None:
         metrics = metrics | measured
         make_bundle(trained, metrics)

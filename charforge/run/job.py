@@ -158,7 +158,8 @@ def train_character(
             # a side that it cannot draw is known before anything is trained
             model.canvas(settings.grpo.side)
         progress.begin("encoding pictures", settings.sft.steps)
-        pictures = prepared_pictures(loaded, character, run / "cache") | prepared_strangers(loaded, pairs)
+        own_pictures = prepared_pictures(loaded, character, run / "cache")
+        pictures = own_pictures | prepared_strangers(loaded, pairs)
         data = build_dataset(loaded, pairs, pictures, settings.sft, own_samples)
         first_layer = settings.adapter.first_layer(model.shapes.layers)
         data = texts_read_once(model, data, first_layer)
@@ -169,12 +170,13 @@ def train_character(
         if settings.memory.compile_layers:
             model.compile_layers()
         trained = Trained(
-            run, bundle, character, settings, loaded, parameters, config, data, pairs, prompts, described()
+            run, bundle, character, settings, loaded, parameters, config, data, pairs, scenes, own_pictures, prompts,
+            described(),
         )  # fmt: skip
 
-        def finished(told: dict[str, Any]) -> dict[str, Any]:
+        def finished(told: dict[str, Any], last: bool) -> dict[str, Any]:
             progress.begin("measuring", None)
-            measured = finish(trained, told, sittings, progress.note)
+            measured = finish(trained, told, sittings, progress.note, progress.count, last)
             # written last: a run with a result has finished the stage that it names
             write_atomic(run / "result.json", json.dumps(measured, indent=2))
             return measured
@@ -193,7 +195,7 @@ def train_character(
         first["forecast"] = None if ahead.forecast is None else asdict(ahead.forecast)
         # a bundle of the second stage is not replaced by one of the first, whatever part of its finish is repeated
         if not bundle.exists() or metrics is None or (metrics["stage"] == "sft" and "failed_parts" in metrics):
-            metrics = finished(first)
+            metrics = finished(first, last=not both)
         if both:
             own = {name: pictures[name] for name in trained_names(character, pairs)}
             # the first stage is measured and packed: the others wait for this
@@ -204,7 +206,7 @@ def train_character(
                 )
             except Exception as error:
                 raise second_stage_failed(error, bundle, go_on) from error
-            metrics = finished({**first, "stage": "grpo", **second})
+            metrics = finished({**first, "stage": "grpo", **second}, last=True)
     return TrainResult(run, bundle, metrics)
 
 

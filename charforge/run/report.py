@@ -34,7 +34,7 @@ THUMBNAIL = 160
 LINKS = (
     ("pairs/pairs.html", "the training pairs to look through"), ("pairs/pairs.jsonl", "the same as JSON Lines"),
     ("config.toml", "all settings"), ("metrics.jsonl", "all figures"), ("result.json", "the result"),
-    ("evaluation.png", "drawings of held-out scenes"),
+    ("evaluation.html", "the evaluation"), ("evaluation.png", "drawings of held-out scenes"),
 )  # fmt: skip
 CERTAIN = 1.96
 """Standard errors to either side that hold the true value 95 times of 100."""
@@ -139,6 +139,7 @@ def page(
         state=state,
         written=datetime.now().isoformat(" ", "seconds"),
         warnings=[overfitted] if overfitted else [],
+        evaluation=metrics.get("evaluation", {}) if metrics is not None else {},
         compared=compared(metrics) if metrics is not None else [],
         facts=facts(metrics) if metrics is not None else [],
         replies=replies,

@@ -16,6 +16,7 @@ from charforge.settings.section import NEUTRAL, Neutral
 from charforge.settings.sections import (
     AdapterSettings,
     ChatSettings,
+    EvaluationSettings,
     MemorySettings,
     OptimizerKind,
     PictureSettings,
@@ -27,6 +28,7 @@ __all__ = [
     "NEUTRAL",
     "AdapterSettings",
     "ChatSettings",
+    "EvaluationSettings",
     "ExpandSettings",
     "GrpoSettings",
     "MemorySettings",

@@ -131,6 +131,16 @@ class TrackingSettings(Section):
     )
 
 
+class EvaluationSettings(Section):
+    """What a run measures of itself when its training has ended."""
+
+    share: Neutral[float] = Field(
+        0.1, ge=0, le=1,
+        description="Share of the training's time that the evaluation at its end may take: a verdict with figures and "
+        "a page, from as many new scenes as that allows. 0 leaves it out; charforge eval makes it at any time.",
+    )  # fmt: skip
+
+
 class Settings(Section):
     """Everything that decides the result of a run beside the folder itself."""
 
@@ -174,6 +184,9 @@ class Settings(Section):
         PromptSettings(), description="How much of the character the prompts hold, in tokens."
     )
     chat: ChatSettings = Field(ChatSettings(), description="How the character speaks.")
+    evaluation: EvaluationSettings = Field(
+        EvaluationSettings(), description="What a run measures of itself when its training has ended."
+    )
     tracking: TrackingSettings = Field(
         TrackingSettings(), description="Where the figures of a run go beside its own files."
     )

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -322,6 +322,8 @@ def train_grpo(
     # judged: whether all that belongs to the last iteration is done, its measurement and its preview
     number, judged, ended, warned = 0, True, "", False
     kept = kept_at_first(model, grpo, parameters, len(train))
+    # the watched pictures' flow error after the latest iteration, of that at the start; None where it began before
+    guard: float | None = None
     if last.exists():
         number, notes = load_checkpoint(last, parameters, optimizer, kept)
         measured = [HeldOutScenes(**line) for line in notes["measured"]]  # type: ignore[attr-defined]
@@ -373,10 +375,14 @@ def train_grpo(
                 hooks.on_preview(number)
             due = team.writes and (number % grpo.evaluate_every == 0 or number == grpo.iterations or ended)
             line = measure_scenes(model, judges, held, number, grpo.held_out_pictures) if due else None
+            if line is not None:
+                if guard is None:
+                    guard = flow_error(model, watched, settings.sft) / drift_start
+                line = replace(line, flow=guard, drifted=guard > 1 + grpo.guard)
             stop.changing()
             if line is not None:
                 measured.append(line)
-                is_best = best_so_far(measured) is line and not ended
+                is_best = best_so_far(measured) is line
                 hooks.on_held_out(line, is_best)
                 if is_best:
                     save_checkpoint(best_file, adapter, optimizer, number, {})

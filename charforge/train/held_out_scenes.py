@@ -13,6 +13,7 @@ import torch
 from charforge.bases.drawing import draw_pixels
 from charforge.expand.scenes import Scene
 from charforge.families.protocol import UnifiedModel
+from charforge.judges.copies import copied
 from charforge.judges.evidence import Judges
 from charforge.judges.likeness import nearest_similarity
 from charforge.judges.scene import judge_scenes
@@ -26,7 +27,8 @@ class HeldOutScenes:
     """Means over the pictures. ``proxy``: the reward's yes/no questions. ``gold``: the probability of the right answer
     among four to open questions, ``gold_by_kind`` by what was asked. ``identity``: cosine with the nearest of the
     character's pictures by the reward's encoder, ``gold_identity`` by the base's vision tower. ``copy_rate``: share
-    of pictures nearer to one of the character's than these are to each other.
+    of copies (:func:`charforge.judges.copies.copied`). ``flow``: the flow error of the pictures that are watched,
+    relative to the start; ``drifted``: it had risen by more than ``grpo.guard``, which ends the stage.
     """
 
     iteration: int
@@ -40,6 +42,8 @@ class HeldOutScenes:
     """How many were drawn; 0 where an earlier charforge measured."""
     identity_deviation: float = 0.0
     """Standard deviation of ``identity`` over the pictures."""
+    flow: float = 1.0
+    drifted: bool = False
 
 
 def measure_scenes(
@@ -59,20 +63,25 @@ def measure_scenes(
         gold_by_kind={kind: values.nanmean().item() for kind, values in keyed.items()},
         identity=nearest.mean().item(),
         gold_identity=towards.mean().item(),
-        copy_rate=(nearest > judges.references.copy).float().mean().item(),
+        copy_rate=copied(pictures, nearest, judges.marks).float().mean().item(),
         pictures=len(chosen),
         identity_deviation=nearest.std(unbiased=False).item(),
     )
 
 
 def score(line: HeldOutScenes, start: HeldOutScenes) -> float:
-    """What decides: the gold scene score, less in proportion where identity has fallen since the start."""
-    return line.gold * min(1.0, line.gold_identity / start.gold_identity)
+    """What decides which adapter is kept: the gold scene score, less in proportion to what was lost since the start: of
+    identity in the eyes of the tower, of the held-out loss, and of drawings that are no copies. Gains in these three
+    are worth nothing: likeness grows as well by copying."""
+    identity = line.gold_identity / start.gold_identity
+    new = (1 - line.copy_rate) / max(1 - start.copy_rate, 1e-6)
+    return line.gold * min(1.0, identity) * min(1.0, 1 / line.flow) * min(1.0, new)
 
 
 def best_so_far(measured: Sequence[HeldOutScenes]) -> HeldOutScenes:
-    """The measurement with the highest score, the later one of equals; the start may win."""
-    return max(measured, key=lambda line: (score(line, measured[0]), line.iteration))
+    """The measurement with the highest score, the later one of equals; the start may win, one that drifted cannot."""
+    allowed = [line for line in measured if not line.drifted]
+    return max(allowed, key=lambda line: (score(line, measured[0]), line.iteration))
 
 
 def hacked(measured: Sequence[HeldOutScenes], patience: int) -> bool:

@@ -8,7 +8,8 @@ with 0 to 4 of the character's lasting parts exchanged for somebody else's (iden
 exchanged (scene), copies of the ten (copies), and the right pictures with more and more noise (babble). Printed is
 Spearman's rank correlation of each measure with the truth, the mean over characters and a 95 % interval over them; for
 what is only there or not, the area under the curve. Lines of Wren are spoilt in the same way: with another's words,
-with letters out of order, with lines of the user and of an assistant. Needs the extra ``recipe``.
+with letters out of order, with lines of the user and of an assistant. Lines of ``--speakers`` get somebody else's
+name. Needs the extra ``recipe``.
 """
 
 from __future__ import annotations
@@ -27,14 +28,16 @@ from torch import Tensor
 
 from charforge.bases.base import load_base
 from charforge.character import Character, read_character
-from charforge.evaluate.copies import copied, copy_marks
-from charforge.evaluate.identity import likeness, likeness_scale, pixel_encoder, separation
+from charforge.evaluate.identity import likeness, likeness_scale, separation
 from charforge.evaluate.intervals import interval
+from charforge.evaluate.names import wrong_name
+from charforge.evaluate.release_items import NAMES
 from charforge.evaluate.voice import breaks_character, chrf, distinct, speaks_for_user, voice_distance
 from charforge.expand.scenes import Scene, scene_of
 from charforge.families.protocol import UnifiedModel
 from charforge.files import write_atomic
-from charforge.judges.encoders import Encoder, load_encoder
+from charforge.judges.copies import copied, copy_marks
+from charforge.judges.encoders import Encoder, load_encoder, pixel_encoder
 from charforge.judges.likeness import calibrate
 from charforge.judges.scene import judge_scenes
 from charforge.recipe import captions, world
@@ -224,6 +227,37 @@ def texts_track(seed: int) -> dict[str, float]:
     }
 
 
+NAME_FORMS = (
+    "I am {name}. {line}", "{name}: {line}", "{line} My name is {name}, mind you.", "Good day, {name}. {line}",
+    "{line} Come back soon, {name}.", "{line} Thanks, {name}!", "{line} {name} says so, and that is me.",
+)  # fmt: skip
+"""Of oneself, of the user, and one that no pattern knows."""
+
+
+def names_track(character: Character, seed: int) -> dict[str, float]:
+    """Groups of ten of a character's lines, of which 0 to 10 are under somebody else's name."""
+    rng = random.Random(f"{seed} names")
+    lines = [turn.text for dialogue in character.dialogues for turn in dialogue.turns if turn.role == "character"]
+    rng.shuffle(lines)
+    held, own = lines[: len(lines) // 2], " ".join(lines[len(lines) // 2 :])
+    found, planted = [], []
+    for wrong in (0, 2, 4, 6, 8, 10) * 2:
+        said = rng.choices(held, k=10)
+        spoilt = [
+            rng.choice(NAME_FORMS).format(name=rng.choice(NAMES), line=line) if number < wrong else line
+            for number, line in enumerate(said)
+        ]
+        found.append(np.mean([wrong_name(reply, character.name, own) for reply in spoilt]))
+        planted.append(wrong)
+    name = "wrong_names"
+    every = [form.format(name=rng.choice(NAMES), line=line) for form in NAME_FORMS for line in held]
+    return {
+        f"{name}: share of replies under another's name": spearman(np.array(found), np.array(planted, float)),
+        f"{name}: planted replies found (level)": _of(lambda one: wrong_name(one, character.name, own), every).mean(),
+        f"{name}: own lines called so (level)": _of(lambda one: wrong_name(one, character.name, own), held).mean(),
+    }
+
+
 def _of(measure: Callable[[str], float], texts: list[str]) -> np.ndarray:
     return np.array([float(measure(text)) for text in texts])
 
@@ -238,11 +272,14 @@ def main() -> None:
     parser.add_argument("--characters", type=int, default=10)
     parser.add_argument("--judged", type=int, default=4, help="how many of them the base looks at: it takes longest")
     parser.add_argument("--asked", type=int, default=8, help="scenes of each")
+    parser.add_argument(
+        "--speakers", type=Path, nargs="*", default=[WREN], help="character folders whose lines get wrong names"
+    )
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     encoders = [load_encoder("efficientnet-lite0", torch.device("cpu")), pixel_encoder()]
-    chosen = people(arguments.characters)
+    chosen, speakers = people(arguments.characters), [read_character(folder) for folder in arguments.speakers]
     model = load_base("mini").model if arguments.judged else None
     found: dict[str, list[float]] = {}
     for number, who in enumerate(chosen):
@@ -251,7 +288,8 @@ def main() -> None:
         values = identity_tracks(who, other, encoders, asked, rng) | copies_track(who, encoders[0], asked)
         if model is not None and number < arguments.judged:
             values |= scenes_track(model, who, asked, rng)
-        for name, value in (values | texts_track(number)).items():
+        values |= texts_track(number) | names_track(speakers[number % len(speakers)], number)
+        for name, value in values.items():
             found.setdefault(name, []).append(value)
     told = {name: {**interval(np.array(values)), "over": len(values)} for name, values in found.items()}
     write_atomic(arguments.out, json.dumps(told, indent=1))

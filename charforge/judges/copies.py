@@ -1,4 +1,4 @@
-"""Has it learned the character, or its pictures?"""
+"""Has it learned the character, or its pictures? Copies of training pictures, in training and in evaluation alike."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from charforge.evaluate.identity import encoded, likeness, pixel_encoder
+from charforge.judges.encoders import encoded, pixel_encoder
 from charforge.judges.likeness import References, calibrate
 
 
@@ -40,5 +40,5 @@ def copied(pictures: Tensor, nearest: Tensor, marks: CopyMarks) -> Tensor:
     - Caveat: two training pictures that are nearly the same push the marks so high that nothing is a copy.
       ``charforge check`` warns of such pictures. A figure cut out and put before another background may pass.
     """
-    by_pixels = likeness(pixel_encoder().encode(pictures).cpu(), marks.pixels)[0]
+    by_pixels = (pixel_encoder().encode(pictures).cpu() @ marks.pixels.T).max(1).values
     return (nearest > marks.by_encoder) | (by_pixels > marks.by_pixels)
