@@ -53,7 +53,6 @@ def evaluate(
 
     \b
     Examples:
-      charforge eval runs/wren
       charforge eval runs/wren runs/wren-sft -n 4 --json
       charforge eval runs/bo runs/mam --benchmark rolescape data/rolescape
       charforge eval runs/wren --judge-url http://localhost:8000/v1 --judge-model qwen3
