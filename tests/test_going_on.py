@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from command import charforge
 from folders import make_folder
 from kills import SETTINGS
@@ -20,7 +21,7 @@ from playback import served, without_pauses
 from charforge.bundle import read_bundle
 from charforge.character import Character, read_character
 from charforge.errors import InputError, MachineError
-from charforge.evaluate.measure import load_run
+from charforge.evaluate.measure import draw_scenes, load_run
 from charforge.evaluate.whole import Measured, measure_within
 from charforge.resources import preset_path
 from charforge.run import finish, job
@@ -128,18 +129,24 @@ def test_an_evaluation_takes_as_many_scenes_as_its_time_allows(history):
     opened = load_run(history.run, "cpu")
     steps: list[tuple[int, int]] = []
 
-    def within(seconds: float, words: float) -> Measured | None:
-        now = iter((0.0, words))
-        report = lambda done, of: steps.append((done, of))  # noqa: E731
-        return measure_within(history.run, opened, seconds, 1.0, report, lambda: next(now))
+    def within(seconds: float, *ticks: float) -> Measured | None:
+        now = iter((0.0, *ticks))
+        return measure_within(
+            history.run, opened, seconds, 1.0, lambda done, of: steps.append((done, of)), lambda: next(now)
+        )
 
-    # a picture takes 1.3 seconds with its judging, with the adapter and without it; the words are asked of both too
-    assert within(5.1, 0.0) is None
-    assert within(6.0, 0.5) is None and steps == []
-    measured = within(8.0, 1.0)
+    # two scenes, drawn and judged with the adapter and without it, take 5.2 seconds; the bare base talks twice as long
+    assert within(5.1) is None
+    assert within(8.0, 1.0) is None and steps == []
+    # words end after 3.0; a pair of pictures takes 2.0, judging them as well 2.6: three are 7.8
+    measured = within(11.0, 1.0, 3.0, 3.0, 5.0, 7.0, 9.0)
     assert measured is not None and measured.before is not None
-    assert len(measured.after.drawn.pictures) == len(measured.before.drawn.pictures) == 2
+    assert len(measured.after.drawn.pictures) == len(measured.before.drawn.pictures) == 3
     assert steps[-1][0] == steps[-1][1] and sorted(steps) == steps
+    assert measured.after.drawn.scenes == opened.scenes[:3]
+    # the noise is that of the whole evaluation: what is said of a scene does not depend on the clock
+    whole = draw_scenes(opened.base, opened.scenes[:3], 1, lambda done, of: None).pictures
+    torch.testing.assert_close(measured.after.drawn.pictures, whole)
 
 
 def test_too_few_pictures_are_no_failure(history, tmp_path: Path):

@@ -53,7 +53,6 @@ def evaluate(
 
     \b
     Examples:
-      charforge eval runs/wren
       charforge eval runs/wren runs/wren-sft -n 4 --json
       charforge eval runs/bo runs/mam --benchmark rolescape data/rolescape
     """

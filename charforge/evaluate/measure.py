@@ -130,10 +130,14 @@ def draw_scenes(base: Base, scenes: Sequence[Scene], each: int, report: Callable
     """``each`` pictures of every scene with the base's own sampling settings and fixed seeds."""
     pictures: list[Tensor] = []
     for number, scene in enumerate(scenes):
-        seeds = [SEED + number * each + index for index in range(each)]
-        pictures.append(draw_pixels(base.model, [scene.prompt] * each, seeds))
+        pictures.append(draw_scene(base, scene, number, each))
         report(number + 1, len(scenes))
     return Drawn(list(scenes), torch.cat(pictures), each)
+
+
+def draw_scene(base: Base, scene: Scene, number: int, each: int) -> Tensor:
+    """``each`` pictures (each, 3, H, W) of a scene; its place among the scenes, ``number``, decides the noise."""
+    return draw_pixels(base.model, [scene.prompt] * each, [SEED + number * each + index for index in range(each)])
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,9 @@ class Extent:
 
     @staticmethod
     def quick(each: int) -> Extent:
-        """For a look: six scenes, eight replies of each kind, a dozen questions of each kind, no drawing of replies,
+        """For a look: six scenes, six replies of each kind, a dozen questions of each kind, no drawing of replies,
         nothing about forgetting."""
-        return Extent(each, 6, 8, 0, 12, 0)
+        return Extent(each, 6, 6, 0, 12, 0)
 
     @staticmethod
     def full(each: int) -> Extent:
@@ -93,9 +93,13 @@ def measure_state(opened: OpenRun, extent: Extent, report: Report) -> State:
 
     ``report(steps done, in all)`` counts the scenes and ``STEPS_BESIDE``.
     """
-    total = min(len(opened.scenes), extent.scenes) + STEPS_BESIDE
+    scenes = opened.scenes[: extent.scenes]
+    total = len(scenes) + STEPS_BESIDE
     words = measure_words(opened, extent, lambda done: report(done, total))
-    return with_pictures(opened, extent, words, lambda done: report(STEPS_BESIDE - 1 + done, total))
+    drawn = draw_scenes(opened.base, scenes, extent.each, lambda done, _: report(STEPS_BESIDE - 1 + done, total))
+    state = with_pictures(opened, extent, words, drawn)
+    report(total, total)
+    return state
 
 
 @dataclass(frozen=True)
@@ -116,16 +120,13 @@ def measure_words(opened: OpenRun, extent: Extent, report: Callable[[int], None]
     return Words(series, replies)
 
 
-def with_pictures(opened: OpenRun, extent: Extent, words: Words, report: Callable[[int], None]) -> State:
-    """Draw the scenes, and replies; ``report`` counts the scenes and one step more."""
-    scenes = opened.scenes[: extent.scenes]
-    drawn = draw_scenes(opened.base, scenes, extent.each, lambda done, _: report(done))
+def with_pictures(opened: OpenRun, extent: Extent, words: Words, drawn: Drawn) -> State:
+    """The measures of words and of drawn scenes together; replies are drawn here."""
     seen = see(opened.base, opened.judges, drawn, opened.real)
     prompts = tuple(scene.prompt for scene in drawn.scenes)
     series = {name: Series(prompts, rows) for name, rows in per_scene(seen, drawn.each).items()} | words.series
     if extent.promises:
         series |= consistency_series(opened, words.replies, extent.promises)
-    report(len(scenes) + 1)
     return State(series, drawn, seen, words.replies)
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from charforge.character import Character
 from charforge.evaluate.forgetting import forgotten, own_pictures, own_texts, picture_rows, text_rows
 from charforge.evaluate.intervals import Interval, Series, paired_difference
-from charforge.evaluate.measure import OpenRun, Real
+from charforge.evaluate.measure import Drawn, OpenRun, Real, draw_scene
 from charforge.evaluate.prompt_tokens import prompt_series
 from charforge.evaluate.series import (
     STEPS_BESIDE,
@@ -35,6 +36,8 @@ FEWEST_SCENES = 2
 """Below which pictures say nothing."""
 WITH_JUDGING = 1.3
 """Drawing a picture and judging it takes so much longer than drawing it (measured on ``mini``, docs/log.md)."""
+BARE_WORDS = 2.0
+"""The bare base talks so much longer than the character: it does not know when to end (docs/log.md)."""
 
 
 @dataclass(frozen=True)
@@ -93,20 +96,34 @@ def measure_within(
     """The quick form with as many scenes as ``seconds`` allow, with the adapter and without it; None where that is
     fewer than ``FEWEST_SCENES``. ``picture_seconds``: how long drawing one picture has taken.
     """
-    extent, each = Extent.quick(1), 2 * WITH_JUDGING * picture_seconds
-    if seconds < FEWEST_SCENES * each:
+    extent, fewest = Extent.quick(1), FEWEST_SCENES * 2 * WITH_JUDGING * picture_seconds
+    scenes = opened.scenes[: extent.scenes]
+    total, network = len(scenes) + 3, opened.base.model.network
+    if seconds < fewest:
         return None
     began = clock()
     words = measure_words(opened, extent, lambda done: None)
-    # the bare base is asked the same
-    affordable = int((seconds - 2 * (clock() - began)) / each) if each else extent.scenes
-    if affordable < FEWEST_SCENES:
+    if seconds < (1 + BARE_WORDS) * (clock() - began) + fewest:
         return None
-    extent = replace(extent, scenes=min(extent.scenes, affordable))
-    steps = min(len(opened.scenes), extent.scenes) + STEPS_BESIDE
-    after = with_pictures(opened, extent, words, lambda done: report(STEPS_BESIDE - 1 + done, 2 * steps))
-    with adapter_off(opened.base.model.network):
-        before = measure_state(opened, extent, lambda done, _: report(steps + done, 2 * steps))
+    report(1, total)
+    with adapter_off(network):
+        bare_words = measure_words(opened, extent, lambda done: None)
+    report(2, total)
+    spoken, drawn, bare = clock(), [], []
+    for number, scene in enumerate(scenes):
+        # what is drawn has to be judged afterwards
+        pairs = WITH_JUDGING * (clock() - spoken) * (number + 1) / max(number, 1)
+        if number >= FEWEST_SCENES and spoken - began + pairs > seconds:
+            break
+        drawn.append(draw_scene(opened.base, scene, number, 1))
+        with adapter_off(network):
+            bare.append(draw_scene(opened.base, scene, number, 1))
+        report(3 + number, total)
+    shown = scenes[: len(drawn)]
+    after = with_pictures(opened, extent, words, Drawn(shown, torch.cat(drawn), 1))
+    with adapter_off(network):
+        before = with_pictures(opened, extent, bare_words, Drawn(shown, torch.cat(bare), 1))
+    report(total, total)
     return _measured(run, opened, after, before)
 
 
