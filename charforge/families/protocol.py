@@ -198,6 +198,10 @@ class UnifiedModel(Protocol):
     def text(self, text: str, role: str | None = None, loss: bool = False) -> Part:
         """What ``role`` (system, user, assistant; None: nobody) says; with ``loss`` it is learned."""
 
+    def pieces(self, part: Part, tokens: int) -> Sequence[Part]:
+        """A part that is not learned, in pieces of about so many tokens: :meth:`read` one after the other they are the
+        same to the model. Itself where it cannot be cut."""
+
     def look(self, image: Image.Image) -> Part:
         """A picture to read, with all that is frozen computed."""
 
