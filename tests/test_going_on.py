@@ -135,9 +135,9 @@ def test_an_evaluation_takes_as_many_scenes_as_its_time_allows(history):
             history.run, opened, seconds, 1.0, lambda done, of: steps.append((done, of)), lambda: next(now)
         )
 
-    # two scenes, drawn and judged with the adapter and without it, take 5.2 seconds; the bare base talks twice as long
+    # two scenes, drawn and judged with the adapter and without it, take 5.2 seconds; the bare base may talk longer
     assert within(5.1) is None
-    assert within(8.0, 1.0) is None and steps == []
+    assert within(7.6, 1.0) is None and steps == []
     # words end after 3.0; a pair of pictures takes 2.0, judging them as well 2.6: three are 7.8
     measured = within(11.0, 1.0, 3.0, 3.0, 5.0, 7.0, 9.0)
     assert measured is not None and measured.before is not None

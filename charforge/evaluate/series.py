@@ -51,9 +51,9 @@ class Extent:
 
     @staticmethod
     def quick(each: int) -> Extent:
-        """For a look: six scenes, six replies of each kind, a dozen questions of each kind, no drawing of replies,
+        """For a look: six scenes, six replies and eight questions of each kind, no drawing of replies,
         nothing about forgetting."""
-        return Extent(each, 6, 6, 0, 12, 0)
+        return Extent(each, 6, 6, 0, 8, 0)
 
     @staticmethod
     def full(each: int) -> Extent:
@@ -110,9 +110,12 @@ class Words:
     replies: Replies
 
 
-def measure_words(opened: OpenRun, extent: Extent, report: Callable[[int], None]) -> Words:
-    """What needs no drawing; ``report`` counts two steps."""
-    replies = reply_all(opened, extent.replies)
+def measure_words(
+    opened: OpenRun, extent: Extent, report: Callable[[int], None], known: Sequence[str] | None = None
+) -> Words:
+    """What needs no drawing; ``report`` counts two steps. ``known``: replies to all of the run's requests, where they
+    need not be sampled again."""
+    replies = reply_all(opened, extent.replies, known)
     series = text_series(opened, replies)
     report(1)
     series |= exam_series(opened, extent.exam)
@@ -130,12 +133,15 @@ def with_pictures(opened: OpenRun, extent: Extent, words: Words, drawn: Drawn) -
     return State(series, drawn, seen, words.replies)
 
 
-def reply_all(opened: OpenRun, most: int) -> Replies:
+def reply_all(opened: OpenRun, most: int, known: Sequence[str] | None = None) -> Replies:
     """A reply to each of the first ``most`` held-out conversations, then to each of as many held-out requests for a
-    picture."""
-    talk, requests = held_out_conversations(opened.pairs)[:most], opened.requests[:most]
+    picture; to all of these where the replies are ``known``."""
+    talk, requests = held_out_conversations(opened.pairs)[:most], opened.requests
     model = opened.base.model
-    raw = answered(model, talk, opened.chat) + request_replies(model, requests, opened.chat)
+    if known is None:
+        requests = requests[:most]
+        known = request_replies(model, requests, opened.chat)
+    raw = [*answered(model, talk, opened.chat), *known]
     asked = [Conversation(f"request: {pair.texts('user')[-1]}", ()) for pair in requests]
     return Replies([*talk, *asked], raw)
 

@@ -36,8 +36,16 @@ FEWEST_SCENES = 2
 """Below which pictures say nothing."""
 WITH_JUDGING = 1.3
 """Drawing a picture and judging it takes so much longer than drawing it (measured on ``mini``, docs/log.md)."""
-BARE_WORDS = 2.0
-"""The bare base talks so much longer than the character: it does not know when to end (docs/log.md)."""
+BARE_WORDS = 1.5
+"""Talk of the bare base, cut to the length of the character's, takes at most so much longer: all of it is long."""
+
+
+@dataclass(frozen=True)
+class KnownReplies:
+    """What was said to the run's held-out requests for pictures, all of them, when they were measured before."""
+
+    with_adapter: list[str]
+    without: list[str]
 
 
 @dataclass(frozen=True)
@@ -91,10 +99,12 @@ def measure_run(run: Path, opened: OpenRun, extent: Extent, report: Report, comp
 
 def measure_within(
     run: Path, opened: OpenRun, seconds: float, picture_seconds: float, report: Report,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Callable[[], float] = time.monotonic, known: KnownReplies | None = None,
 ) -> Measured | None:  # fmt: skip
     """The quick form with as many scenes as ``seconds`` allow, with the adapter and without it; None where that is
-    fewer than ``FEWEST_SCENES``. ``picture_seconds``: how long drawing one picture has taken.
+    fewer than ``FEWEST_SCENES``. Replies of the bare base are cut to the length of the longest of the character's.
+
+    ``picture_seconds``: how long drawing one picture has taken; ``known``: replies that need not be sampled again.
     """
     extent, fewest = Extent.quick(1), FEWEST_SCENES * 2 * WITH_JUDGING * picture_seconds
     scenes = opened.scenes[: extent.scenes]
@@ -102,12 +112,16 @@ def measure_within(
     if seconds < fewest:
         return None
     began = clock()
-    words = measure_words(opened, extent, lambda done: None)
+    words = measure_words(opened, extent, lambda done: None, known.with_adapter if known else None)
     if seconds < (1 + BARE_WORDS) * (clock() - began) + fewest:
         return None
     report(1, total)
+    # the bare base does not know when to end: it may talk as long as the longest reply of the character
+    longest = max((len(opened.base.model.reply_tokens(reply)) for reply in words.replies.raw), default=0)
+    brief = opened.chat.model_copy(update={"max_tokens": max(1, min(longest, opened.chat.max_tokens))})
     with adapter_off(network):
-        bare_words = measure_words(opened, extent, lambda done: None)
+        told = known.without if known else None
+        bare_words = measure_words(replace(opened, chat=brief), extent, lambda done: None, told)
     report(2, total)
     spoken, drawn, bare = clock(), [], []
     for number, scene in enumerate(scenes):

@@ -36,7 +36,8 @@ from charforge.bundle.manifest import (
 )
 from charforge.character import Character
 from charforge.chat.replies import sample_replies
-from charforge.evaluate.requests import held_out_requests, request_values
+from charforge.evaluate.requests import held_out_requests, request_replies, share_planned
+from charforge.evaluate.whole import KnownReplies
 from charforge.expand import Pair
 from charforge.expand.scenes import Scene
 from charforge.files import write_atomic, write_atomic_with
@@ -115,7 +116,7 @@ def finish(
             evaluation = attempt(
                 "the evaluation", lambda: evaluate_at_end(
                     run, trained.base, trained.settings, trained.character, trained.pairs, trained.scenes,
-                    trained.pictures, allowed, picture_seconds, trained.about.command, report,
+                    trained.pictures, allowed, picture_seconds, trained.about.command, report, known_replies(run),
                 ),
             )  # fmt: skip
     if evaluation is not None:
@@ -155,10 +156,12 @@ def draw(trained: Trained) -> list[Image.Image]:
 
 @dataclass(frozen=True)
 class Texts:
-    """Figures of held-out texts and requests, and the replies to ``QUESTIONS``."""
+    """Figures of held-out texts and requests, the replies to ``QUESTIONS``, and those to the requests; None where a
+    run of an earlier charforge kept none."""
 
     figures: dict[str, Any]
     replies: list[str]
+    requests: list[str] | None = None
 
 
 def measure_texts(trained: Trained, state: str) -> Texts:
@@ -172,13 +175,26 @@ def measure_texts(trained: Trained, state: str) -> Texts:
         return Texts(**read_json(kept))
     model, settings = trained.base.model, trained.settings
     figures = {f"held_out_perplexity_{state}": _rounded(math.exp(held_out_text(model, trained.data)))}
-    if requests := held_out_requests(trained.pairs):
-        figures[f"held_out_requests_{state}"] = round(float(request_values(model, requests, settings.chat).mean()), 4)
+    requests = held_out_requests(trained.pairs)
+    asked = request_replies(model, requests, settings.chat)
+    if requests:
+        planned = [share_planned(pair, reply) for pair, reply in zip(requests, asked, strict=True)]
+        figures[f"held_out_requests_{state}"] = round(sum(planned) / len(planned), 4)
     system, text = grammar.system_prompt(trained.character), model.text
     conversations = [[text(system, "system"), text(question, "user")] for question in QUESTIONS]
     replies = [grammar.split_plan(raw)[0] for raw in sample_replies(model, conversations, settings.chat, PREVIEW_SEED)]
-    write_atomic(kept, json.dumps({"figures": figures, "replies": replies}, indent=1, ensure_ascii=False))
-    return Texts(figures, replies)
+    told = Texts(figures, replies, asked)
+    write_atomic(kept, json.dumps(vars(told), indent=1, ensure_ascii=False))
+    return told
+
+
+def known_replies(run: Path) -> KnownReplies | None:
+    """What :func:`measure_texts` has kept of the replies to requests; None where it was not measured."""
+    files = [run / "measured" / f"texts-{state}.json" for state in ("on", "off")]
+    if not all(file.exists() for file in files):
+        return None
+    on, off = (Texts(**read_json(file)).requests for file in files)
+    return KnownReplies(on, off) if on is not None and off is not None else None
 
 
 def pictures_without(trained: Trained) -> list[Image.Image]:
