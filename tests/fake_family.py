@@ -25,7 +25,7 @@ from charforge.errors import InputError
 from charforge.families.protocol import BaseFiles
 from charforge.families.results import Looked
 from charforge.pixels import middle_square, to_image, to_pixels, to_rgb
-from charforge.sample import Noise, Picture, Sample, Target, stack_targets, target_of
+from charforge.sample import Noise, Part, Picture, Sample, Target, stack_targets, target_of
 
 
 class FakeModel:
@@ -47,6 +47,9 @@ class FakeModel:
     def park_encoders(self) -> None:
         """There are none."""
 
+    def compile_layers(self, backend: str = "inductor") -> None:
+        """It is small enough."""
+
     def pack_for_use(self) -> None:
         """It is fast enough."""
 
@@ -54,6 +57,9 @@ class FakeModel:
 
     def text(self, text: str, role: str | None = None, loss: bool = False) -> Words:
         return Words((self.ids[f"<{role or 'nobody'}>"], *self.reply_tokens(text), self.ids["<end>"]), loss)
+
+    def pieces(self, part: Part, tokens: int) -> list[Part]:
+        return [part]
 
     def look(self, image: Image.Image) -> Seen:
         return Seen(patches_of(to_pixels(to_rgb(image), (self.shapes.side,) * 2)))

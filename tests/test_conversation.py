@@ -157,6 +157,27 @@ def test_reading_stops_after_each_message_and_what_is_too_long_is_refused() -> N
         list(talk._memory.reading([Message("user", "Is it ? " * 100)], 8))
 
 
+def test_a_long_message_is_read_in_pieces_and_is_the_same_to_the_model() -> None:
+    talk = conversation(context=2000)
+    model, long = talk.session.base.model, Message("user", "Is it in a forest ? " * 200)
+    reading = talk._memory.reading([long], 8)
+    steps: list[Reading] = []
+    while True:
+        try:
+            steps.append(next(reading))
+        except StopIteration as end:
+            read = end.value
+            break
+    parts = talk._memory.parts([long], 8)
+    assert len(steps) > len(parts) - 1 + parts[-1].length // 512 - 1 and {step.done for step in steps} == {1}
+    whole = model.read([tuple(parts)])
+    torch.testing.assert_close(model.reply_logits([()], read), model.reply_logits([()], whole))
+    (one,) = model.pieces(parts[0], 512)
+    assert one == parts[0] and sum(piece.length for piece in model.pieces(parts[-1], 100)) == parts[-1].length
+    with pytest.raises(ValueError, match="stays whole"):
+        model.pieces(model.text("Yes", "assistant", True), 2)
+
+
 def test_a_plan_is_looked_for_in_time_that_grows_with_the_text() -> None:
     long = f"x{' ' * 1_000_000}x [picture: a cat]"
     assert split_plan(long) == (long.partition("[")[0].strip(), "a cat")

@@ -20,13 +20,15 @@ from charforge.sample import Part
 LORE_CONTEXT = 16_384
 """A base that reads so many tokens is given entries of the lorebook.
 A smaller one has learned them in training, and would be led astray by a long prompt."""
+PIECE = 512
+"""Tokens that are read at a time: others wait no longer than for that, and whoever stops it no longer either."""
 KEPT = 4
 """How many of the latest states are kept: retrying, editing and going on begin behind one of them."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """``done`` of ``of`` messages have been read."""
+    """``done`` of ``of`` messages have been read; of a long one, so far a piece."""
 
     done: int
     of: int
@@ -139,8 +141,12 @@ class Memory:
         self._states = {length: kept for length, kept in self._states.items() if length <= common}
         self._parts = parts
         for length in range(begin, len(parts)):
-            with model.autocast():
-                state = model.read([(parts[length],)], state)
+            for number, piece in enumerate(model.pieces(parts[length], PIECE)):
+                if number:
+                    yield Reading(length, len(parts))
+                with model.autocast():
+                    state = model.read([(piece,)], state)
+            assert state is not None, "a part has a piece at least"
             self._states[length + 1] = state
             if length + 1 < len(parts):
                 yield Reading(length + 1, len(parts))

@@ -28,6 +28,9 @@ def bench(
         ),
     ] = None,
     profile: Annotated[bool, typer.Option("--profile", help="also the 20 longest kernels of one step")] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="with compiled layers, as the setting memory.compile_layers has them")
+    ] = False,
     device: Device = None,
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
@@ -62,7 +65,9 @@ def bench(
         if out is not None:
             write_atomic(out, json.dumps(result, indent=2) + "\n")
 
-    result = run_bench(base, precision, chosen_device(device), counting, preset, quick, from_file, profile, keep)
+    result = run_bench(
+        base, precision, chosen_device(device), counting, preset, quick, from_file, profile, compiled, keep
+    )
     keep(result)
     if as_json:
         print_json(result)

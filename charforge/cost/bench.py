@@ -86,12 +86,14 @@ class Measured:
 
 def run_bench(
     name: str, precision: str, device: str, counting: Counting, preset: str | None = None, quick: bool = False,
-    from_file: Path | None = None, profile: bool = False, keep: Keep = lambda unfinished: None,
+    from_file: Path | None = None, profile: bool = False, compile_layers: bool = False,
+    keep: Keep = lambda unfinished: None,
 ) -> dict[str, Any]:  # fmt: skip
     """Build the shape ``name`` in ``precision`` on ``device``, measure it and return the result as plain values.
 
     ``from_file``: a folder from which the base is loaded; where it is empty or missing, files of random weights are
-    written there before, and stay. ``profile``: the kernels of one step too. ``counting(what)`` opens a progress bar.
+    written there before, and stay. ``profile``: the kernels of one step too. ``compile_layers``: with compiled layers,
+    as the setting of that name has them, or the preset's. ``counting(what)`` opens a progress bar.
     ``keep`` is given what is measured so far after each piece of work: a run that is ended early leaves that.
     Raises InputError for unknown names and for a folder that holds something else, MachineError when the weights alone
     do not fit.
@@ -115,13 +117,16 @@ def run_bench(
     config = lora_config(model.shapes, settings.adapter.rank, settings.adapter.alpha)
     plan = QUICK if quick else WHOLE
     adapter = add_adapter(model.network, config, 0)
+    compiled = compile_layers or settings.memory.compile_layers
+    if compiled:
+        model.compile_layers()
     bench = Bench(family, model, adapter, settings, meter, peak, plan.repeats)
     began, waited = time.perf_counter(), waiting_seconds()
     # before the second stage, which freezes a part of the adapter
     seen = profile_first_stage(bench, min(HEADLINE_SIZE, max(plan.sizes))) if profile else None
     known: dict[str, Any] = {
         "base": name, "precision": held_in(precision, model), "device": device_name(device), "quick": quick,
-        "load_s": load_s, "host_peak_gib": host_peak, "weights_held_gib": held,
+        "compiled": compiled, "load_s": load_s, "host_peak_gib": host_peak, "weights_held_gib": held,
         "profile": asdict(seen) if seen else None,
     }  # fmt: skip
     with counting(f"measuring {name}") as report:

@@ -187,6 +187,9 @@ class UnifiedModel(Protocol):
     def park_encoders(self) -> None:
         """What encodes and decodes pictures waits on the CPU until it is needed."""
 
+    def compile_layers(self, backend: str = "inductor") -> None:
+        """Have the layers compiled when they are next used; once for all of them and for all lengths."""
+
     def pack_for_use(self) -> None:
         """Make whatever copies of the weights let it speak and draw faster; it is not trained after this."""
 
@@ -194,6 +197,10 @@ class UnifiedModel(Protocol):
 
     def text(self, text: str, role: str | None = None, loss: bool = False) -> Part:
         """What ``role`` (system, user, assistant; None: nobody) says; with ``loss`` it is learned."""
+
+    def pieces(self, part: Part, tokens: int) -> Sequence[Part]:
+        """A part that is not learned, in pieces of about so many tokens: :meth:`read` one after the other they are the
+        same to the model. Itself where it cannot be cut."""
 
     def look(self, image: Image.Image) -> Part:
         """A picture to read, with all that is frozen computed."""

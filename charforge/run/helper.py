@@ -39,6 +39,8 @@ def lend_a_hand(team: Team, settings: Settings, device: str | None) -> Path | No
         parameters = add_adapter(model.network, config, settings.seed)
         if settings.memory.park_encoders:
             model.park_encoders()
+        if settings.memory.compile_layers:
+            model.compile_layers()
         memory = Memory(model, settings.memory, say_line)
         folder = run / "checkpoints"
         train_sft(model, parameters, data, settings.sft, settings.seed, folder, NOTHING_BESIDE, memory, stop, team)

@@ -164,6 +164,8 @@ def train_character(
         parameters = add_adapter(model.network, config, settings.seed)
         if settings.memory.park_encoders:
             model.park_encoders()
+        if settings.memory.compile_layers:
+            model.compile_layers()
         trained = Trained(
             run, bundle, character, settings, loaded, parameters, config, data, pairs, prompts, described()
         )  # fmt: skip

@@ -64,7 +64,8 @@ class PictureSettings(Section):
 
 
 class MemorySettings(Section):
-    """What is given up to need less memory. None of it changes what is learned, except the optimiser's precision."""
+    """What is given up to need less memory, or to be quicker. None of it changes what is learned, except the
+    optimiser's precision."""
 
     micro_batch: Neutral[int] = Field(
         64, ge=1,
@@ -85,6 +86,12 @@ class MemorySettings(Section):
         False,
         description="Keeps the autoencoder and the vision tower in the host's memory while they are not needed: 1.1 "
         "GiB of GPU memory for BAGEL, moved back and forth each time they work.",
+    )
+    compile_layers: Neutral[bool] = Field(
+        False,
+        description="Compiles the layers of the base for this machine (torch.compile): the first steps take minutes "
+        "longer, the others less time each. For CUDA; not measured on a card yet: compare `charforge bench` with and "
+        "without --compile.",
     )
     optimizer: OptimizerKind = Field(
         "adamw",

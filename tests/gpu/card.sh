@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What is to be known of a machine with a card, in nine minutes: tests, then the bench in int8, nf4 and bf16.
 #   OUT=results bash tests/gpu/card.sh [part ...]     parts: facts tests int8 nf4 bf16 (default: all of them, in this order)
+#   OUT=results bash tests/gpu/card.sh compiled       the bench in bf16 with compiled layers, to compare with that without
 #   DRY=1 OUT=results bash tests/gpu/card.sh          the same parts on a processor: the small shape, tests without a card
 # Every part has a limit of its own and writes to OUT as it goes: what was reached is there even if a later part fails.
 # PYTHON names the interpreter (python3). FILES names a folder with room for 30 GB: the last bench part then loads from
@@ -28,11 +29,15 @@ part() { # name, limit in seconds, command ...
 }
 
 bench() { # precision, limit, further options ...
-  local precision=$1 limit=$2
-  shift 2
+  bench_as "$1" "$@"
+}
+
+bench_as() { # name, precision, limit, further options ...
+  local name=$1 precision=$2 limit=$3
+  shift 3
   if [ -n "$DRY" ]; then set -- --base small --quick "$@"; else set -- --base bagel "$@"; fi
-  part "$precision" "$limit" "$PYTHON" -m charforge.cli.main bench --precision "$precision" --profile --json \
-    --out "$OUT/$precision.json" "$@"
+  part "$name" "$limit" "$PYTHON" -m charforge.cli.main bench --precision "$precision" --profile --json \
+    --out "$OUT/$name.json" "$@"
 }
 
 for wanted in ${*:-facts tests int8 nf4 bf16}; do
@@ -46,7 +51,8 @@ for wanted in ${*:-facts tests int8 nf4 bf16}; do
     int8) bench int8 130 ;;
     nf4) bench nf4 130 ;;
     bf16) bench bf16 120 ${FILES:+--from-file "$FILES"} ;;
-    *) echo "unknown part $wanted: facts, tests, int8, nf4, bf16" >&2; failed=1 ;;
+    compiled) bench_as compiled bf16 300 --compile ;;
+    *) echo "unknown part $wanted: facts, tests, int8, nf4, bf16, compiled" >&2; failed=1 ;;
   esac
 done
 exit $failed

@@ -44,10 +44,18 @@ def test_a_quantised_layer_forward_and_backward(real_device: str, kind: str, row
     assert layer.weight.device.type == real_device and layer.weight.grad is None
 
 
-def adapter_gradient(device: str, precision: str, recompute: bool = False) -> torch.Tensor:
+MOST_GRAPHS = 8
+"""Texts alone, pictures behind texts that are read, both together; layers with and without a generation expert."""
+
+
+def adapter_gradient(
+    device: str, precision: str, recompute: bool = False, compiled_by: str | None = None
+) -> torch.Tensor:
     """Of one step over all kinds of samples, both losses."""
     model, data = tiny_on(device, precision), tiny_data()
     parameters = lively(model)
+    if compiled_by:
+        model.compile_layers(compiled_by)
     model.recompute_layers = recompute
     texts = data.samples("dialogues") + data.samples("knowledge") + data.samples("looks")
     pictures = data.samples("pictures") + data.samples("replay_pictures")
@@ -62,6 +70,20 @@ def test_the_gradients_of_the_adapter_against_fp32(real_device: str, precision: 
     ours, expected = adapter_gradient(real_device, precision), adapter_gradient("cpu", "fp32")
     assert torch.cosine_similarity(ours, expected, dim=0) > COSINE[precision]
     assert ours.norm() / expected.norm() == pytest.approx(1, abs=1 - COSINE[precision] + 0.02)
+
+
+@pytest.mark.slow  # torch's compiler takes its time
+@pytest.mark.parametrize("recompute", [False, True])
+def test_compiled_layers_have_the_gradients_of_plain_ones(real_device: str, recompute: bool) -> None:
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    # without a card what is caught is the point, and no minute is spent on code for a processor
+    backend = "eager" if real_device == "cpu" else "inductor"
+    plain = adapter_gradient(real_device, "fp32", recompute)
+    assert off(adapter_gradient(real_device, "fp32", recompute, backend), plain) < 1e-4
+    counters = torch._dynamo.utils.counters
+    assert not counters["graph_break"], counters["graph_break"]
+    assert 0 < counters["stats"]["unique_graphs"] <= MOST_GRAPHS
 
 
 @pytest.mark.parametrize("recompute", [False, True])

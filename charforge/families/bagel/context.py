@@ -101,7 +101,7 @@ def _stacked(one: Tensor, other: Tensor) -> Tensor:
 
 
 def _advance(split: Split) -> int:
-    return len(split.ids) + 2 if isinstance(split, TextSplit) else 1
+    return split.length if isinstance(split, TextSplit) else 1
 
 
 def _block(config: BagelConfig, context: Context, splits: Sequence[Split]) -> Pack:

@@ -144,7 +144,7 @@ def pack(
             split = node.split
             position = row.ends[node.parent] if node.parent >= 0 else start
             if isinstance(split, TextSplit):
-                ids = [tokens.bos, *split.ids, tokens.eos]
+                ids = [*[tokens.bos] * split.opens, *split.ids, *[tokens.eos] * split.closes]
                 text_rows += range(und_count, und_count + len(ids))
                 if split.loss:
                     loss_rows += range(und_count, und_count + len(ids) - 1)

@@ -25,23 +25,39 @@ class Trunk:
 class TextSplit:
     """One text item ``bos ids eos``; with ``loss`` the positions of [bos, ids] predict [ids, eos].
 
-    ``after_eos`` is what eos itself should predict (the published ``special_token_loss``), if anything.
+    ``after_eos`` is what eos itself should predict (the published ``special_token_loss``), if anything. A piece of a
+    longer text lacks bos unless it ``opens`` it, and eos unless it ``closes`` it.
     """
 
     ids: tuple[int, ...]
     loss: bool = False
     after_eos: int | None = None
     trunk: Trunk | None = field(default=None, compare=False)
+    opens: bool = True
+    closes: bool = True
 
     @property
     def length(self) -> int:
         """Tokens, markers included."""
-        return len(self.ids) + 2
+        return len(self.ids) + self.opens + self.closes
 
     @property
     def supervised(self) -> int:
         """How many positions have a label: n + 1 for n tokens, the end is one too."""
         return len(self.ids) + 1 if self.loss else 0
+
+
+def text_pieces(split: TextSplit, tokens: int) -> list[TextSplit]:
+    """The text in pieces of so many tokens at most, markers aside: read one after the other they are the whole.
+
+    Raises ValueError for a text that is learned, and for one whose lower layers have been read.
+    """
+    if split.loss or split.trunk is not None:
+        raise ValueError("a text that is learned, or read in part, stays whole")
+    starts = range(0, max(1, len(split.ids)), tokens)
+    return [
+        TextSplit(split.ids[start : start + tokens], opens=start == 0, closes=start == starts[-1]) for start in starts
+    ]
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,11 @@ from charforge.families.bagel.layers import grid_position_ids
 from charforge.families.bagel.model import BagelModel, computes_in_bf16
 from charforge.families.bagel.sampler import DrawnStep, Guidance, draw, draw_steps, timestep_schedule
 from charforge.families.bagel.side_by_side import SideBySide
-from charforge.families.bagel.splits import LookSplit, TextSplit, splits_of
+from charforge.families.bagel.splits import LookSplit, TextSplit, splits_of, text_pieces
 from charforge.families.bagel.tokenizer import Tokenizer
 from charforge.families.results import Looked
 from charforge.pixels import middle_square, to_rgb
-from charforge.sample import Noise, Picture, Sample, Target, portions
+from charforge.sample import Noise, Part, Picture, Sample, Target, portions
 
 TOWER_TOKENS = 16_384
 """Patches of pictures that go through the vision tower together."""
@@ -104,6 +104,11 @@ class UnifiedBagel:
     def use_picture_sizes(self, longest: int | None, shortest: int | None, side: int | None, steps: int | None) -> None:
         self.network.config = self.shapes.with_picture_sizes(longest, shortest, side, steps)
 
+    def compile_layers(self, backend: str = "inductor") -> None:
+        # layer by layer: all have the same code, so that one graph of each kind serves all of them
+        for layer in self.network.language_model.model.layers:
+            layer.compile(dynamic=True, backend=backend)
+
     def pack_for_use(self) -> None:
         """See ``blocks.pack_decoder``."""
         self.network.packed = pack_decoder(self.network)
@@ -146,6 +151,9 @@ class UnifiedBagel:
         return self.tokenizer.text(text, role, loss)
 
     @torch.no_grad()
+    def pieces(self, part: Part, tokens: int) -> Sequence[Part]:
+        return text_pieces(part, tokens) if isinstance(part, TextSplit) else [part]
+
     def look(self, image: Image.Image) -> LookSplit:
         """With what the frozen vision tower makes of it."""
         look = images.look_split(image, self.shapes)
