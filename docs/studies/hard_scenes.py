@@ -255,8 +255,8 @@ def ranked_right(values: np.ndarray, truth: np.ndarray) -> float:
     return float(above[pairs].mean()) if pairs.any() else float("nan")
 
 
-def table(lines: list[dict[str, Any]]) -> None:
-    """Each arm against the first stage continued, paired by scene, with 95 % bootstrap intervals over scenes."""
+def table(lines: list[dict[str, Any]], control: str) -> None:
+    """Each arm against ``control``, levers against grpo, paired by scene, with 95 % bootstrap intervals over scenes."""
     lists = [line for line in lines if "values" in line]
     start = [line for line in lists if line["arm"] == "sft"]
     print(f"{len(start)} characters and seeds; the first stage alone:")
@@ -264,7 +264,7 @@ def table(lines: list[dict[str, Any]]) -> None:
     for arm in dict.fromkeys(line["arm"] for line in lists):
         own = [line for line in lists if line["arm"] == arm]
         seconds = [line["seconds"] for line in own if "seconds" in line]
-        against = "grpo" if arm in CHANGES and arm not in (*MAIN, "truth") else "longer"
+        against = "grpo" if arm in CHANGES and arm not in (*MAIN, "truth") else control
         if arm == against:
             continue
         cost = f", {np.mean(seconds):.0f} processor seconds" if seconds else ""
@@ -294,6 +294,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The second stage on hard scenes.")
     parser.add_argument("out", type=Path)
     parser.add_argument("--table", action="store_true", help="print what OUT.jsonl says, compute nothing")
+    parser.add_argument("--against", default="longer", choices=MAIN, help="the arm that others are compared with")
     parser.add_argument("--work", type=Path, default=Path("hard-scenes"))
     parser.add_argument("--characters", type=int, nargs="+", default=[0, 1, 3, 2, 4])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
@@ -307,7 +308,7 @@ def main() -> None:
     parser.add_argument("--set", dest="assignments", action="append", default=["sft.steps=60"])
     arguments = parser.parse_args()
     if arguments.table:
-        table([json.loads(line) for line in arguments.out.read_text("utf-8").splitlines()])
+        table([json.loads(line) for line in arguments.out.read_text("utf-8").splitlines()], arguments.against)
     else:
         run(arguments)
 
