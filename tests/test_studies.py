@@ -184,16 +184,17 @@ def test_hard_scenes_ask_for_a_thing_and_share_no_two_details(monkeypatch, tmp_p
         assert not any(one & other for one in held for other in trained)
 
 
-def test_a_judge_is_right_as_often_as_it_ranks_right(monkeypatch):
+def test_a_judge_is_right_as_often_as_it_ranks_siblings_right(monkeypatch):
     pytest.importorskip("dicebear", reason="dicebear belongs to the extra `recipe`")
     monkeypatch.syspath_prepend(str(STUDIES))
     import numpy as np
     from hard_scenes import ranked_right
 
-    truth = np.array([1.0, 0.0, 1.0, 0.0])
-    assert ranked_right(np.array([0.9, 0.1, 0.8, 0.2]), truth) == 1.0
-    assert ranked_right(np.array([0.9, 0.9, 0.1, 0.1]), truth) == 0.5
-    assert np.isnan(ranked_right(np.zeros(2), np.ones(2)))
+    truth = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
+    assert ranked_right(np.array([[0.9, 0.8], [0.2, 0.1], [0.7, 0.1]]), truth) == 1.0
+    # that one scene is easier than another says nothing
+    assert ranked_right(np.array([[0.9, 0.9], [0.1, 0.1], [0.0, 0.0]]), truth) == 0.5
+    assert np.isnan(ranked_right(np.zeros((1, 2)), np.ones((1, 2))))
 
 
 @pytest.mark.slow

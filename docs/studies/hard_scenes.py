@@ -247,15 +247,16 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def ranked_right(values: np.ndarray, truth: np.ndarray) -> float:
-    """Area under the ROC curve: how often the judge says more of a picture that is right than of one that is not."""
-    right, wrong = values[truth > 0.5], values[truth < 0.5]
-    if not len(right) or not len(wrong):
-        return float("nan")
-    return float((right[:, None] > wrong).mean() + 0.5 * (right[:, None] == wrong).mean())
+    """How often a judge says more of a picture that is right than of a sibling that is not: the area under the curve
+    over pairs of one scene, the only ones that a group is judged by; both (scenes, siblings)."""
+    right, wrong = truth[:, :, None] > 0.5, truth[:, None, :] < 0.5
+    above = (values[:, :, None] > values[:, None, :]) + 0.5 * (values[:, :, None] == values[:, None, :])
+    pairs = right & wrong
+    return float(above[pairs].mean()) if pairs.any() else float("nan")
 
 
-def table(lines: list[dict[str, Any]]) -> None:
-    """Each arm against the first stage continued, paired by scene, with 95 % bootstrap intervals over scenes."""
+def table(lines: list[dict[str, Any]], control: str) -> None:
+    """Each arm against ``control``, levers against grpo, paired by scene, with 95 % bootstrap intervals over scenes."""
     lists = [line for line in lines if "values" in line]
     start = [line for line in lists if line["arm"] == "sft"]
     print(f"{len(start)} characters and seeds; the first stage alone:")
@@ -263,7 +264,7 @@ def table(lines: list[dict[str, Any]]) -> None:
     for arm in dict.fromkeys(line["arm"] for line in lists):
         own = [line for line in lists if line["arm"] == arm]
         seconds = [line["seconds"] for line in own if "seconds" in line]
-        against = "grpo" if arm in CHANGES and arm not in (*MAIN, "truth") else "longer"
+        against = "grpo" if arm in CHANGES and arm not in (*MAIN, "truth") else control
         if arm == against:
             continue
         cost = f", {np.mean(seconds):.0f} processor seconds" if seconds else ""
@@ -273,8 +274,7 @@ def table(lines: list[dict[str, Any]]) -> None:
     chosen = [line["pictures"] for line in lines if line["arm"] == "limits"]
     if not chosen:
         return
-    all_of = {name: np.concatenate([np.array(one[name]) for one in chosen]) for name in chosen[0]}
-    groups = {name: value.reshape(-1, BEST_OF) for name, value in all_of.items()}
+    groups = {name: np.concatenate([one[name] for one in chosen]).reshape(-1, BEST_OF) for name in chosen[0]}
     best = groups["judge"].argmax(1), np.arange(len(groups["judge"]))
     print(
         f"{BEST_OF} drawings of each of {len(best[1])} scenes after the first stage: mean, best by judge, best by truth"
@@ -282,15 +282,19 @@ def table(lines: list[dict[str, Any]]) -> None:
     for name in ("right", "details", "thing"):
         value = groups[name]
         print(f"  {name:15} {value.mean():.3f} {value[best[1], best[0]].mean():.3f} {value.max(1).mean():.3f}")
-    print("how often a picture with the thing is ranked above one without it")
+    print(f"of {100 * (groups['thing'].max(1) == 0).mean():.0f} % of the scenes no drawing has the thing")
+    print("how often a drawing with the thing is ranked above one of the same scene without it")
     for judge in ("judge", "judge_thing", "open_thing"):
-        print(f"  {judge:15} {ranked_right(all_of[judge], all_of['thing']):.3f}")
+        print(f"  {judge:15} {ranked_right(groups[judge], groups['thing']):.3f}")
+    print("how often a drawing with everything is ranked above one of the same scene without")
+    print(f"  {'judge':15} {ranked_right(groups['judge'], groups['right']):.3f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The second stage on hard scenes.")
     parser.add_argument("out", type=Path)
     parser.add_argument("--table", action="store_true", help="print what OUT.jsonl says, compute nothing")
+    parser.add_argument("--against", default="longer", choices=MAIN, help="the arm that others are compared with")
     parser.add_argument("--work", type=Path, default=Path("hard-scenes"))
     parser.add_argument("--characters", type=int, nargs="+", default=[0, 1, 3, 2, 4])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
@@ -304,7 +308,7 @@ def main() -> None:
     parser.add_argument("--set", dest="assignments", action="append", default=["sft.steps=60"])
     arguments = parser.parse_args()
     if arguments.table:
-        table([json.loads(line) for line in arguments.out.read_text("utf-8").splitlines()])
+        table([json.loads(line) for line in arguments.out.read_text("utf-8").splitlines()], arguments.against)
     else:
         run(arguments)
 
