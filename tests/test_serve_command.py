@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -25,8 +26,10 @@ def test_serve_starts_answers_and_ends_with_ctrl_c(good: Path) -> None:
     shutil.copy(good, good.with_name("pop.charx"))
     command = [sys.executable, "-m", "charforge.cli.main", "serve", str(good.parent), "--port", "0"]
     with subprocess.Popen(
-        [*command, "--engine-url", NOBODY], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as server:
+        [*command, "--engine-url", NOBODY], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        # as at a terminal: whoever runs the tests in the background has this signal ignored
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    ) as server:  # fmt: skip
         watchdog = threading.Timer(120, server.kill)
         watchdog.start()
         assert server.stderr is not None
