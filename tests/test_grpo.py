@@ -133,7 +133,7 @@ def test_how_often_it_previews_and_saves_changes_no_bit(tmp_path: Path):
     assert all((one[name] == other[name]).all() for name in one)
 
 
-@pytest.mark.parametrize("algorithm", ["grpo", "nft", "best_of"])
+@pytest.mark.parametrize("algorithm", ["grpo", pytest.param("nft", marks=pytest.mark.slow), "best_of"])
 @pytest.mark.parametrize("when", ["drawn", "learned", "previewed"])
 def test_a_signal_in_an_iteration_saves_a_whole_state_and_the_run_ends_in_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str, when: str

@@ -250,7 +250,9 @@ def test_new_folders_lack_nothing_but_pictures(tmp_path: Path) -> None:
 
 
 def test_the_voice_is_heard_and_the_figures_are_told(tmp_path: Path) -> None:
-    told = json.loads(CliRunner().invoke(app, ["check", str(make_folder(tmp_path / "pip")), "--json"]).stdout)
+    told = json.loads(
+        CliRunner().invoke(app, ["check", "--no-cost", str(make_folder(tmp_path / "pip")), "--json"]).stdout
+    )
     assert told["dialogues"]["voice_words"][0] == "beep" and told["dialogues"]["dialogues"] == 12
     assert [one["name"] for one in told["pictures"]] == [f"{n:02d}" for n in range(1, 11)]
     assert all(0 < one["brightness"] < 1 and 0 < one["difference"] < 1 for one in told["pictures"])
