@@ -118,7 +118,7 @@ def _looks(rows: dict[str, Row]) -> str:
     if row is None:
         return ""
     value = row.after["value"]
-    told = "looks like its pictures" if value >= GOOD else "looks a little like its pictures"
+    told = "looks like its pictures" if value >= GOOD else "looks somewhat like its pictures"
     return f"{told if value >= HALF else 'does not look like its pictures'} ({value:.2f} of 1)"
 
 
