@@ -312,7 +312,8 @@ def test_the_command_as_programs_meet_it(tmp_path: Path):
     assert told["update"]["images_per_s"] == pytest.approx(4 / told["update_step_s"])
 
 
-@pytest.mark.parametrize("precision", ["int8", pytest.param("nf4", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["int8", "nf4"])
 def test_quantised_shapes_run_through_both_stages(precision: str, capsys: pytest.CaptureFixture[str]):
     result = run_bench("small", precision, "cpu", silent, quick=True)
     assert result["precision"] == precision

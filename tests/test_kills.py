@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-KILLS = os.environ.get("CHARFORGE_KILLS", "3")
+KILLS = os.environ.get("CHARFORGE_KILLS", "2")
 
 
 def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bundle(tmp_path: Path):

@@ -173,7 +173,8 @@ def test_a_whole_run_on_a_folder_of_this_family_and_talking_to_its_bundle(
     base = make_fake_base(tmp_path / "fake", words)
     assert check_folder(base, "fake").autoencoder is None
     small = [
-        "sft.steps=4", "sft.evaluate_every=2", "grpo.iterations=2", "grpo.prompts=2", "grpo.group=4", "grpo.steps=5",
+        "sft.steps=4", "sft.evaluate_every=2", "grpo.iterations=2", "grpo.prompts=2", "grpo.updates=2", "grpo.group=4",
+        "grpo.steps=5",
         "grpo.window_last_start=2", "grpo.held_out_pictures=2", "grpo.anchor_pictures=2", "adapter.frozen_share=0.0",
         "chat.max_tokens=8", "pictures.draw_side=16",
     ]  # fmt: skip

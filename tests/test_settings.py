@@ -186,7 +186,7 @@ def test_the_command_prints_one_setting_a_section_or_all_and_json():
 @pytest.mark.parametrize(
     ("assignments", "words"),
     [
-        (["grpo.prompts=1"], r"setting grpo: updates \(2\) must not be more than prompts \(1\): every update learns"),
+        (["grpo.prompts=1"], r"setting grpo: updates \(4\) must not be more than prompts \(1\): every update learns"),
         (["grpo.updates=5"], r"updates \(5\) must not be more than prompts \(4\)"),
         (["grpo.window=6"], r"setting grpo: window_last_start \+ window must be less than steps \(10\)"),
     ],

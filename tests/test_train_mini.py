@@ -27,7 +27,7 @@ SHORT = [
     "--set", "grpo.iterations=2", "--set", "grpo.prompts=1", "--set", "grpo.group=4", "--set", "grpo.updates=1",
     "--set", "grpo.steps=4", "--set", "grpo.window=1", "--set", "grpo.window_last_start=1",
     "--set", "grpo.anchor_pictures=1", "--set", "grpo.held_out_pictures=1", "--set", "grpo.evaluate_every=2",
-    "--set", "grpo.preview_every=2", "--set", "grpo.checkpoint_every=1",
+    "--set", "grpo.preview_every=2", "--set", "grpo.checkpoint_every=1", "--pairs", "few.jsonl",
 ]  # fmt: skip
 BRIEF = [
     "--set", "sft.steps=1", "--set", "chat.max_tokens=2", "--set", "pictures.draw_steps=2",
@@ -40,16 +40,21 @@ def charforge(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=1200, check=False)
 
 
-def test_one_step_on_the_embedded_base_makes_a_bundle_that_draws(tmp_path: Path):
-    make_folder(tmp_path / "pip")
-    assert in_this_process("expand", "pip", "--out", "all.jsonl", cwd=tmp_path).returncode == 0
+def folder_with_few_pairs(where: Path) -> None:
+    """A character ``pip`` in ``where``, and ``few.jsonl``: two pairs of each kind, so that little is read and said."""
+    make_folder(where / "pip")
+    assert in_this_process("expand", "pip", "--out", "all.jsonl", cwd=where).returncode == 0
     few: dict[tuple[str, str], list[Pair]] = defaultdict(list)
-    for pair in read_pairs(tmp_path / "all.jsonl"):
+    for pair in read_pairs(where / "all.jsonl"):
         few[pair.task, pair.split].append(pair)
     # requests that are held out are answered in whole replies
     del few["roleplay_request", "held_out"]
-    write_pairs(tmp_path / "few.jsonl", [pair for pairs in few.values() for pair in pairs[:2]])
-    options = ("--preset", "mini", *SHORT, *BRIEF, "--pairs", "few.jsonl", "--out", "run", "--json")
+    write_pairs(where / "few.jsonl", [pair for pairs in few.values() for pair in pairs[:2]])
+
+
+def test_one_step_on_the_embedded_base_makes_a_bundle_that_draws(tmp_path: Path):
+    folder_with_few_pairs(tmp_path)
+    options = ("--preset", "mini", *SHORT, *BRIEF, "--out", "run", "--json")
     done = in_this_process("train", "pip", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -66,7 +71,7 @@ def test_one_step_on_the_embedded_base_makes_a_bundle_that_draws(tmp_path: Path)
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     folder = tmp_path_factory.mktemp("train")
-    make_folder(folder / "pip")
+    folder_with_few_pairs(folder)
     done = charforge("train", "pip", "--json", *SHORT, "--out", "whole", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder, json.loads(done.stdout)
