@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
@@ -98,6 +98,14 @@ def test_captions_read_once_are_read_as_stack_captions_others():
         torch.testing.assert_close(v[together.valid], value[expected.valid], rtol=1e-2, atol=1e-2)
 
 
+def test_captions_read_in_every_step_teach_what_those_read_once_do():
+    model, pairs = tiny_network(), data(same=False)
+    tokens = [TextSplit((*[8] * pair, 5, word + pair)) for pair in range(3) for word in (7, 17)]
+    unread = replace(pairs, captions=list(zip(tokens[::2], tokens[1::2], strict=True)))
+    one, other = (contrast_loss(model, each, 6, 0.85, torch.Generator().manual_seed(0)) for each in (pairs, unread))
+    torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
 def test_nothing_is_lost_where_nothing_differs():
     loss = contrast_loss(tiny_network(), data(same=True), 6, 0.85, torch.Generator().manual_seed(0))
     assert loss.item() < 1e-9
@@ -147,4 +155,4 @@ def test_pairs_are_made_and_read_back(tmp_path, monkeypatch):
     lines = [json.loads(line) for line in (tmp_path / "data/contrasts.jsonl").read_text().splitlines()]
     rng = random.Random("contrasts 5")
     assert lines[0]["one"] == asdict(random_contrast(rng).one)
-    assert len(made.contexts) == 3
+    assert len(made.captions) == 3

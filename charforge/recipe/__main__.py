@@ -196,7 +196,7 @@ def further(
     minutes: Annotated[float, typer.Option(help="training time over all tries")] = 10.0,
     device: str = "cuda",
     count: Annotated[int, typer.Option(help="training pictures")] = 24000,
-    captions: Annotated[int, typer.Option(help="unseen captions to draw before and after")] = 200,
+    captions: Annotated[int, typer.Option(help="unseen captions to draw before and after; 0: no figures")] = 200,
     pairs: Annotated[int, typer.Option(help="contrasts to draw, where the recipe wants some")] = 3200,
     seed: int = 0,
     processes: Annotated[int, typer.Option(help="processes that render")] = 16,

@@ -12,6 +12,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -115,22 +116,30 @@ def window(pair: Contrast, side: int) -> list[int]:
     return [token for box in boxes for token in box_tokens(box, side)]
 
 
-def make_contrasts(out: Path, count: int, seed: int, report: Callable[[int], None], device: str = "cpu") -> None:
-    """Draw ``count`` pairs and encode them on ``device``; ``report`` is called with how many are done.
+def make_contrasts(
+    out: Path, count: int, seed: int, report: Callable[[int], None], device: str = "cpu", processes: int = 1
+) -> None:
+    """Draw ``count`` pairs with ``processes`` and encode them on ``device``; ``report`` is called with how many are
+    done.
 
     Writes ``data/contrasts.npy``, raw latents (2 count, z, h, w) of one and other in turn, and ``contrasts.jsonl``.
     """
     rng, autoencoder = random.Random(f"contrasts {seed}"), load_trained(out / "autoencoder")
     pairs = [random_contrast(rng) for _ in range(count)]
-    latents = []
-    for start in range(0, count, CHUNK):
-        shown = [look for pair in pairs[start : start + CHUNK] for look in (pair.one, pair.other)]
-        latents.append(encode_all(autoencoder, np.stack([np.asarray(draw(look, SIZE)) for look in shown]), device))
-        report(min(count, start + CHUNK))
+    chunks = [pairs[start : start + CHUNK] for start in range(0, count, CHUNK)]
+    latents, done = [], 0
+    with ProcessPoolExecutor(processes) as pool:
+        for chunk, shown in zip(chunks, pool.map(_draw_pairs, chunks), strict=True):
+            latents.append(encode_all(autoencoder, shown, device))
+            report(done := done + len(chunk))
     encoded = np.concatenate(latents)
     write_atomic_with(out / "data" / "contrasts.npy", lambda path: _save(path, encoded))
     lines = [json.dumps({"attribute": p.attribute, "one": asdict(p.one), "other": asdict(p.other)}) for p in pairs]
     write_atomic(out / "data" / "contrasts.jsonl", "\n".join(lines) + "\n")
+
+
+def _draw_pairs(pairs: list[Contrast]) -> np.ndarray:
+    return np.stack([np.asarray(draw(look, SIZE)) for pair in pairs for look in (pair.one, pair.other)])
 
 
 def _save(path: Path, array: np.ndarray) -> None:
@@ -141,17 +150,19 @@ def _save(path: Path, array: np.ndarray) -> None:
 @dataclass(frozen=True)
 class Contrasts:
     """Pairs to train on: standardised latent tokens (pairs, 2, tokens, values) as float16, the tokens (pairs, window)
-    in which each can differ, and both captions as the frozen language model reads them."""
+    in which each can differ, and both captions: as the frozen language model reads them, or tokenised, to be read in
+    every step."""
 
     tokens: np.ndarray
     windows: Tensor
-    contexts: list[tuple[Context, Context]]
+    captions: Sequence[tuple[Context | TextSplit, Context | TextSplit]]
 
 
 def read_contrasts(out: Path, model: BagelModel, tokenizer: Tokenizer, report: Callable[[int, int], None]) -> Contrasts:
-    """What :func:`make_contrasts` left in ``out``, its captions read by ``model``.
+    """What :func:`make_contrasts` left in ``out``, its captions read by ``model`` where that is on a CPU.
 
-    That takes some minutes; ``report`` is called with how many captions are read, and of how many.
+    That takes some minutes; ``report`` is called with how many captions are read, and of how many. A GPU reads a
+    batch of captions sooner than it gathers the thousands of pieces that were kept of them.
 
     Raises InputError when :func:`make_contrasts` has not run.
     """
@@ -161,9 +172,11 @@ def read_contrasts(out: Path, model: BagelModel, tokenizer: Tokenizer, report: C
     tokens = standard_tokens(np.load(out / "data" / "contrasts.npy"), model.config)
     rng = random.Random("words of contrasts")
     said = [tokenizer.text(caption) for pair in pairs for caption in word_pair(pair, rng, COMPLETENESS)]
-    contexts = read_captions(model, said, report)
+    read: Sequence[Context | TextSplit] = said
+    if model.device.type == "cpu":
+        read = read_captions(model, said, report)
     windows = torch.tensor([window(pair, math.isqrt(tokens.shape[1])) for pair in pairs])
-    both = list(zip(contexts[::2], contexts[1::2], strict=True))
+    both = list(zip(read[::2], read[1::2], strict=True))
     return Contrasts(tokens.reshape(len(pairs), 2, *tokens.shape[1:]), windows, both)
 
 
@@ -202,6 +215,15 @@ def _stack_captions(contexts: list[Context], like: Tensor) -> Context:
     return Context(cache, valid, valid, tuple(lengths))
 
 
+@torch.no_grad()
+def _read_together(model: BagelModel, captions: list[Context | TextSplit]) -> Context:
+    texts = [caption for caption in captions if isinstance(caption, TextSplit)]
+    if texts:
+        return extend_context(model, empty_context(len(texts)), texts)
+    read = [caption for caption in captions if isinstance(caption, Context)]
+    return _stack_captions(read, model.language_model.model.embed_tokens.weight)
+
+
 def contrast_loss(
     model: BagelModel, data: Contrasts, count: int, earliest: float, generator: torch.Generator
 ) -> Tensor:
@@ -210,16 +232,15 @@ def contrast_loss(
     Both captions stand before the same tokens: noise, and what little of a picture is left at times from ``earliest``
     to 1 is the mean of the two. Only the tokens of the windows go through the model.
     """
-    picked = torch.randint(len(data.contexts), (count,), generator=generator)
-    pairs = [data.contexts[pair] for pair in picked.tolist()]
+    picked = torch.randint(len(data.captions), (count,), generator=generator)
+    pairs = [data.captions[pair] for pair in picked.tolist()]
     windows = data.windows[picked]
     shown = torch.from_numpy(data.tokens[picked.numpy()].astype(np.float32))
     one, other = (shown[:, which].gather(1, windows[..., None].expand(-1, -1, shown.shape[-1])) for which in (0, 1))
     t = earliest + (1 - earliest) * torch.rand(count, generator=generator)
     noise = torch.randn(one.shape, generator=generator)
     x_t = interpolate((one + other) / 2, noise, t[:, None].expand(-1, windows.shape[1]))
-    words = model.language_model.model.embed_tokens.weight
-    context = _stack_captions([a for a, _ in pairs] + [b for _, b in pairs], words)
+    context = _read_together(model, [a for a, _ in pairs] + [b for _, b in pairs])
     side = math.isqrt(data.tokens.shape[2])
     positions = grid_position_ids(side, side, model.config.max_latent_size)
     block = prepare_block(model, context, positions[: windows.shape[1]])

@@ -34,7 +34,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Size:
-    """Pictures to render, pairs that differ in one word (0: none), captions of the benchmark before and after."""
+    """Pictures to render, pairs that differ in one word, captions of the benchmark before and after (0: no figures)."""
 
     pictures: int = 24_000
     contrasts: int = 3_200
@@ -60,7 +60,9 @@ def go_on(
 
     if not (out / "generation" / "checkpoint.safetensors").exists():
         timed("unpacking the shipped weights", lambda: unpack_base(MINI, out))
-    before = timed("drawing unseen captions, before", lambda: _figures(out / "before.json", MINI, size, device))
+    before, after = None, None
+    if size.captions:
+        before = timed("drawing unseen captions, before", lambda: _figures(out / "before.json", MINI, size, device))
     if not (out / "data" / "records.jsonl").exists():
         timed("rendering", lambda: list(dataset.render(out / "data", size.pictures, recipe.seed, processes)))
     if not (out / "autoencoder" / "latents.npy").exists():
@@ -68,14 +70,17 @@ def go_on(
         timed("encoding", lambda: finish(out / "autoencoder", pictures, np.array(held_out), device))
         keep_statistics(out / "autoencoder" / "autoencoder.json")
     if recipe.contrasts and not (out / "data" / "contrasts.jsonl").exists():
-        timed("contrasts", lambda: make_contrasts(out, size.contrasts, recipe.seed, lambda done: None, device))
+        timed(
+            "contrasts", lambda: make_contrasts(out, size.contrasts, recipe.seed, lambda done: None, device, processes)
+        )
     model, data, contrasts = timed(
         "reading captions", lambda: prepare_generation(out, recipe, device, lambda done, count: None)
     )
     timed("training", lambda: train_generation(model, data, contrasts, recipe, out / "generation"))
     packed = out / "packed"
     provenance = timed("packing", lambda: pack_base(out, packed))
-    after = timed("drawing unseen captions, after", lambda: measure_packed(packed, size.captions, device))
+    if size.captions:
+        after = timed("drawing unseen captions, after", lambda: measure_packed(packed, size.captions, device))
     trained = provenance["generation"]
     result = {
         "device": device, "size": asdict(size), "recipe": recipe.model_dump(), "seconds": seconds,

@@ -21,17 +21,27 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., size) -> (..., size), dtype kept."""
-        return _Normalise.apply(x, self.eps) * self.weight.to(x.dtype)
+        # compiled code fuses the steps by itself, and what torch 2.11 makes of a Function in it has a wrong gradient
+        if torch.compiler.is_compiling():
+            normal, _ = _normalise(x, self.eps)
+        else:
+            normal = _Normalise.apply(x, self.eps)
+        return normal * self.weight.to(x.dtype)
+
+
+def _normalise(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """x / rms(x) over the last axis and 1 / rms(x), statistics in fp32."""
+    inverse = torch.rsqrt(x.float().square().mean(-1, keepdim=True) + eps)
+    return (x * inverse).to(x.dtype), inverse
 
 
 class _Normalise(torch.autograd.Function):
-    """x / rms(x) over the last axis, statistics in fp32. Written out because norms of queries and keys were a sixth of
-    a training step on CPUs when autograd recorded every elementwise step (docs/log.md, 2026-11-23)."""
+    """The first of ``_normalise``. Written out because norms of queries and keys were a sixth of a training step on
+    CPUs when autograd recorded every elementwise step (docs/log.md, 2026-11-23)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
-        inverse = torch.rsqrt(x.float().square().mean(-1, keepdim=True) + eps)
-        out = (x * inverse).to(x.dtype)
+        out, inverse = _normalise(x, eps)
         ctx.save_for_backward(out, inverse)
         return out
 
