@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 import os
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from command import charforge
@@ -23,6 +25,7 @@ from charforge.doctor.facts import (
     Reached,
     Torch,
     cuda_version,
+    driver_version,
     library_facts,
     optional_fact,
     quantised_fact,
@@ -154,6 +157,28 @@ def test_a_library_that_cannot_be_imported_is_broken(tmp_path, monkeypatch: pyte
 
 def test_small_words():
     assert cuda_version(12040) == "12.4"
+
+
+class Driver:
+    def __init__(self, fails: bool) -> None:
+        self.fails = fails
+
+    def cuDriverGetVersion(self, number: Any) -> int:
+        number._obj.value = 13000
+        return 999 if self.fails else 0
+
+
+def test_the_driver_is_asked_itself_which_cuda_version_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    # torch has had three names for it, one of which torch 2.11 on a card does not know
+    for fails, told in ((False, "13.0"), (True, "unknown")):
+        monkeypatch.setattr(ctypes, "CDLL", lambda name, fails=fails: Driver(fails))
+        assert driver_version() == told
+
+    def missing(name: str) -> Any:
+        raise OSError(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    assert driver_version() == "unknown"
     assert without_password("https://me:secret@index.example/simple") == "https://index.example/simple"
 
 

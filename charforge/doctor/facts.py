@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import re
@@ -175,7 +176,7 @@ def torch_fact() -> Torch:
                 memory_gib=total / GIB,
                 free_gib=free / GIB,
                 capability=f"{properties.major}.{properties.minor}",
-                driver=cuda_version(torch._C._cuda_getDriverVersion()),  # type: ignore[attr-defined]
+                driver=driver_version(),
                 bf16=torch.cuda.is_bf16_supported(including_emulation=False),
                 count=torch.cuda.device_count(),
             )
@@ -183,6 +184,17 @@ def torch_fact() -> Torch:
         return Torch(torch.__version__, torch.version.cuda, bf16, gpu, threads=threads)
     except Exception as error:  # a damaged install or a driver that does not answer fails in any way it likes
         return Torch(None, error=one_line(error))
+
+
+def driver_version() -> str:
+    """The newest CUDA version that the installed driver serves, asked of the driver itself: PyTorch has no lasting name
+    for it."""
+    try:
+        library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return "unknown"
+    number = ctypes.c_int()
+    return cuda_version(number.value) if library.cuDriverGetVersion(ctypes.byref(number)) == 0 else "unknown"
 
 
 def cuda_version(number: int) -> str:

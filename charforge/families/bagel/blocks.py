@@ -263,7 +263,8 @@ def _attend(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor
         out = scores.softmax(-1) @ values
     else:
         out = F.scaled_dot_product_attention(folded, keys, values, attn_mask=bias[:, None])
-    return out.view(rows, heads, n, size).transpose(1, 2).reshape(rows, n, heads * size)
+    # not a view: kernels of a card return their result in a layout of their own
+    return out.reshape(rows, heads, n, size).transpose(1, 2).reshape(rows, n, heads * size)
 
 
 def _finish(decoder: Decoder, expert: ExpertLayer, x: Tensor, attended: Tensor, adapted: int) -> Tensor:
