@@ -57,6 +57,8 @@ def forward_process_gradient(
         own = good[piece.rows].to(model.device)
         losses = negative_aware_loss(predicted, before, piece.x_t, piece.x0, piece.times, own, settings.nft_beta)
         (losses.sum() / len(noised.rows)).backward()
+        # with its graph go the inputs that products of bitsandbytes hold on to, also after a backward pass
+        del predicted, losses
 
 
 @torch.no_grad()

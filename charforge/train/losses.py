@@ -61,6 +61,8 @@ def unified_gradient(
         total, _ = model.text_loss(texts[start : min(start + size, mine.stop)], chunk)
         (weights.ce * total / supervised).backward()
         ce = ce + total.detach() / supervised
+        # with its graph go the inputs that products of bitsandbytes hold on to, also after a backward pass
+        del total
     if pictures:
         assert noise is not None
         latents = noise.values.shape[0]
@@ -71,4 +73,5 @@ def unified_gradient(
             total, _ = model.picture_loss(own, noise_of(noise, pictures, chosen), prompt_gradients)
             (weights.mse * total / latents).backward()
             mse = mse + total.detach() / latents
+            del total
     return ce, mse

@@ -43,6 +43,8 @@ def matching_gradient(model: UnifiedModel, noised: Noised, weights: Tensor, size
         predicted = piece.denoiser(model).velocity(piece.x_t, piece.times)
         errors = flow_errors(predicted, piece.x0, piece.noise)
         ((weights[piece.rows].to(model.device) * errors).sum() / len(noised.rows)).backward()
+        # with its graph go the inputs that products of bitsandbytes hold on to, also after a backward pass
+        del predicted, errors
 
 
 # the best picture of each scene

@@ -123,6 +123,8 @@ def policy_gradient(
             ((importance_weights(gap, grpo.importance_cap) * losses).sum() / count).backward()
             log_ratios.append(log_ratio.detach())
             gaps.append(gap)
+            # with its graph go the inputs that products of bitsandbytes hold on to, also after a backward pass
+            del new, log_ratio, losses
     if not log_ratios:
         return UpdateStatistics()
     # read once, at the end: a GPU computes one piece while the next is prepared
