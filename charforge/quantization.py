@@ -54,9 +54,9 @@ def quantised_linear(
     shape, bias, meta = (like.in_features, like.out_features), like.bias is not None, torch.device("meta")
     parameter: Any
     if kind == "int8":
-        new: nn.Module = bnb.nn.Linear8bitLt(
-            *shape, bias, has_fp16_weights=False, threshold=int8_threshold, device=meta
-        )
+        from charforge.int8_linear import Int8Linear
+
+        new: nn.Module = Int8Linear(*shape, bias, has_fp16_weights=False, threshold=int8_threshold, device=meta)
         parameter = bnb.nn.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
     else:
         four_bit = bnb.nn.Linear4bit(*shape, bias, quant_type="nf4", compute_dtype=torch.bfloat16, device=meta)
@@ -67,5 +67,5 @@ def quantised_linear(
         new = four_bit
     # bitsandbytes quantises a parameter when it is moved to its device, also when that is the CPU
     new.weight = parameter.to(device)
-    # bitsandbytes on a CPU multiplies in int8 in evaluation mode only, so the mode is part of the result
+    # with outlier columns bitsandbytes on a CPU multiplies in int8 in evaluation mode only
     return new.train(like.training).requires_grad_(False)

@@ -143,7 +143,7 @@ def test_quantised_bases_compute_nearly_what_the_whole_one_does(folder: Path):
 
 def test_the_outlier_threshold_of_int8_is_zero_unless_asked_for(folder: Path):
     def thresholds(model: BagelModel) -> set[float]:
-        return {m.state.threshold for m in model.modules() if type(m).__name__ == "Linear8bitLt"}  # type: ignore[union-attr]
+        return {m.state.threshold for m in model.modules() if type(m).__name__ == "Int8Linear"}  # type: ignore[union-attr]
 
     assert thresholds(load(folder, "int8")) == {0.0}
     assert thresholds(load(folder, "int8", int8_threshold=6.0)) == {6.0}

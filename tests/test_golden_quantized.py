@@ -102,7 +102,7 @@ def rounded_weights(model: BagelModel) -> dict[str, torch.Tensor]:
 
     found = {}
     for name, module in model.named_modules():
-        if type(module).__name__ == "Linear8bitLt":
+        if type(module).__name__ == "Int8Linear":
             # CB holds v / (largest of the row) * 127
             found[name] = module.weight.data.float() * module.weight.SCB[:, None] / 127
         elif type(module).__name__ == "Linear4bit":

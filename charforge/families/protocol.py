@@ -187,6 +187,9 @@ class UnifiedModel(Protocol):
     def park_encoders(self) -> None:
         """What encodes and decodes pictures waits on the CPU until it is needed."""
 
+    def use_cuda_graphs(self, on: bool) -> None:
+        """Whether steps of decoding and drawing are recorded and run again, on a CUDA card (``charforge.graphs``)."""
+
     def compile_layers(self, backend: str = "inductor") -> None:
         """Have the layers compiled when they are next used; once for all of them and for all lengths."""
 

@@ -99,3 +99,16 @@ def test_parked_encoders_leave_the_memory_of_a_card(cuda: str) -> None:
     assert held - parked >= 2**26
     pixels(model)
     assert torch.cuda.memory_allocated() - parked < 2**22
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "nf4"])
+def test_recorded_steps_say_and_draw_the_same(cuda: str, precision: str) -> None:
+    found = []
+    for recorded in (False, True):
+        model = tiny_on(cuda, precision)
+        model.use_cuda_graphs(recorded)
+        # more tokens than one look through the cache, so that a second graph takes over from the first
+        settings = ChatSettings(temperature=0.8, max_tokens=150)
+        found.append((sample_replies(model, TALK, settings, 1), pixels(model)))
+    assert found[0][0] == found[1][0]
+    assert all(np.abs(a - b).max() <= 1 for a, b in zip(found[0][1], found[1][1], strict=True))

@@ -15,6 +15,7 @@ from charforge.families.bagel.decoder import KeyValue
 from charforge.families.bagel.model import BagelModel
 from charforge.families.bagel.packing import FORBIDDEN
 from charforge.families.replies import rows_of
+from charforge.graphs import Graphed
 from charforge.low_rank import Chosen
 
 SLOTS = 64
@@ -55,9 +56,14 @@ class TextDecoder:
         """
         if self._taken == self._room:
             raise ValueError(f"this decoder has room for {self._room} tokens, and they are fed")
-        language, rows = self._model.language_model, tokens.shape[0]
         if any((begin + self._taken) % SLOTS == 0 for begin in self._begins):
             self._look_through()
+        self._taken += 1
+        return self._step(tokens)
+
+    def _read(self, tokens: Tensor) -> Tensor:
+        """Everything of a step that happens on the device: the same kernels in the same memory from look to look."""
+        language, rows = self._model.language_model, tokens.shape[0]
         for bias, slot in zip(self._bias, self._slots, strict=True):
             bias.index_fill_(2, slot, 0)
         cos, sin = (table[self._positions][:, None] for table in self._turns)
@@ -67,7 +73,6 @@ class TextDecoder:
             logits = self._decoder.head(language.model.norm(hidden), 0)[:, 0]
         for counter in (*self._slots, self._positions):
             counter += 1
-        self._taken += 1
         return logits
 
     def context(self) -> Context:
@@ -88,6 +93,7 @@ class TextDecoder:
         for cache, kind in zip(self._cache, self._kinds, strict=True):
             keys, values = cache[:, :, : ends[kind]].chunk(2, dim=1)
             self._seen.append((keys, values))
+        self._step = Graphed(self._read, self._model.device, self._model.cuda_graphs)
 
     def _remember(self, index: int, fresh: Tensor) -> KeyValue:
         self._cache[index].index_copy_(2, self._slots[self._kinds[index]], fresh)

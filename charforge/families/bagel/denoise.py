@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,7 @@ from charforge.families.bagel.blocks import Bias, Block, Decoder, rotation, run_
 from charforge.families.bagel.context import Context
 from charforge.families.bagel.decoder import KeyValue
 from charforge.families.bagel.model import BagelModel
+from charforge.graphs import Graphed
 
 
 class Denoiser:
@@ -33,6 +36,7 @@ class Denoiser:
         self._markers = Block(embedded.expand(rows, -1, -1), cos, sin)
         self._places = model.latent_pos_embed(position_ids.to(device))
         self._turn = (cos, sin)
+        self._steps: dict[int, Graphed] = {}
         self._bias = Bias(
             visible(context.valid, 2 + count, dtype).to(device),
             visible(context.understanding_valid, 2, dtype).to(device),
@@ -44,6 +48,13 @@ class Denoiser:
 
         The adapter acts on the first ``adapted`` rows; the others are drawn by the bare base.
         """
+        if adapted not in self._steps:
+            self._steps[adapted] = Graphed(
+                partial(self._velocity, adapted), self._model.device, self._model.cuda_graphs
+            )
+        return self._steps[adapted](latents, timesteps)
+
+    def _velocity(self, adapted: int, latents: Tensor, timesteps: Tensor) -> Tensor:
         model = self._model
         with without_autocast(latents.device):
             values = model.vae2llm(latents.to(model.dtype))

@@ -40,6 +40,7 @@ class BagelModel(nn.Module):
         self.config = config
         # second copies of the decoder's weights for fast inference, where blocks.pack_decoder made them
         self.packed: dict[str, PackedWeight] = {}
+        self.cuda_graphs = False
         hidden, generation = config.understanding.hidden_size, config.generation.hidden_size
         self.language_model = LanguageModel(config)
         self.vit_model = VisionTower(config.vision)

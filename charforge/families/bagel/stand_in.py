@@ -18,15 +18,20 @@ from charforge.quantization import quantised_bytes
 
 
 class _QuantisedProduct(torch.autograd.Function):
-    """Makes and keeps what bitsandbytes 0.50 makes and keeps around its products (bitsandbytes/autograd)."""
+    """Makes and keeps what products do on a card: in 8 bits those of charforge.int8_linear, in 4 bits those of
+    bitsandbytes 0.50."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, features: int, kind: str) -> Tensor:
         ctx.features, ctx.kind = features, kind
-        ctx.save_for_backward(*((x,) if kind == "int8" else ()))
         ctx.shape, ctx.dtype = x.shape, x.dtype
-        # rounded copies of the input, or the weights unpacked for large inputs; gone when the product is there
-        passing = (x.half(), x.to(torch.int8)) if kind == "int8" else (_unpacked(weight, features, x.shape[-1]),)
+        # the rounded input and the product in 32 and 16 bits, or the weights unpacked for large inputs; gone when the
+        # product is there
+        if kind == "int8":
+            whole, half = (x.new_empty(*x.shape[:-1], features, dtype=kept) for kept in (torch.int32, torch.float16))
+            passing: tuple[Tensor, ...] = (x.to(torch.int8), whole, half)
+        else:
+            passing = (_unpacked(weight, features, x.shape[-1]),)
         # one number seen as a matrix: the product's work is counted, its weights take no memory
         out = x @ x.new_empty(1, 1).expand(x.shape[-1], features)
         del passing

@@ -109,6 +109,9 @@ class UnifiedBagel:
         for layer in self.network.language_model.model.layers:
             layer.compile(dynamic=True, backend=backend)
 
+    def use_cuda_graphs(self, on: bool) -> None:
+        self.network.cuda_graphs = on
+
     def pack_for_use(self) -> None:
         """See ``blocks.pack_decoder``."""
         self.network.packed = pack_decoder(self.network)

@@ -1,0 +1,54 @@
+"""bitsandbytes' 8-bit linear for frozen weights, with a product that keeps nothing of its input.
+
+Theirs holds every input until the graph is gone, although only the gradient of the weights would need it, and holds it
+where recomputed layers cannot see it: on an H200 a step with recomputed layers took 3.4 GiB more than its shapes say
+(docs/log.md). The forward pass is theirs to the bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bitsandbytes as bnb
+import torch
+from torch import Tensor
+
+
+class Int8Product(torch.autograd.Function):
+    """x @ W.T with W[i] = codes[i] * scales[i] / 127 and every row of ``x`` rounded to 8 bits as well.
+
+    x: (..., in) in fp32, fp16 or bf16; codes: (out, in) int8; scales: (out,) fp32, the largest absolute value of each
+    row (LLM.int8, arXiv 2208.07339, section 3). Only ``x`` has a gradient: that of the product as if ``x`` had not been
+    rounded.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, codes: Tensor, scales: Tensor) -> Tensor:
+        ctx.save_for_backward(codes, scales)
+        shape = (*x.shape[:-1], codes.shape[0])
+        rows = x.reshape(-1, x.shape[-1])
+        if rows.shape[0] == 0:
+            return x.new_empty(shape)
+        rounded, largest, _ = bnb.functional.int8_vectorwise_quant(rows.half())
+        out = torch.ops.bitsandbytes.int8_scaled_mm.default(rounded, codes, largest, scales, dtype=x.dtype)
+        return out.reshape(shape)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (grad,) = grads
+        codes, scales = ctx.saved_tensors
+        # the scales meet the gradient: to unpack the weights with them would be one more pass over all of them
+        return (grad * (scales / 127).to(grad.dtype)) @ codes.to(grad.dtype), None, None
+
+
+class Int8Linear(bnb.nn.Linear8bitLt):
+    """The layer; with outlier columns (``threshold`` above 0) it computes as bitsandbytes does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out)."""
+        if self.state.threshold > 0:
+            return super().forward(x)
+        if getattr(self.weight, "CB", None) is not None:
+            self.init_8bit_state()
+        out = Int8Product.apply(x, self.state.CB, self.state.SCB)
+        return out if self.bias is None else out + self.bias.to(out.dtype)
