@@ -47,6 +47,9 @@ class FakeModel:
     def park_encoders(self) -> None:
         """There are none."""
 
+    def use_cuda_graphs(self, on: bool) -> None:
+        pass
+
     def compile_layers(self, backend: str = "inductor") -> None:
         """It is small enough."""
 

@@ -268,7 +268,7 @@ def test_neutral_settings_are_no_part_of_what_a_run_is():
     assert dotted - set(names) == {
         "sft.preview_every", "sft.checkpoint_every", "grpo.preview_every", "grpo.checkpoint_every",
         "grpo.micro_batch", "reward.on_cpu", "memory.micro_batch", "memory.checkpoint_layers", "memory.logits_chunk",
-        "memory.park_encoders", "memory.compile_layers",
+        "memory.park_encoders", "memory.compile_layers", "memory.cuda_graphs",
         "expand.requests_per_minute", "expand.price_in", "expand.price_out",
         "tracking.tracker", "tracking.project", "evaluation.share",
     }  # fmt: skip

@@ -31,6 +31,10 @@ def bench(
     compiled: Annotated[
         bool, typer.Option("--compile", help="with compiled layers, as the setting memory.compile_layers has them")
     ] = False,
+    cuda_graphs: Annotated[
+        bool,
+        typer.Option("--cuda-graphs", help="steps of decoding and drawing recorded, as memory.cuda_graphs has them"),
+    ] = False,
     device: Device = None,
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
@@ -66,7 +70,7 @@ def bench(
             write_atomic(out, json.dumps(result, indent=2) + "\n")
 
     result = run_bench(
-        base, precision, chosen_device(device), counting, preset, quick, from_file, profile, compiled, keep
+        base, precision, chosen_device(device), counting, preset, quick, from_file, profile, compiled, cuda_graphs, keep
     )
     keep(result)
     if as_json:

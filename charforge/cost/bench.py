@@ -63,7 +63,7 @@ class Plan:
     repeats: int
 
 
-WHOLE = Plan((2048, 4096, 8192), (1, 2, 4, 8), 4, (256, 512), (1, 8), 64, 3)
+WHOLE = Plan((2048, 4096, 8192), (1, 4), 4, (256, 512), (1, 8), 32, 2)
 QUICK = Plan((512,), (1, 2), 2, (64, 128), (1, 2), 8, 1)
 
 
@@ -87,13 +87,14 @@ class Measured:
 def run_bench(
     name: str, precision: str, device: str, counting: Counting, preset: str | None = None, quick: bool = False,
     from_file: Path | None = None, profile: bool = False, compile_layers: bool = False,
-    keep: Keep = lambda unfinished: None,
+    cuda_graphs: bool = False, keep: Keep = lambda unfinished: None,
 ) -> dict[str, Any]:  # fmt: skip
     """Build the shape ``name`` in ``precision`` on ``device``, measure it and return the result as plain values.
 
     ``from_file``: a folder from which the base is loaded; where it is empty or missing, files of random weights are
     written there before, and stay. ``profile``: the kernels of one step too. ``compile_layers``: with compiled layers,
-    as the setting of that name has them, or the preset's. ``counting(what)`` opens a progress bar.
+    as the setting of that name has them, or the preset's; ``cuda_graphs`` likewise. ``counting(what)`` opens a progress
+    bar.
     ``keep`` is given what is measured so far after each piece of work: a run that is ended early leaves that.
     Raises InputError for unknown names and for a folder that holds something else, MachineError when the weights alone
     do not fit.
@@ -120,13 +121,16 @@ def run_bench(
     compiled = compile_layers or settings.memory.compile_layers
     if compiled:
         model.compile_layers()
+    graphs = cuda_graphs or settings.memory.cuda_graphs
+    model.use_cuda_graphs(graphs)
     bench = Bench(family, model, adapter, settings, meter, peak, plan.repeats)
     began, waited = time.perf_counter(), waiting_seconds()
     # before the second stage, which freezes a part of the adapter
     seen = profile_first_stage(bench, min(HEADLINE_SIZE, max(plan.sizes))) if profile else None
     known: dict[str, Any] = {
         "base": name, "precision": held_in(precision, model), "device": device_name(device), "quick": quick,
-        "compiled": compiled, "load_s": load_s, "host_peak_gib": host_peak, "weights_held_gib": held,
+        "compiled": compiled, "cuda_graphs": graphs, "load_s": load_s, "host_peak_gib": host_peak,
+        "weights_held_gib": held,
         "profile": asdict(seen) if seen else None,
     }  # fmt: skip
     with counting(f"measuring {name}") as report:
@@ -140,6 +144,8 @@ def run_bench(
         "weights_gib": weights_gib,
         "peak_memory_gib": max([load_peak, *found.peaks]),
         "own_peaks": meter.own_peaks,
+        "reserved_gib": meter.reserved_gib,
+        "runtime_gib": meter.runtime_gib(),
         "sft_tokens": best.tokens if best else None,
         "sft_step_s": best.step_s if best else None,
         "sft_tokens_per_s": best.tokens_per_s if best else None,

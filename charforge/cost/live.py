@@ -13,7 +13,8 @@ from torch.utils.flop_counter import flop_registry
 
 class LiveBytes(TorchDispatchMode):
     """``now`` and ``peak``: bytes of the storages that were made inside the block and are still in use; ``flops``: the
-    floating point operations of its products.
+    floating point operations of its products; ``kernels``: operations that compute, views aside, which is about what a
+    card is asked to start.
 
     A storage counts once, however many views it has, from the operation that makes it until its last tensor is gone,
     as an allocator would see it (without its rounding and gaps).
@@ -21,7 +22,7 @@ class LiveBytes(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = self.peak = self.flops = 0
+        self.now = self.peak = self.flops = self.kernels = 0
         self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -30,6 +31,8 @@ class LiveBytes(TorchDispatchMode):
                 # made before the block: a view of a weight takes no memory
                 self._known.add(leaf.untyped_storage())
         out = func(*args, **(kwargs or {}))
+        # prim asks for a property of a tensor and computes nothing
+        self.kernels += func.namespace != "prim" and not func.is_view
         if (formula := flop_registry.get(func._overloadpacket)) is not None:
             self.flops += formula(*args, **(kwargs or {}), out_val=out)
         for leaf in tree_leaves(out):

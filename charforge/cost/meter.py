@@ -33,7 +33,8 @@ class Meter:
 
     On a CPU, and on Apple's GPU, which shares the host's memory, it is the process's highest resident memory less what
     it held when the meter was made. Linux lets a process forget its peak, so each piece of work gets its own there
-    (``own_peaks``); elsewhere it is the peak so far.
+    (``own_peaks``); elsewhere it is the peak so far. ``reserved_gib`` is the most that PyTorch held on a card, gaps
+    included.
     """
 
     def __init__(self, device: str) -> None:
@@ -41,6 +42,7 @@ class Meter:
         self.on_card = device.startswith("cuda")
         self.own_peaks = _forget_host_peak() or self.on_card
         self._resting = peak_memory_gib()
+        self.reserved_gib = 0.0
 
     def reset(self) -> None:
         """Forget the peak and give unused memory back."""
@@ -64,6 +66,13 @@ class Meter:
 
         return max(0.0, psutil.Process().memory_info().rss / GIB - self._resting)
 
+    def runtime_gib(self) -> float | None:
+        """What is in use on a card beside PyTorch's own: the runtime of CUDA, and other programs. None on others."""
+        if not self.on_card:
+            return None
+        free, total = torch.cuda.mem_get_info()
+        return (total - free - torch.cuda.memory_reserved()) / GIB
+
     def host_peak_gib(self) -> float:
         """The highest memory of this process on the host, less what it held at the start."""
         return max(0.0, peak_memory_gib() - self._resting)
@@ -82,6 +91,8 @@ class Meter:
             work()
             self.wait()
             times.append(time.perf_counter() - began)
+        if self.on_card:
+            self.reserved_gib = max(self.reserved_gib, torch.cuda.max_memory_reserved() / GIB)
         return Reading(statistics.median(times[1:]), repeats, self.peak_gib())
 
 

@@ -15,6 +15,7 @@ from charforge.cost.predicted import (
     OPTIMIZER_BYTES,
     Phases,
     Texts,
+    Work,
     decoding,
     first_stage_step,
     layers_measured,
@@ -64,9 +65,9 @@ def predicted_peaks(
     resting = found.weights + found.encoders + found.adapter
     moments = found.adapter / 4 * OPTIMIZER_BYTES[settings.memory.optimizer]
     peaks = {"weights": (found.weights + found.encoders) / GIB}
-    for name, (activations, _) in found.steps.items():
+    for name, work in found.steps.items():
         learns = not name.startswith(("rollout", "decoding"))
-        peaks[name] = (resting + activations + (moments if learns else 0.0)) / GIB
+        peaks[name] = (resting + work.peak + (moments if learns else 0.0)) / GIB
     return peaks
 
 
@@ -79,7 +80,7 @@ def _phases(
     made = family.stand_in(shapes, settings.quantize, partial(add_adapter, config=lora, seed=0), dtype, fake)
     model, texts = made.model, Texts(family, shapes)
     model.recompute_layers = settings.memory.checkpoint_layers
-    steps: dict[str, tuple[float, float]] = {}
+    steps: dict[str, Work] = {}
     with nullcontext() if device == "cpu" else family.as_on_a_gpu(), model.autocast():
         for batch in batches:
             own = settings.model_copy(update={"sft": batch_settings(settings.sft, batch)})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -51,15 +53,33 @@ class Cost:
 
 @dataclass(frozen=True)
 class Speed:
-    """Useful floating point operations a second, and where the figure comes from."""
+    """Useful floating point operations a second, seconds until a kernel is started (in bf16, and quantised), and where
+    the figures come from. A step takes what is longer, computing or starting."""
 
     flops: float
     source: str
+    start: float = 0.0
+    start_quantised: float = 0.0
+
+
+class Work(NamedTuple):
+    """Of a phase: bytes at its peak, floating point operations, kernels that are started."""
+
+    peak: float
+    flops: float
+    kernels: float
 
 
 CPU_SPEED = Speed(1.6e11, "two cores of a server CPU with bf16, as measured")
 PLAIN_CPU_SPEED = Speed(7.5e10, "two cores of a server CPU without bf16, as measured")
-GPU_SPEED = Speed(6e13, "a card that computes 165 TFLOP/s in bf16, 36 % of it in use: assumed, not measured")
+# An H200 had 35 % of its peak in use while it computed, and waited for the host the rest of the time (docs/log.md,
+# 2026-11-27): counted kernels took 43 microseconds each whatever their size, with quantised weights 53 to 65
+GPU_SPEED = Speed(
+    6e13,
+    "a card that computes 165 TFLOP/s in bf16, 36 % of it in use, beside a host as slow as the one measured: projected",
+    start=43e-6,
+    start_quantised=60e-6,
+)
 
 
 @dataclass(frozen=True)
@@ -93,10 +113,8 @@ def step_samples(texts: Texts, work: Workload, sft: SftSettings) -> tuple[list[S
     return read, pictures, noise
 
 
-def first_stage_step(
-    model: UnifiedModel, texts: Texts, work: Workload, settings: Settings, frozen: int
-) -> tuple[float, float]:
-    """Peak bytes and work of one step of Unified-SFT in the pieces it would run in.
+def first_stage_step(model: UnifiedModel, texts: Texts, work: Workload, settings: Settings, frozen: int) -> Work:
+    """One step of Unified-SFT in the pieces it would run in.
 
     What the first ``frozen`` layers make of texts is there already.
     """
@@ -104,7 +122,7 @@ def first_stage_step(
     read, pictures, noise = step_samples(texts, work, sft)
     if frozen:
         read = model.read_frozen_layers(read, frozen)
-    weights, peaks, flops = Weights(sft.ce_weight, sft.mse_weight), [0], 0.0
+    weights, peaks, flops, kernels = Weights(sft.ce_weight, sft.mse_weight), [0], 0.0, 0.0
     # a piece of each kind: the others are like them
     both: list[tuple[list[Sample], list[Sample]]] = [(read[:size], []), ([], pictures[:size])]
     for whole, (some, drawn) in zip((read, pictures), both, strict=True):
@@ -114,13 +132,12 @@ def first_stage_step(
                 unified_gradient(model, some, drawn, part, weights, size, chunk, sft.context_gradients)
             peaks.append(tally.peak)
             flops += tally.flops * len(whole) / len(some or drawn)
-    return max(peaks), flops
+            kernels += tally.kernels * math.ceil(len(whole) / size)
+    return Work(max(peaks), flops, kernels)
 
 
-def second_stage(
-    model: UnifiedModel, texts: Texts, work: Workload, grpo: GrpoSettings
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Peak bytes and work of a sampling step of one piece of a rollout, and of a backward pass of as many pictures."""
+def second_stage(model: UnifiedModel, texts: Texts, work: Workload, grpo: GrpoSettings) -> tuple[Work, Work]:
+    """A sampling step of one piece of a rollout, and a backward pass of as many pictures."""
     pictures, canvas = min(grpo.micro_batch, grpo.prompts * grpo.group), model.canvas(grpo.side)
     with torch.no_grad():
         prompts = model.read([(texts.text(work.caption),)] * pictures)
@@ -133,15 +150,20 @@ def second_stage(
         # the prompts are one a picture here
         log_ratio = log_probabilities(model.denoiser(prompts, canvas), step, rows, grpo, second=0.9)
         clipped_loss(log_ratio, torch.ones(pictures), grpo.clip_range).mean().backward()
-    return (rolling.peak, rolling.flops), (updating.peak, updating.flops)
+    return work_of(rolling), work_of(updating)
 
 
-def decoding(model: UnifiedModel) -> tuple[float, float]:
-    """Peak bytes and work of one picture from its state."""
+def work_of(tally: LiveBytes) -> Work:
+    """What was counted."""
+    return Work(tally.peak, tally.flops, tally.kernels)
+
+
+def decoding(model: UnifiedModel) -> Work:
+    """One picture from its state."""
     canvas = model.canvas()
     with LiveBytes() as tally:
         model.decode(torch.zeros(1, *canvas.shape), canvas)
-    return tally.peak, tally.flops
+    return work_of(tally)
 
 
 def layers_measured(shapes: Shapes, twice: bool) -> tuple[Shapes, Shapes, float]:
@@ -174,12 +196,12 @@ def phases_of(
 
 @dataclass(frozen=True)
 class Phases:
-    """Bytes of weights, encoders and adapter, and (peak bytes, flops) of each phase."""
+    """Bytes of weights, encoders and adapter, and the work of each phase."""
 
     weights: float
     encoders: float
     adapter: float
-    steps: dict[str, tuple[float, float]]
+    steps: dict[str, Work]
 
     def moved(self, start: Phases, end: Phases, times: float) -> Phases:
         """These figures and ``times`` what leads from ``start`` to ``end``: each figure grows along a straight line."""
@@ -188,14 +210,14 @@ class Phases:
             return own + (b - a) * times
 
         steps = {
-            name: tuple(on(*values) for values in zip(own, start.steps[name], end.steps[name], strict=True))
+            name: Work(*(on(*values) for values in zip(own, start.steps[name], end.steps[name], strict=True)))
             for name, own in self.steps.items()
         }
         return Phases(
             on(self.weights, start.weights, end.weights),
             self.encoders,
             on(self.adapter, start.adapter, end.adapter),
-            steps,  # type: ignore[arg-type]
+            steps,
         )
 
 
@@ -209,7 +231,7 @@ def predict(
     if frozen := settings.adapter.first_layer(shapes.layers):
         phases = phases.moved(deeper, phases_of(family, more, settings, work, device, dtype, 1), frozen)
     steps = phases.steps
-    fullest = max(steps, key=lambda name: steps[name][0])
+    fullest = max(steps, key=lambda name: steps[name].peak)
     second = settings.grpo.iterations > 0
     judges = judges_gib(settings.reward) if second else 0.0
     parked = settings.memory.park_encoders and fullest != "decoding"
@@ -219,7 +241,7 @@ def predict(
         "adapter": phases.adapter / GIB,
         "optimiser": phases.adapter / 4 * OPTIMIZER_BYTES[settings.memory.optimizer] / GIB,
         # the adapter's gradients are among them: each step makes them
-        "activations": steps[fullest][0] / GIB,
+        "activations": steps[fullest].peak / GIB,
         "judges": 0.0 if settings.reward.on_cpu else judges,
     }
     on_cpu = device == "cpu"
@@ -233,7 +255,7 @@ def predict(
         gpu_peak_gib=0.0 if on_cpu else round(peak, 2),
         host_peak_gib=round(host, 2),
         disk_gib=round(disk_bytes(phases.adapter, second) / GIB, 2),
-        hours=round(work_flops(steps, settings) / speed.flops / 3600, 2),
+        hours=round(run_seconds(steps, settings, speed) / 3600, 2),
         parts={name: round(value, 3) for name, value in parts.items()},
         fullest=fullest,
         assumed=speed.source,
@@ -247,16 +269,18 @@ def disk_bytes(adapter: float, second: bool) -> float:
     return (6 if not second else 9) * adapter + adapter + 30_000_000
 
 
-def work_flops(steps: dict[str, tuple[float, float]], settings: Settings) -> float:
-    """Floating point operations of a whole run; held-out measuring is taken as a seventh of what it follows."""
-    total = settings.sft.steps * steps["first stage"][1]
+def run_seconds(steps: dict[str, Work], settings: Settings, speed: Speed) -> float:
+    """Of a whole run; held-out measuring is taken as a seventh of what it follows."""
+    start = speed.start_quantised if settings.quantize else speed.start
+    seconds = {name: max(work.flops / speed.flops, work.kernels * start) for name, work in steps.items()}
+    total = settings.sft.steps * seconds["first stage"]
     if "rollout" in steps:
         grpo = settings.grpo
         pictures, size = grpo.prompts * grpo.group, min(grpo.micro_batch, grpo.prompts * grpo.group)
         drawn, learned = iteration_passes(grpo)
-        drawing = drawn * steps["rollout"][1] / size + pictures * steps["decoding"][1]
+        drawing = drawn * seconds["rollout"] / size + pictures * seconds["decoding"]
         # judging reads about as much as drawing without guidance computes; the anchor is half an update more
-        learning = learned * steps["update"][1] / size
+        learning = learned * seconds["update"] / size
         total += grpo.iterations * (2 * drawing + 1.5 * learning)
     return 1.15 * total
 

@@ -55,6 +55,7 @@ def lend_a_hand(team: Team, character: Character, settings: Settings, device: st
         parameters = add_adapter(model.network, config, settings.seed)
         if settings.memory.park_encoders:
             model.park_encoders()
+        model.use_cuda_graphs(settings.memory.cuda_graphs)
         if settings.memory.compile_layers:
             model.compile_layers()
         memory = Memory(model, settings.memory, say_line)

@@ -167,6 +167,7 @@ def train_character(
         parameters = add_adapter(model.network, config, settings.seed)
         if settings.memory.park_encoders:
             model.park_encoders()
+        model.use_cuda_graphs(settings.memory.cuda_graphs)
         if settings.memory.compile_layers:
             model.compile_layers()
         trained = Trained(

@@ -34,7 +34,7 @@ class SharedBase:
         a character failed is not lent again: nobody knows what state it is in. Raises as ``load_base`` and
         ``use_picture_sizes`` do.
         """
-        memory = (settings.memory.park_encoders, settings.memory.compile_layers)
+        memory = (settings.memory.park_encoders, settings.memory.compile_layers, settings.memory.cuda_graphs)
         asked = (settings.base, settings.quantize, device, settings.pictures, memory)
         if self._base is None or self._asked != asked:
             # before the next one is loaded: two do not fit a card

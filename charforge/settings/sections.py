@@ -90,8 +90,14 @@ class MemorySettings(Section):
     compile_layers: Neutral[bool] = Field(
         False,
         description="Compiles the layers of the base for this machine (torch.compile): the first steps take minutes "
-        "longer, the others less time each. For CUDA; not measured on a card yet: compare `charforge bench` with and "
-        "without --compile.",
+        "longer, the others less time each. For CUDA; an H200 was not done compiling after two minutes: compare "
+        "`charforge bench` with and without --compile.",
+    )
+    cuda_graphs: Neutral[bool] = Field(
+        False,
+        description="Records a step of decoding and of drawing and starts it as a whole (CUDA graphs), where a card "
+        "waits for the host otherwise. Not measured on a card yet: compare `charforge bench` with and without "
+        "--cuda-graphs.",
     )
     optimizer: OptimizerKind = Field(
         "adamw",

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What is to be known of a machine with a card, in nine minutes: tests, then the bench in int8, nf4 and bf16.
 #   OUT=results bash tests/gpu/card.sh [part ...]     parts: facts tests int8 nf4 bf16 (default: all of them, in this order)
-#   OUT=results bash tests/gpu/card.sh compiled       the bench in bf16 with compiled layers, to compare with that without
+#   OUT=results bash tests/gpu/card.sh graphs         the bench in bf16 with steps recorded, to compare with that without
+#   OUT=results bash tests/gpu/card.sh compiled       the same with compiled layers: two minutes were not enough on an H200
 #   DRY=1 OUT=results bash tests/gpu/card.sh          the same parts on a processor: the small shape, tests without a card
 # Every part has a limit of its own and writes to OUT as it goes: what was reached is there even if a later part fails.
 # PYTHON names the interpreter (python3). FILES names a folder with room for 30 GB: the last bench part then loads from
@@ -32,6 +33,10 @@ bench() { # precision, limit, further options ...
   bench_as "$1" "$@"
 }
 
+at_preset() { # precision, limit, preset: with its batches and what it does for memory
+  if [ -n "$DRY" ]; then bench "$1" "$2"; else bench "$1" "$2" --preset "$3"; fi
+}
+
 bench_as() { # name, precision, limit, further options ...
   local name=$1 precision=$2 limit=$3
   shift 3
@@ -46,13 +51,14 @@ for wanted in ${*:-facts tests int8 nf4 bf16}; do
       part facts 30 "$PYTHON" -m charforge.cli.main doctor --json
       if [ -z "$DRY" ]; then nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv > "$OUT/card.csv"; fi ;;
     tests)
-      if [ -n "$DRY" ]; then tier="not gpu"; else tier=gpu; fi
-      part tests 120 "$PYTHON" -m pytest -q -p no:cacheprovider -m "$tier" -o junit_family=xunit1 --junitxml "$OUT/tests.xml" tests/gpu ;;
-    int8) bench int8 130 ;;
-    nf4) bench nf4 130 ;;
-    bf16) bench bf16 120 ${FILES:+--from-file "$FILES"} ;;
-    compiled) bench_as compiled bf16 300 --compile ;;
-    *) echo "unknown part $wanted: facts, tests, int8, nf4, bf16, compiled" >&2; failed=1 ;;
+      if [ -n "$DRY" ]; then tier="not gpu"; else tier="gpu and not slow"; fi
+      part tests 120 "$PYTHON" -m pytest -q --durations 15 -p no:cacheprovider -m "$tier" -o junit_family=xunit1 --junitxml "$OUT/tests.xml" tests/gpu ;;
+    int8) at_preset int8 150 bagel-24gb ;;
+    nf4) at_preset nf4 150 bagel-16gb ;;
+    bf16) bench bf16 110 ${FILES:+--from-file "$FILES"} ;;
+    graphs) bench_as graphs bf16 110 --cuda-graphs ;;
+    compiled) bench_as compiled bf16 500 --compile ;;
+    *) echo "unknown part $wanted: facts, tests, int8, nf4, bf16, graphs, compiled" >&2; failed=1 ;;
   esac
 done
 exit $failed

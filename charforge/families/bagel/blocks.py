@@ -8,9 +8,7 @@ All shapes are known before, nothing is read back: a GPU can capture it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -271,13 +269,6 @@ def _finish(decoder: Decoder, expert: ExpertLayer, x: Tensor, attended: Tensor, 
     x = x + expert.output(attended, adapted)
     gate, up = expert.gate_up(_norm(x, expert.post_norm, decoder.eps), adapted).chunk(2, dim=-1)
     return x + expert.down(F.silu(gate) * up, adapted)
-
-
-def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """Products compute in the types of their weights inside the block: autocast would round the adapter's part anew."""
-    if not torch.amp.is_autocast_available(device.type):
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)
 
 
 def visible(valid: Tensor, room: int, dtype: torch.dtype) -> Tensor:

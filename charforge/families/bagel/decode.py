@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from charforge.families.bagel.blocks import Bias, Block, read_decoder, rotation, run_layers, without_autocast
+from charforge.families.bagel.blocks import Bias, Block, read_decoder, rotation, run_layers
 from charforge.families.bagel.context import Context
 from charforge.families.bagel.decoder import KeyValue
+from charforge.families.bagel.layers import without_autocast
 from charforge.families.bagel.model import BagelModel
 from charforge.families.bagel.packing import FORBIDDEN
 from charforge.families.replies import rows_of

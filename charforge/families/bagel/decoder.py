@@ -176,8 +176,13 @@ class Decoder(nn.Module):
     ) -> tuple[Tensor, Tensor, list[KeyValue]]:
         """Both streams through the layers of ``indices``, without the final norm; arguments as for the whole."""
         head_dim, theta = self.config.head_dim, self.config.rope_theta
-        und_tables = rotary_tables(layout.understanding_positions, head_dim, theta)
-        gen_tables = rotary_tables(layout.generation_positions, head_dim, theta)
+        kind = und.device.type
+        # as the queries and keys of all layers come
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else und.dtype
+        und_tables, gen_tables = (
+            tuple(table.to(dtype) for table in rotary_tables(positions, head_dim, theta))
+            for positions in (layout.understanding_positions, layout.generation_positions)
+        )
         fresh: list[KeyValue] = []
         for index in indices:
             layer, grid = self.layers[index], layout.joint

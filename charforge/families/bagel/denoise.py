@@ -7,9 +7,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from charforge.families.bagel.blocks import Bias, Block, Decoder, rotation, run_layers, visible, without_autocast
+from charforge.families.bagel.blocks import Bias, Block, Decoder, rotation, run_layers, visible
 from charforge.families.bagel.context import Context
 from charforge.families.bagel.decoder import KeyValue
+from charforge.families.bagel.layers import without_autocast
 from charforge.families.bagel.model import BagelModel
 from charforge.graphs import Graphed
 

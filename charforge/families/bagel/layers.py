@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Products compute in the types of their weights inside the block: autocast would round the adapter's part anew."""
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 class RMSNorm(nn.Module):
@@ -24,6 +32,10 @@ class RMSNorm(nn.Module):
         # compiled code fuses the steps by itself, and what torch 2.11 makes of a Function in it has a wrong gradient
         if torch.compiler.is_compiling():
             normal, _ = _normalise(x, self.eps)
+        elif x.device.type != "cpu":
+            # one kernel there and one back, where a card waits for the host to start each; autocast would have fp32
+            with without_autocast(x.device):
+                normal = F.rms_norm(x, x.shape[-1:], None, self.eps)
         else:
             normal = _Normalise.apply(x, self.eps)
         return normal * self.weight.to(x.dtype)
