@@ -84,7 +84,8 @@ def serve(
             from charforge.serve.engine import Engine
             from charforge.serve.voices import bundles_in, open_seats, remote_voices
 
-            paths = bundles_in([Path(name) if Path(name).is_dir() else local_bundle(name) for name in bundles])
+            named = [Path(name) if Path(name).is_dir() else local_bundle(name) for name in bundles]
+            paths = bundles_in(named, engine_url is None, lambda line: say(printable_line(line)))
             engine: Engine
             if engine_url is not None:
                 if not engine_url.startswith(("http://", "https://")):

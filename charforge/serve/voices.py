@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from charforge.character import Character
 from charforge.character.cards.macros import resolved
 from charforge.chat.lore import card_lorebook
 from charforge.chat.session import Session, Style, open_character
-from charforge.errors import InputError
+from charforge.errors import CharforgeError, InputError
 from charforge.serve.engine import Voice
 from charforge.serve.local import Seat
 from charforge.serve.remote import RemoteVoice
@@ -36,14 +36,38 @@ def voice_of(voices: Mapping[str, Voice], model: str) -> Voice:
     return voices[model]
 
 
-def bundles_in(sources: Sequence[Path]) -> list[Path]:
-    """The bundles that are named, and those in folders that are named, by name. Raises InputError for an empty one."""
+def bundles_in(sources: Sequence[Path], one_base: bool, left_out: Callable[[str], None]) -> list[Path]:
+    """The bundles that are named, and those in folders that are named, by name.
+
+    What of a folder is damaged, or with ``one_base`` was trained on another base than the first, is ``left_out``, with
+    the reason: it must not keep the others from their visitors. Raises InputError where nothing of a folder is left.
+    """
     found: list[Path] = []
+    base: tuple[str, str] | None = None
     for source in sources:
         inside = sorted(source.glob("*.charx")) if source.is_dir() else [source]
         if not inside:
             raise InputError(f"{source} holds no .charx bundle: name a bundle, or a folder with some")
-        found += inside
+        fit = []
+        for path in inside:
+            try:
+                told = read_bundle(path).manifest.base
+            except CharforgeError as error:
+                if not source.is_dir():
+                    raise
+                left_out(f"left out: {error}")
+                continue
+            own = (told.name, told.content_hash)
+            base = base or own
+            if source.is_dir() and one_base and own != base:
+                left_out(f"left out: {path}: it was trained on another base ({told.name}) than the first character")
+                continue
+            fit.append(path)
+        if not fit:
+            raise InputError(
+                f"{source}: none of its {len(inside)} bundles can be served; `charforge inspect` says more"
+            )
+        found += fit
     return found
 
 
