@@ -28,7 +28,14 @@ from charforge.run.job import TrainResult
 from charforge.run.lease import holding
 from charforge.run.queue import Member, Standing, members_of, note_standing, read_queue
 
-CHANGES = {"sft.steps": 2, "sft.preview_every": 2, "grpo.iterations": 1, "grpo.prompts": 1, "grpo.updates": 1}
+CHANGES = {
+    "sft.steps": 2,
+    "sft.preview_every": 2,
+    "grpo.iterations": 1,
+    "grpo.prompts": 1,
+    "grpo.updates": 1,
+    "evaluation.share": 0,
+}
 OPTIONS = [
     "--base", "./base", *(part for key, value in (SETTINGS | CHANGES).items() for part in ("--set", f"{key}={value}")),
 ]  # fmt: skip

@@ -66,7 +66,7 @@ def test_every_module_can_be_imported():
 
 @pytest.mark.parametrize(
     "command",
-    [["check", "pip", "--json"], ["inspect", "pip.charx", "--json"], ["runs", "--json"]],
+    [["check", "pip", "--json", "--no-cost"], ["inspect", "pip.charx", "--json"], ["runs", "--json"]],
     ids=lambda command: command[0],
 )
 def test_commands_work_in_a_folder_with_any_name(folder: Path, command: list[str]):
