@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from charforge.cli.options import LARGEST_SEED, BestOf, Device, References, Scale, Threads, With, strengths
+from charforge.cli.options import (
+    LARGEST_SEED,
+    BestOf,
+    CudaGraphs,
+    Device,
+    References,
+    Scale,
+    Threads,
+    With,
+    record_steps,
+    strengths,
+)
 
 
 def chat(
@@ -30,6 +41,7 @@ def chat(
     beside: With = None,
     scale: Scale = None,
     device: Device = None,
+    cuda_graphs: CudaGraphs = False,
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="with --say: the reply as JSON on stdout")] = False,
 ) -> None:
@@ -71,6 +83,7 @@ def chat(
         for path in paths:
             first = sessions[0] if sessions else None
             session = open_character(path, not bare, chosen_device(device), first, factor, styles)
+            record_steps(session.base.model, cuda_graphs)
             if best_of > 1 or references is not None:
                 session = choosing(session, path, best_of, references, device)
             sessions.append(session)

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from charforge.cli.options import LARGEST_SEED, BestOf, Device, References, Scale, Threads, With, strengths
+from charforge.cli.options import (
+    LARGEST_SEED,
+    BestOf,
+    CudaGraphs,
+    Device,
+    References,
+    Scale,
+    Threads,
+    With,
+    record_steps,
+    strengths,
+)
 
 
 def imagine(
@@ -24,6 +35,7 @@ def imagine(
     beside: With = None,
     scale: Scale = None,
     device: Device = None,
+    cuda_graphs: CudaGraphs = False,
     threads: Threads = None,
     exactly: Annotated[bool, typer.Option("--exactly", help="use the prompt as it is, add no name")] = False,
 ) -> None:
@@ -64,6 +76,7 @@ def imagine(
         session = open_character(
             path, adapter=not bare, device=chosen_device(device), scale=factor, styles=[Style(*one) for one in styles]
         )
+        record_steps(session.base.model, cuda_graphs)
         session = choosing(session, path, best_of, references, device)
     with counting("drawing") as report:
         drawn = draw(session, prompt, range(seed, seed + count), exactly, report)

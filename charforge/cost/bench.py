@@ -121,7 +121,7 @@ def run_bench(
     compiled = compile_layers or settings.memory.compile_layers
     if compiled:
         model.compile_layers()
-    graphs = cuda_graphs or settings.memory.cuda_graphs
+    graphs = (cuda_graphs or settings.memory.cuda_graphs) and meter.on_card
     model.use_cuda_graphs(graphs)
     bench = Bench(family, model, adapter, settings, meter, peak, plan.repeats)
     began, waited = time.perf_counter(), waiting_seconds()
