@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from charforge.bases.drawing import draw_prompts
 from charforge.chat.replies import sample_replies
 from charforge.cli.options import record_steps
 from charforge.errors import MachineError
+from charforge.families.bagel.decode import TextDecoder
+from charforge.families.bagel.denoise import Denoiser
 from charforge.families.bagel.splits import TextSplit
 from charforge.graphs import Graphed
 from charforge.settings import ChatSettings
@@ -59,7 +63,7 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every step of decoding and drawing is recorded, on the CPU."""
 
     @contextmanager
-    def record(graph: Recorded, capture_error_mode: str) -> Iterator[None]:
+    def record(graph: Recorded, stream: object, capture_error_mode: str) -> Iterator[None]:
         GRAPHS.append(graph)
         with Recording(graph) as mode:
             yield
@@ -68,13 +72,15 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> None:
 
     begin = Graphed.__init__
 
-    def always(self: Graphed, work: Any, device: torch.device, record: bool) -> None:
-        begin(self, work, device, record)
+    def always(self: Graphed, device: torch.device, record: bool) -> None:
+        begin(self, device, record)
         self._record = record
 
     GRAPHS.clear()
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Recorded)
     monkeypatch.setattr(torch.cuda, "graph", record)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
     monkeypatch.setattr(Graphed, "__init__", always)
 
 
@@ -109,6 +115,50 @@ def test_asking_for_it_without_a_card_is_refused() -> None:
 
 def test_without_a_card_nothing_is_recorded() -> None:
     calls = []
-    work = Graphed(lambda x: calls.append(1) or x + 1, torch.device("cpu"), True)
-    assert [work(torch.tensor(float(number))).item() for number in range(4)] == [1, 2, 3, 4]
+    graph = Graphed(torch.device("cpu"), True)
+    work = lambda x: calls.append(1) or x + 1  # noqa: E731
+    assert [graph(work, torch.tensor(float(number))).item() for number in range(4)] == [1, 2, 3, 4]
     assert len(calls) == 4
+
+
+def test_a_failure_while_recording_leaves_it_to_be_tried_again(recording: None) -> None:
+    graph, fails = Graphed(torch.device("cpu"), True), [False, True, False, False]
+
+    def work(x: torch.Tensor) -> torch.Tensor:
+        if fails.pop(0):
+            raise RuntimeError("out of memory")
+        return x + 1
+
+    assert graph(work, torch.zeros(2)).tolist() == [1, 1]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        graph(work, torch.zeros(2))
+    assert graph(work, torch.ones(2)).tolist() == [2, 2]
+    with pytest.raises(ValueError, match="recorded for"):
+        graph(work, torch.ones(1))
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+def test_what_a_decoder_and_a_denoiser_hold_goes_with_them(
+    recording: None, graphs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # keys and values of a conversation: none may wait for Python to look for circles
+    alive: list[weakref.ref[object]] = []
+    for kind in (TextDecoder, Denoiser):
+        begin = kind.__init__
+
+        def noted(self: object, *given: object, begin: Any = begin, **named: object) -> None:
+            begin(self, *given, **named)
+            alive.append(weakref.ref(self))
+
+        monkeypatch.setattr(kind, "__init__", noted)
+    model = tiny_model()
+    model.use_cuda_graphs(graphs)
+    gc.collect()
+    gc.disable()
+    try:
+        sample_replies(model, [[TextSplit((5, 6, 7, 8))]], ChatSettings(temperature=1.0, max_tokens=5), 3)
+        draw_prompts(model, ["Pip in a forest"], [1])
+        GRAPHS.clear()
+        assert len(alive) >= 2 and not [one for one in alive if one() is not None]
+    finally:
+        gc.enable()

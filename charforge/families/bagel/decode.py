@@ -60,7 +60,7 @@ class TextDecoder:
         if any((begin + self._taken) % SLOTS == 0 for begin in self._begins):
             self._look_through()
         self._taken += 1
-        return self._step(tokens)
+        return self._step(self._read, tokens)
 
     def _read(self, tokens: Tensor) -> Tensor:
         """Everything of a step that happens on the device: the same kernels in the same memory from look to look."""
@@ -94,7 +94,7 @@ class TextDecoder:
         for cache, kind in zip(self._cache, self._kinds, strict=True):
             keys, values = cache[:, :, : ends[kind]].chunk(2, dim=1)
             self._seen.append((keys, values))
-        self._step = Graphed(self._read, self._model.device, self._model.cuda_graphs)
+        self._step = Graphed(self._model.device, self._model.cuda_graphs)
 
     def _remember(self, index: int, fresh: Tensor) -> KeyValue:
         self._cache[index].index_copy_(2, self._slots[self._kinds[index]], fresh)

@@ -50,10 +50,8 @@ class Denoiser:
         The adapter acts on the first ``adapted`` rows; the others are drawn by the bare base.
         """
         if adapted not in self._steps:
-            self._steps[adapted] = Graphed(
-                partial(self._velocity, adapted), self._model.device, self._model.cuda_graphs
-            )
-        return self._steps[adapted](latents, timesteps)
+            self._steps[adapted] = Graphed(self._model.device, self._model.cuda_graphs)
+        return self._steps[adapted](partial(self._velocity, adapted), latents, timesteps)
 
     def _velocity(self, adapted: int, latents: Tensor, timesteps: Tensor) -> Tensor:
         model = self._model
