@@ -17,28 +17,28 @@ from torch import Tensor
 class Int8Product(torch.autograd.Function):
     """x @ W.T with W[i] = codes[i] * scales[i] / 127 and every row of ``x`` rounded to 8 bits as well.
 
-    x: (..., in) in fp32, fp16 or bf16; codes: (out, in) int8; scales: (out,) fp32, the largest absolute value of each
-    row (LLM.int8, arXiv 2208.07339, section 3). Only ``x`` has a gradient: that of the product as if ``x`` had not been
-    rounded.
+    x: (..., in) in fp32 or bf16; codes: (out, in) int8; scales: (out,) fp32, the largest absolute value of each row
+    (LLM.int8, arXiv 2208.07339, section 3); bias: (out,) or None. Only ``x`` has a gradient: that of the product as if
+    ``x`` had not been rounded.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, codes: Tensor, scales: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, codes: Tensor, scales: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(codes, scales)
         shape = (*x.shape[:-1], codes.shape[0])
         rows = x.reshape(-1, x.shape[-1])
         if rows.shape[0] == 0:
             return x.new_empty(shape)
         rounded, largest, _ = bnb.functional.int8_vectorwise_quant(rows.half())
-        out = torch.ops.bitsandbytes.int8_scaled_mm.default(rounded, codes, largest, scales, dtype=x.dtype)
+        out = torch.ops.bitsandbytes.int8_scaled_mm.default(rounded, codes, largest, scales, bias=bias, dtype=x.dtype)
         return out.reshape(shape)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (grad,) = grads
         codes, scales = ctx.saved_tensors
         # the scales meet the gradient: to unpack the weights with them would be one more pass over all of them
-        return (grad * (scales / 127).to(grad.dtype)) @ codes.to(grad.dtype), None, None
+        return (grad * (scales / 127).to(grad.dtype)) @ codes.to(grad.dtype), None, None, None
 
 
 class Int8Linear(bnb.nn.Linear8bitLt):
@@ -50,5 +50,5 @@ class Int8Linear(bnb.nn.Linear8bitLt):
             return super().forward(x)
         if getattr(self.weight, "CB", None) is not None:
             self.init_8bit_state()
-        out = Int8Product.apply(x, self.state.CB, self.state.SCB)
-        return out if self.bias is None else out + self.bias.to(out.dtype)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return Int8Product.apply(x, self.state.CB, self.state.SCB, bias)

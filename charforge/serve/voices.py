@@ -8,7 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from charforge.bases.base import content_hash
+from charforge.bases.language import ensure_language_weights
+from charforge.bases.where import find_base
 from charforge.bundle import Bundle, read_bundle
+from charforge.bundle.manifest import BaseInfo
 from charforge.character import Character
 from charforge.character.cards.macros import resolved
 from charforge.chat.lore import card_lorebook
@@ -39,36 +43,56 @@ def voice_of(voices: Mapping[str, Voice], model: str) -> Voice:
 def bundles_in(sources: Sequence[Path], one_base: bool, left_out: Callable[[str], None]) -> list[Path]:
     """The bundles that are named, and those in folders that are named, by name.
 
-    What of a folder is damaged, or with ``one_base`` was trained on another base than the first, is ``left_out``, with
-    the reason: it must not keep the others from their visitors. Raises InputError where nothing of a folder is left.
+    What of a folder is damaged is ``left_out``, with the reason: it must not keep the others from their visitors. With
+    ``one_base`` so is what was trained on a base that is not here, or on another than the first. Raises InputError
+    where nothing of a folder is left.
     """
     found: list[Path] = []
-    base: tuple[str, str] | None = None
+    bases = _Bases()
     for source in sources:
-        inside = sorted(source.glob("*.charx")) if source.is_dir() else [source]
+        if not source.is_dir():
+            if one_base:
+                bases.first = bases.first or read_bundle(source).manifest.base.content_hash
+            found.append(source)
+            continue
+        inside = sorted(source.glob("*.charx"))
         if not inside:
             raise InputError(f"{source} holds no .charx bundle: name a bundle, or a folder with some")
         fit = []
         for path in inside:
             try:
                 told = read_bundle(path).manifest.base
+                if one_base:
+                    bases.check(path, told)
+                fit.append(path)
             except CharforgeError as error:
-                if not source.is_dir():
-                    raise
                 left_out(f"left out: {error}")
-                continue
-            own = (told.name, told.content_hash)
-            base = base or own
-            if source.is_dir() and one_base and own != base:
-                left_out(f"left out: {path}: it was trained on another base ({told.name}) than the first character")
-                continue
-            fit.append(path)
         if not fit:
             raise InputError(
                 f"{source}: none of its {len(inside)} bundles can be served; `charforge inspect` says more"
             )
         found += fit
     return found
+
+
+class _Bases:
+    """The hash of the base that all share, and those of the bases that are here, by name."""
+
+    def __init__(self) -> None:
+        self.first: str | None = None
+        self.here: dict[str, str] = {}
+
+    def check(self, path: Path, told: BaseInfo) -> None:
+        """Raises CharforgeError where the character of ``path`` cannot speak on the base that the first one has."""
+        if told.name not in self.here:
+            if told.name == "mini":
+                ensure_language_weights()
+            self.here[told.name] = content_hash(list(find_base(told.name).identity))
+        if self.here[told.name] != told.content_hash:
+            raise InputError(f"{path} was trained on another version of {told.name} than the one here")
+        self.first = self.first or told.content_hash
+        if told.content_hash != self.first:
+            raise InputError(f"{path} was trained on another base ({told.name}) than the first character")
 
 
 def character_voice(bundle: Bundle, taken: Collection[str]) -> Voice:

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+from bitsandbytes.nn import Linear8bitLt
 from on_device import DTYPES, flat_gradient, in_its_precision, lively, off, tiny_on
 from rollouts import rollout_of
 from tiny import tiny_data
@@ -42,6 +43,26 @@ def test_a_quantised_layer_forward_and_backward(real_device: str, kind: str, row
     assert 0 < off(out, x @ weight.T) < forward
     assert 0 < off(given.grad, slope @ weight) < backward
     assert layer.weight.device.type == real_device and layer.weight.grad is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bias", [False, True])
+def test_an_eight_bit_layer_says_what_that_of_bitsandbytes_says(
+    real_device: str, bias: bool, dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    like = nn.Linear(WIDTH, OUT, bias=bias).eval()
+    ours = quantised_linear(like, torch.randn(OUT, WIDTH, generator=generator).bfloat16(), "int8", real_device)
+    if bias:
+        ours.bias = nn.Parameter(torch.randn(OUT, generator=generator).to(real_device, dtype), requires_grad=False)
+    x, slope = (torch.randn(3, 5, width, generator=generator).to(real_device, dtype) for width in (WIDTH, OUT))
+    given = [x.clone().requires_grad_(True) for _ in range(2)]
+    mine, theirs = ours(given[0]), Linear8bitLt.forward(ours, given[1])
+    assert torch.equal(mine, theirs)
+    mine.backward(slope)
+    theirs.backward(slope)
+    # ours multiplies the gradient with the scales, theirs the weights: each rounds once
+    assert off(given[0].grad, given[1].grad) < (1e-5 if dtype == torch.float32 else 1e-2)
 
 
 MOST_GRAPHS = 8
