@@ -17,7 +17,9 @@ BUSY = 0.05
 
 def bench(
     base: Annotated[str, typer.Option(help="a shape: bagel, mini, small, or the folder of a base")] = "mini",
-    precision: Annotated[str, typer.Option(help="bf16, int8 or nf4")] = "bf16",
+    precision: Annotated[
+        str | None, typer.Option(help="bf16, int8 or nf4; by default the preset's, without a preset bf16")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="take batch sizes and memory settings from this preset")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="one small size of everything, once")] = False,
     from_file: Annotated[
@@ -119,6 +121,12 @@ def print_result(result: dict[str, Any]) -> None:
     if result["profile"]:
         show(_table("the longest kernels of one step of the first stage", _KERNELS, _kernels(result["profile"])))
     say(f"{result['base']} in {result['precision']} on {result['device']}")
+    if ways := [
+        name
+        for name, used in (("recorded steps", result["cuda_graphs"]), ("compiled layers", result["compiled"]))
+        if used
+    ]:
+        say(f"with {' and '.join(ways)}")
     how = "loaded from files" if result["loaded_from"] == "files" else "built"
     say(f"{how} in {result['load_s']:.1f} s; host peak {result['host_peak_gib']:.2f} GiB")
     waited = result["processor_wait_share"]

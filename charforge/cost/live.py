@@ -31,8 +31,8 @@ class LiveBytes(TorchDispatchMode):
                 # made before the block: a view of a weight takes no memory
                 self._known.add(leaf.untyped_storage())
         out = func(*args, **(kwargs or {}))
-        # prim asks for a property of a tensor and computes nothing
-        self.kernels += func.namespace != "prim" and not func.is_view
+        # prim asks for a property of a tensor; memory that is only taken is not written
+        self.kernels += func.namespace != "prim" and not func.is_view and "empty" not in func._opname
         if (formula := flop_registry.get(func._overloadpacket)) is not None:
             self.flops += formula(*args, **(kwargs or {}), out_val=out)
         for leaf in tree_leaves(out):

@@ -53,13 +53,12 @@ class Cost:
 
 @dataclass(frozen=True)
 class Speed:
-    """Useful floating point operations a second, seconds until a kernel is started (in bf16, and quantised), and where
-    the figures come from. A step takes what is longer, computing or starting."""
+    """Useful floating point operations a second, where the figure comes from, and seconds until a kernel is started. A
+    step takes what is longer, computing or starting."""
 
     flops: float
     source: str
     start: float = 0.0
-    start_quantised: float = 0.0
 
 
 class Work(NamedTuple):
@@ -72,14 +71,18 @@ class Work(NamedTuple):
 
 CPU_SPEED = Speed(1.6e11, "two cores of a server CPU with bf16, as measured")
 PLAIN_CPU_SPEED = Speed(7.5e10, "two cores of a server CPU without bf16, as measured")
-# An H200 had 35 % of its peak in use while it computed, and waited for the host the rest of the time (docs/log.md,
-# 2026-11-27): counted kernels took 43 microseconds each whatever their size, with quantised weights 53 to 65
-GPU_SPEED = Speed(
-    6e13,
-    "a card that computes 165 TFLOP/s in bf16, 36 % of it in use, beside a host as slow as the one measured: projected",
-    start=43e-6,
-    start_quantised=60e-6,
-)
+# Of an H200's peak while it computed a step, by what the base is held in, and seconds until a kernel was started,
+# whatever its size: measured once (docs/log.md, 2026-11-27), quantised in the one step with recomputed layers
+GPU_PEAK = 165e12
+GPU_SHARE = {None: 0.35, "int8": 0.225, "nf4": 0.285}
+GPU_START = {None: 43e-6, "int8": 89e-6, "nf4": 89e-6}
+
+
+def gpu_speed(quantize: str | None) -> Speed:
+    """Of a card of 165 TFLOP/s, such as one of 24 GB."""
+    share = GPU_SHARE[quantize]
+    source = f"a card of 165 TFLOP/s in bf16, {100 * share:.0f} % of it in use: projected from steps on another card"
+    return Speed(GPU_PEAK * share, source, GPU_START[quantize])
 
 
 @dataclass(frozen=True)
@@ -250,7 +253,7 @@ def predict(
     peak = sum(parts.values())
     host = peak if on_cpu else IMPORTS_GIB + LOADING_GIB + (judges if settings.reward.on_cpu else 0.0)
     native = CPU_SPEED if dtype == torch.bfloat16 else PLAIN_CPU_SPEED
-    speed = native if on_cpu else GPU_SPEED
+    speed = native if on_cpu else gpu_speed(settings.quantize)
     return Cost(
         gpu_peak_gib=0.0 if on_cpu else round(peak, 2),
         host_peak_gib=round(host, 2),
@@ -271,8 +274,7 @@ def disk_bytes(adapter: float, second: bool) -> float:
 
 def run_seconds(steps: dict[str, Work], settings: Settings, speed: Speed) -> float:
     """Of a whole run; held-out measuring is taken as a seventh of what it follows."""
-    start = speed.start_quantised if settings.quantize else speed.start
-    seconds = {name: max(work.flops / speed.flops, work.kernels * start) for name, work in steps.items()}
+    seconds = {name: max(work.flops / speed.flops, work.kernels * speed.start) for name, work in steps.items()}
     total = settings.sft.steps * seconds["first stage"]
     if "rollout" in steps:
         grpo = settings.grpo

@@ -96,8 +96,8 @@ class MemorySettings(Section):
     cuda_graphs: Neutral[bool] = Field(
         False,
         description="Records a step of decoding and of drawing and starts it as a whole (CUDA graphs), where a card "
-        "waits for the host otherwise. Not measured on a card yet: compare `charforge bench` with and without "
-        "--cuda-graphs.",
+        "waits for the host otherwise. This is for training; `chat`, `imagine` and `serve` have --cuda-graphs. "
+        "Not measured on a card yet: compare `charforge bench` with and without --cuda-graphs.",
     )
     optimizer: OptimizerKind = Field(
         "adamw",

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What is to be known of a machine with a card, in nine minutes: tests, then the bench in int8, nf4 and bf16.
+# What is to be known of a machine with a card, in ten minutes: tests, then the bench in int8, nf4 and bf16.
 #   OUT=results bash tests/gpu/card.sh [part ...]     parts: facts tests int8 nf4 bf16 (default: all of them, in this order)
 #   OUT=results bash tests/gpu/card.sh graphs         the bench in bf16 with steps recorded, to compare with that without
 #   OUT=results bash tests/gpu/card.sh compiled       the same with compiled layers: two minutes were not enough on an H200
