@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from grpo_study import PUBLISHED
 
 from charforge.adapter.lora import add_adapter, lora_config
 from charforge.bases.base import load_base
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("--set", dest="assignments", action="append", default=[])
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    grpo = read_settings(preset_path("mini"), None, arguments.assignments).grpo
+    grpo = read_settings(preset_path("mini"), None, [*PUBLISHED, *arguments.assignments]).grpo
     base = load_base("mini")
     model = base.model
     learn_from(model, add_adapter(model.network, lora_config(model.shapes, 16, 32), 0))

@@ -30,7 +30,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from grpo_study import ONLY_PICTURES, Bench, asked_words, longer, prepare, second
+from grpo_study import ONLY_PICTURES, PUBLISHED, Bench, asked_words, longer, prepare, second
 from grpo_table import interval, paired
 from torch import Tensor
 
@@ -224,7 +224,9 @@ def run(arguments: argparse.Namespace) -> None:
             continue
         folder = arguments.work / who.name.lower()
         write_folder(who, folder)
-        settings = read_settings(preset_path("mini"), None, [*ONLY_PICTURES, *arguments.assignments], seed=seed)
+        settings = read_settings(
+            preset_path("mini"), None, [*ONLY_PICTURES, *PUBLISHED, *arguments.assignments], seed=seed
+        )
         character = read_character(folder)
         bench = prepare(base, parameters, character, settings, folder.with_name(f"{folder.name}-{seed}"))
         bench.scenes = hard_scenes(character, who.look, seed)

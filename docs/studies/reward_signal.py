@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 
 import torch
-from grpo_study import BEST_OF, ONLY_PICTURES, Bench, prepare, probe_values
+from grpo_study import BEST_OF, ONLY_PICTURES, PUBLISHED, Bench, prepare, probe_values
 from torch import Tensor
 
 from charforge.adapter.lora import add_adapter, lora_config
@@ -83,7 +83,9 @@ def main() -> None:
     base, probe, who = load_base("mini"), load_probe(SHIPPED), subject(arguments.character)
     folder = arguments.work / who.name.lower()
     write_folder(who, folder)
-    settings = read_settings(preset_path("mini"), None, [*ONLY_PICTURES, "sft.steps=60", *arguments.assignments])
+    settings = read_settings(
+        preset_path("mini"), None, [*ONLY_PICTURES, "sft.steps=60", *PUBLISHED, *arguments.assignments]
+    )
     grpo = settings.grpo.model_copy(update={"group": BEST_OF})
     parameters = add_adapter(base.model.network, lora_config(base.model.shapes, 16, 32), 0)
     bench = prepare(base, parameters, read_character(folder), settings, folder.with_name(f"{folder.name}-trained"))
