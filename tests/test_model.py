@@ -21,10 +21,11 @@ from charforge.families.bagel.checkpoint import (
     rounded_rows,
 )
 from charforge.families.bagel.context import empty_context, extend_context, prepare_block, velocity
+from charforge.families.bagel.decoder import Grid, Layout
 from charforge.families.bagel.images import patchify_latent, unpatchify_latent
 from charforge.families.bagel.layers import grid_position_ids
 from charforge.families.bagel.model import BagelModel
-from charforge.families.bagel.packing import pack
+from charforge.families.bagel.packing import Pack, pack, repeat_row
 from charforge.families.bagel.sampler import Guidance, draw, draw_steps, guided, timestep_schedule
 from charforge.families.bagel.splits import LatentSplit, TextSplit
 from charforge.flow import interpolate, logit_normal_timesteps, shift_timesteps, stratified_normal, target_velocity
@@ -50,6 +51,24 @@ def test_a_cached_context_gives_the_same_velocity_as_one_pass():
     block = prepare_block(model, context, ids)
     stepped = velocity(model, block, x[None], torch.tensor([0.6]))[0]
     torch.testing.assert_close(stepped, whole, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("generation_layers", [None, (1, 2)])
+@pytest.mark.parametrize("behind", [True, False])
+def test_a_row_repeated_is_as_each_laid_out(generation_layers: tuple[int, ...] | None, behind: bool):
+    config = CONFIG.model_copy(update={"generation_layers": generation_layers})
+    split, starts, past = LatentSplit(torch.randn(6, 16), grid_position_ids(2, 3, 4), 0.3), [0, 0], None
+    if behind:
+        starts = [5, 0, 2]
+        past = (torch.rand(3, 7) < 0.5, torch.rand(3, 4) < 0.5)
+    each = pack([[split]] * len(starts), config, past, starts)
+    repeated = repeat_row(pack([[split]], config), starts, past)
+    torch.testing.assert_close(vars_of(repeated), vars_of(each), rtol=0, atol=0)
+
+
+def vars_of(value: object) -> object:
+    """A pack as plain values, tensors and all."""
+    return {k: vars_of(v) for k, v in vars(value).items()} if isinstance(value, Pack | Layout | Grid) else value
 
 
 @torch.no_grad()

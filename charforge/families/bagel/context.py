@@ -12,7 +12,7 @@ from torch import Tensor
 from charforge.families.bagel.config import BagelConfig
 from charforge.families.bagel.decoder import KeyValue
 from charforge.families.bagel.model import BagelModel
-from charforge.families.bagel.packing import Pack, pack, with_noise
+from charforge.families.bagel.packing import Pack, pack, repeat_row, with_noise
 from charforge.families.bagel.splits import LatentSplit, Split, TextSplit
 
 
@@ -155,8 +155,9 @@ class NoisedBlock:
 def prepare_block(model: BagelModel, context: Context, position_ids: Tensor) -> NoisedBlock:
     """Lay out one noised picture (latent positions (n,)) per row after ``context``."""
     blank = torch.zeros(position_ids.shape[0], model.config.latent_token_size)
-    splits = [LatentSplit(blank, position_ids, 1.0)] * context.rows
-    return NoisedBlock(_block(model.config, context, splits).to(model.device), context)
+    one = pack([[LatentSplit(blank, position_ids, 1.0)]], model.config)
+    past = (context.valid, context.understanding_valid) if context.cache is not None else None
+    return NoisedBlock(repeat_row(one, context.positions, past).to(model.device), context)
 
 
 def velocity(model: BagelModel, block: NoisedBlock, latents: Tensor, timesteps: Tensor) -> Tensor:

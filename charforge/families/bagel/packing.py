@@ -202,6 +202,46 @@ def with_noise(batch: Pack, tokens: Tensor, timesteps: Tensor) -> Pack:
     return replace(batch, latents=tokens, timesteps=timesteps)
 
 
+def repeat_row(one: Pack, starts: Sequence[int], past: tuple[Tensor, Tensor] | None) -> Pack:
+    """``one``, a single noised picture laid out at position 0 without a cache, as one row for each of ``starts``.
+
+    The same as :func:`pack` makes of equal rows with ``starts`` and ``past``, without going through them one by one.
+    """
+    rows, layout = len(starts), one.layout
+    und, gen = len(layout.understanding_positions), len(layout.generation_positions)
+    begins = torch.tensor(starts)
+    lonely = layout.understanding_only
+    return replace(
+        one,
+        text_ids=one.text_ids.repeat(rows),
+        text_rows=_shifted(one.text_rows, rows, und),
+        latents=one.latents.repeat(rows, 1),
+        latent_position_ids=one.latent_position_ids.repeat(rows),
+        timesteps=one.timesteps.repeat(rows),
+        noised_rows=_shifted(one.noised_rows, rows, gen),
+        layout=Layout(
+            begins.repeat_interleave(und),
+            begins.repeat_interleave(gen),
+            _repeat_grid(layout.joint, rows, past[0] if past else None),
+            lonely and _repeat_grid(lonely, rows, past[1] if past else None),
+        ),
+    )
+
+
+def _shifted(index: Tensor, rows: int, by: int) -> Tensor:
+    """The indices of one row for each of ``rows`` rows of ``by`` entries."""
+    return (torch.arange(rows)[:, None] * by + index).flatten()
+
+
+def _repeat_grid(grid: Grid, rows: int, past_valid: Tensor | None) -> Grid:
+    bias = grid.bias.expand(rows, -1, -1)
+    if past_valid is not None:
+        seen = torch.zeros(past_valid.shape).masked_fill_(~past_valid.cpu(), FORBIDDEN)
+        bias = torch.cat([seen[:, None, :].expand(-1, grid.length, -1), bias], dim=-1)
+    slots = (_shifted(slots, rows, grid.length) for slots in (grid.understanding_slots, grid.generation_slots))
+    return Grid(rows, grid.length, *slots, bias.contiguous())
+
+
 def _features(looks: list[LookSplit]) -> Tensor | None:
     known = [look.features for look in looks if look.features is not None]
     return torch.cat(known) if known and len(known) == len(looks) else None
