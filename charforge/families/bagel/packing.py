@@ -87,6 +87,9 @@ class _Row:
 
     def mask(self) -> Tensor:
         """Boolean (tokens, tokens): who may look at whom. Splits that share a beginning do not see each other."""
+        if len(self.nodes) == 1:
+            size, causal = len(self.split_ids), split_mode(self.nodes[0].split) == "causal"
+            return torch.ones(size, size, dtype=torch.bool).tril(0 if causal else size)
         split_ids = torch.tensor(self.split_ids)
         above = ancestry(self.nodes)[split_ids][:, split_ids]
         return above & allowed(split_ids, [split_mode(node.split) for node in self.nodes])
