@@ -17,7 +17,7 @@ from torch import Tensor
 class Int8Product(torch.autograd.Function):
     """x @ W.T with W[i] = codes[i] * scales[i] / 127 and every row of ``x`` rounded to 8 bits as well.
 
-    x: (..., in) in fp32 or bf16; codes: (out, in) int8; scales: (out,) fp32, the largest absolute value of each row
+    x: (rows, in) in fp32 or bf16; codes: (out, in) int8; scales: (out,) fp32, the largest absolute value of each row
     (LLM.int8, arXiv 2208.07339, section 3); bias: (out,) or None. Only ``x`` has a gradient: that of the product as if
     ``x`` had not been rounded.
     """
@@ -25,13 +25,13 @@ class Int8Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, codes: Tensor, scales: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(codes, scales)
-        shape = (*x.shape[:-1], codes.shape[0])
-        rows = x.reshape(-1, x.shape[-1])
-        if rows.shape[0] == 0:
-            return x.new_empty(shape)
-        rounded, largest, _ = bnb.functional.int8_vectorwise_quant(rows.half())
-        out = torch.ops.bitsandbytes.int8_scaled_mm.default(rounded, codes, largest, scales, bias=bias, dtype=x.dtype)
-        return out.reshape(shape)
+        if x.shape[0] == 0:
+            return x.new_empty(0, codes.shape[0])
+        rounded, largest, _ = bnb.functional.int8_vectorwise_quant(x.half())
+        product: Tensor = torch.ops.bitsandbytes.int8_scaled_mm.default(
+            rounded, codes, largest, scales, bias=bias, dtype=x.dtype
+        )
+        return product
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
@@ -51,4 +51,6 @@ class Int8Linear(bnb.nn.Linear8bitLt):
         if getattr(self.weight, "CB", None) is not None:
             self.init_8bit_state()
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        return Int8Product.apply(x, self.state.CB, self.state.SCB, bias)
+        # an adapter adds to the product in its memory: it must be nobody's view inside the function
+        out: Tensor = Int8Product.apply(x.reshape(-1, x.shape[-1]), self.state.CB, self.state.SCB, bias)
+        return out.view(*x.shape[:-1], out.shape[-1])

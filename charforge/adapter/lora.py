@@ -12,13 +12,24 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
+from peft.tuners.lora import Linear
 from torch import Tensor, nn
 
 from charforge.adapter.names import CONFIG, PREFIX, WEIGHTS
 from charforge.families.protocol import Role, Shapes
 from charforge.files import write_atomic
-from charforge.low_rank import adapted_layers
+from charforge.low_rank import add_product, addition_of
 from charforge.tensor_files import write_tensors
+
+
+class LoraLinear(Linear):
+    """peft's layer for linears in any precision, with its part added in the memory of the base's product."""
+
+    def forward(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
+        """(..., in) -> (..., out)."""
+        out = self.base_layer(x)
+        addition = addition_of(self)
+        return out if addition is None else add_product(out, x, *addition)
 
 
 def lora_config(
@@ -34,15 +45,12 @@ def add_adapter(network: nn.Module, config: LoraConfig, seed: int) -> dict[str, 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network.requires_grad_(False)
+        config._register_custom_module({nn.Linear: LoraLinear})
         inject_adapter_in_model(config, network)
     parameters = {name: p for name, p in network.named_parameters() if "lora_" in name}
     for parameter in parameters.values():
         parameter.data = parameter.data.float()
         parameter.requires_grad_(True)
-    for layer in adapted_layers(network):
-        # autocast rounds the fp32 copy that peft would make right back to bf16: same bits, and every linear would keep
-        # a copy of its own of what its neighbours share
-        layer.cast_input_dtype_enabled = False  # type: ignore[assignment]
     return parameters
 
 

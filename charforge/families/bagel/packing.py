@@ -241,8 +241,8 @@ def _repeat_grid(grid: Grid, rows: int, past_valid: Tensor | None) -> Grid:
     if past_valid is not None:
         seen = torch.zeros(past_valid.shape).masked_fill_(~past_valid.cpu(), FORBIDDEN)
         bias = torch.cat([seen[:, None, :].expand(-1, grid.length, -1), bias], dim=-1)
-    slots = (_shifted(slots, rows, grid.length) for slots in (grid.understanding_slots, grid.generation_slots))
-    return Grid(rows, grid.length, *slots, bias.contiguous())
+    und, gen = (_shifted(slots, rows, grid.length) for slots in (grid.understanding_slots, grid.generation_slots))
+    return Grid(rows, grid.length, und, gen, bias.contiguous())
 
 
 def _features(looks: list[LookSplit]) -> Tensor | None:
