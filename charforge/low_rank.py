@@ -51,7 +51,7 @@ def add_product(out: Tensor, x: Tensor, a: Tensor, b: Tensor, strength: float) -
     """``out + strength * B A x`` in the memory of ``out`` (..., out), with x (..., in), A (rank, in), B (out, rank).
 
     One product that goes over ``out`` once. Multiplied, scaled and added one after the other it is three kernels over
-    all of it: on an H200 a tenth of a step (docs/log.md).
+    all of it, of which the second alone was a 27th of a step on an H200 (docs/log.md).
     """
     if not torch.is_autocast_enabled(x.device.type):
         # autocast does the same, once for all passes of a step

@@ -34,9 +34,12 @@ def bench(
         bool, typer.Option("--compile", help="with compiled layers, as the setting memory.compile_layers has them")
     ] = False,
     cuda_graphs: Annotated[
-        bool,
-        typer.Option("--cuda-graphs", help="steps of decoding and drawing recorded, as memory.cuda_graphs has them"),
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--cuda-graphs/--no-cuda-graphs",
+            help="on a CUDA card: steps of decoding and drawing recorded; by default as the preset says",
+        ),
+    ] = None,
     device: Device = None,
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,

@@ -16,7 +16,6 @@ from charforge.cli.options import (
     Scale,
     Threads,
     With,
-    record_steps,
     strengths,
 )
 
@@ -41,7 +40,7 @@ def chat(
     beside: With = None,
     scale: Scale = None,
     device: Device = None,
-    cuda_graphs: CudaGraphs = False,
+    cuda_graphs: CudaGraphs = True,
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="with --say: the reply as JSON on stdout")] = False,
 ) -> None:
@@ -83,7 +82,7 @@ def chat(
         for path in paths:
             first = sessions[0] if sessions else None
             session = open_character(path, not bare, chosen_device(device), first, factor, styles)
-            record_steps(session.base.model, cuda_graphs)
+            session.base.model.use_cuda_graphs(cuda_graphs)
             if best_of > 1 or references is not None:
                 session = choosing(session, path, best_of, references, device)
             sessions.append(session)

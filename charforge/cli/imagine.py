@@ -16,7 +16,6 @@ from charforge.cli.options import (
     Scale,
     Threads,
     With,
-    record_steps,
     strengths,
 )
 
@@ -35,7 +34,7 @@ def imagine(
     beside: With = None,
     scale: Scale = None,
     device: Device = None,
-    cuda_graphs: CudaGraphs = False,
+    cuda_graphs: CudaGraphs = True,
     threads: Threads = None,
     exactly: Annotated[bool, typer.Option("--exactly", help="use the prompt as it is, add no name")] = False,
 ) -> None:
@@ -76,7 +75,7 @@ def imagine(
         session = open_character(
             path, adapter=not bare, device=chosen_device(device), scale=factor, styles=[Style(*one) for one in styles]
         )
-        record_steps(session.base.model, cuda_graphs)
+        session.base.model.use_cuda_graphs(cuda_graphs)
         session = choosing(session, path, best_of, references, device)
     with counting("drawing") as report:
         drawn = draw(session, prompt, range(seed, seed + count), exactly, report)

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charforge.errors import MachineError
 from charforge.progress import Verbosity, verbosity
 
 if TYPE_CHECKING:
-    from charforge.families.protocol import UnifiedModel
+    pass
 
 Threads = Annotated[
     int | None,
@@ -30,7 +29,10 @@ Device = Annotated[
 ]
 CudaGraphs = Annotated[
     bool,
-    typer.Option("--cuda-graphs", help="on a CUDA card: record a step of speaking and drawing and start it as a whole"),
+    typer.Option(
+        "--cuda-graphs/--no-cuda-graphs",
+        help="on a CUDA card: record a step of speaking and drawing and start it as a whole, which is faster",
+    ),
 ]
 With = Annotated[
     list[str] | None,
@@ -61,13 +63,6 @@ References = Annotated[
 ]  # fmt: skip
 QUIET = "say nothing but errors; results on stdout stay"
 VERBOSE = "say more: progress every few seconds, what libraries report, where an error came from"
-
-
-def record_steps(model: UnifiedModel, wanted: bool) -> None:
-    """Do what ``--cuda-graphs`` asks for. Raises MachineError where the base is on no CUDA card."""
-    if wanted and model.device.type != "cuda":
-        raise MachineError(f"--cuda-graphs: the base is on {model.device.type}, not on a CUDA card; leave it out")
-    model.use_cuda_graphs(wanted)
 
 
 def strengths(beside: list[str] | None, scales: list[float] | None) -> tuple[float, list[tuple[str, float]]]:

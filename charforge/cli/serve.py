@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from charforge.cli.options import BestOf, CudaGraphs, Device, Scale, Threads, With, record_steps, strengths
+from charforge.cli.options import BestOf, CudaGraphs, Device, Scale, Threads, With, strengths
 
 if TYPE_CHECKING:
     from charforge.serve.engine import Voice
@@ -52,7 +52,7 @@ def serve(
     beside: With = None,
     scale: Scale = None,
     device: Device = None,
-    cuda_graphs: CudaGraphs = False,
+    cuda_graphs: CudaGraphs = True,
     threads: Threads = None,
 ) -> None:
     """Let other programs talk to characters, and open a page to talk to them in a browser.
@@ -105,7 +105,7 @@ def serve(
                 styles = [Style(local_bundle(name), strength) for name, strength in others]
                 seats = open_seats(paths, chosen_device(device), factor, styles)
                 # all sit on one base
-                record_steps(seats[0].session.base.model, cuda_graphs)
+                seats[0].session.base.model.use_cuda_graphs(cuda_graphs)
                 if best_of > 1:
                     # the last is the base as it is
                     each = zip(seats, paths, strict=False)

@@ -87,15 +87,15 @@ class Measured:
 def run_bench(
     name: str, precision: str | None, device: str, counting: Counting, preset: str | None = None, quick: bool = False,
     from_file: Path | None = None, profile: bool = False, compile_layers: bool = False,
-    cuda_graphs: bool = False, keep: Keep = lambda unfinished: None,
+    cuda_graphs: bool | None = None, keep: Keep = lambda unfinished: None,
 ) -> dict[str, Any]:  # fmt: skip
     """Build the shape ``name`` in ``precision`` (the preset's where None) on ``device``, measure it and return the
     result as plain values.
 
     ``from_file``: a folder from which the base is loaded; where it is empty or missing, files of random weights are
     written there before, and stay. ``profile``: the kernels of one step too. ``compile_layers``: with compiled layers,
-    as the setting of that name has them, or the preset's; ``cuda_graphs`` likewise. ``counting(what)`` opens a progress
-    bar.
+    as the setting of that name has them, or the preset's; ``cuda_graphs``: the preset's where it is None.
+    ``counting(what)`` opens a progress bar.
     ``keep`` is given what is measured so far after each piece of work: a run that is ended early leaves that.
     Raises InputError for unknown names and for a folder that holds something else, MachineError when the weights alone
     do not fit.
@@ -118,7 +118,7 @@ def run_bench(
     peak, peak_source = machine_peak(device)
     measured_here = measured_peak(device, compute_dtype(device)) if peak_source == DATA_SHEET else peak
     config = lora_config(model.shapes, settings.adapter.rank, settings.adapter.alpha)
-    graphs = (cuda_graphs or settings.memory.cuda_graphs) and meter.on_card
+    graphs = (settings.memory.cuda_graphs if cuda_graphs is None else cuda_graphs) and meter.on_card
     plan = QUICK if quick else WHOLE
     if graphs:
         # the first two steps of a drawing are not yet run from a recording

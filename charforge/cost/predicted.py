@@ -72,10 +72,10 @@ class Work(NamedTuple):
 CPU_SPEED = Speed(1.6e11, "two cores of a server CPU with bf16, as measured")
 PLAIN_CPU_SPEED = Speed(7.5e10, "two cores of a server CPU without bf16, as measured")
 # Of an H200's peak while it computed a step, by what the base is held in, and seconds until a kernel was started,
-# whatever its size: measured once (docs/log.md, 2026-11-27), quantised in the one step with recomputed layers
+# whatever its size: measured twice (docs/log.md, 2026-11-27), quantised with recomputed layers
 GPU_PEAK = 165e12
-GPU_SHARE = {None: 0.35, "int8": 0.225, "nf4": 0.285}
-GPU_START = {None: 43e-6, "int8": 89e-6, "nf4": 89e-6}
+GPU_SHARE = {None: 0.4, "int8": 0.225, "nf4": 0.285}
+GPU_START = {None: 37e-6, "int8": 64e-6, "nf4": 64e-6}
 
 
 def gpu_speed(quantize: str | None) -> Speed:

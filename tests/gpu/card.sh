@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What is to be known of a machine with a card, in ten minutes: tests, then the bench in int8, nf4 and bf16.
 #   OUT=results bash tests/gpu/card.sh [part ...]     parts: facts tests int8 nf4 bf16 (default: all of them, in this order)
-#   OUT=results bash tests/gpu/card.sh graphs         the bench in bf16 with steps recorded, to compare with that without
-#   OUT=results bash tests/gpu/card.sh compiled       the same with compiled layers: two minutes were not enough on an H200
+#   OUT=results bash tests/gpu/card.sh eager          the bench in bf16 without recorded steps, to compare with that with them
+#   OUT=results bash tests/gpu/card.sh compiled       the same with compiled layers, which an H200 took two minutes for
 #   DRY=1 OUT=results bash tests/gpu/card.sh          the same parts on a processor: the small shape, tests without a card
 # Every part has a limit of its own and writes to OUT as it goes: what was reached is there even if a later part fails.
 # PYTHON names the interpreter (python3). FILES names a folder with room for 30 GB: the last bench part then loads from
@@ -56,9 +56,9 @@ for wanted in ${*:-facts tests int8 nf4 bf16}; do
     int8) at_preset int8 150 bagel-24gb ;;
     nf4) at_preset nf4 150 bagel-16gb ;;
     bf16) bench bf16 110 ${FILES:+--from-file "$FILES"} ;;
-    graphs) bench_as graphs bf16 110 --cuda-graphs ;;
+    eager) bench_as eager bf16 110 --no-cuda-graphs ;;
     compiled) bench_as compiled bf16 500 --compile ;;
-    *) echo "unknown part $wanted: facts, tests, int8, nf4, bf16, graphs, compiled" >&2; failed=1 ;;
+    *) echo "unknown part $wanted: facts, tests, int8, nf4, bf16, eager, compiled" >&2; failed=1 ;;
   esac
 done
 exit $failed
