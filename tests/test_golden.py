@@ -170,7 +170,7 @@ def test_training_forward_and_gradients(base, case):
     assert torch.equal(packed_positions(batch, meta, data), data["in.packed_position_ids"])
     assert torch.equal(batch.labels, data["in.packed_label_ids"])
     for row, length in enumerate(meta["sample_lens"]):
-        ours = batch.layout.joint.bias[row, :length, :length] == 0
+        ours = batch.layout.joint.visible[row, :length, :length]
         assert torch.equal(ours, data[f"in.attn_allowed.{row}"])
 
     noise = data["in.flow_noise"]

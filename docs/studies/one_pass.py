@@ -37,7 +37,7 @@ from charforge.families.bagel.config import BagelConfig
 from charforge.families.bagel.cross_entropy import linear_cross_entropy
 from charforge.families.bagel.decoder import Grid, Layout
 from charforge.families.bagel.family import BAGEL
-from charforge.families.bagel.packing import FORBIDDEN, Pack, pack
+from charforge.families.bagel.packing import Pack, pack
 from charforge.families.bagel.splits import LatentSplit, Split, TextSplit, splits_of
 from charforge.families.bagel.unified import UnifiedBagel
 from charforge.flow import interpolate, target_velocity
@@ -146,8 +146,8 @@ def _joined_grids(grids: Sequence[Grid]) -> Grid:
             moved.append((own // grid.length + first) * length + own % grid.length)
         return torch.cat(moved)
 
-    bias = [F.pad(grid.bias, (0, length - grid.length) * 2, value=FORBIDDEN) for grid in grids]
-    return Grid(rows[-1], length, slots("understanding_slots"), slots("generation_slots"), torch.cat(bias))
+    visible = [F.pad(grid.visible, (0, length - grid.length) * 2, value=False) for grid in grids]
+    return Grid(rows[-1], length, slots("understanding_slots"), slots("generation_slots"), torch.cat(visible))
 
 
 # the step

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from charforge.families.bagel.config import BagelConfig, ExpertConfig
 from charforge.families.bagel.decoder import DecoderLayer, KeyValue
-from charforge.families.bagel.layers import rotary_tables
+from charforge.families.bagel.layers import additive, rotary_tables
 from charforge.families.bagel.model import BagelModel
-from charforge.families.bagel.packing import FORBIDDEN
 from charforge.families.bagel.products import (
     PackedWeight,
     Product,
@@ -274,4 +273,4 @@ def _finish(decoder: Decoder, expert: ExpertLayer, x: Tensor, attended: Tensor, 
 def visible(valid: Tensor, room: int, dtype: torch.dtype) -> Tensor:
     """The bias (rows, 1, cached + room) of a block that sees every valid cached entry (rows, cached), and ``room``."""
     seen = F.pad(valid, (0, room), value=True)
-    return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, FORBIDDEN)[:, None]
+    return additive(seen, dtype)[:, None]

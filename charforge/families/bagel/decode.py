@@ -12,9 +12,8 @@ from torch import Tensor
 from charforge.families.bagel.blocks import Bias, Block, read_decoder, rotation, run_layers
 from charforge.families.bagel.context import Context
 from charforge.families.bagel.decoder import KeyValue
-from charforge.families.bagel.layers import without_autocast
+from charforge.families.bagel.layers import additive, without_autocast
 from charforge.families.bagel.model import BagelModel
-from charforge.families.bagel.packing import FORBIDDEN
 from charforge.families.replies import rows_of
 from charforge.graphs import Graphed
 from charforge.low_rank import Chosen
@@ -114,7 +113,7 @@ def _with_room(context: Context, index: int, capacity: int, model: BagelModel) -
 def _closed(valid: Tensor, room: int) -> Tensor:
     """The bias (rows, 1, cached + room) that shows every valid cached entry (rows, cached) and none of the room."""
     seen = F.pad(valid, (0, room), value=False)
-    return torch.zeros(seen.shape).masked_fill_(~seen, FORBIDDEN)[:, None]
+    return additive(seen, torch.float32)[:, None]
 
 
 @dataclass(frozen=True)

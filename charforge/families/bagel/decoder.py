@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from charforge.families.bagel.config import BagelConfig, ExpertConfig
-from charforge.families.bagel.layers import RMSNorm, attend, rotary_tables, rotate, unset_embedding
+from charforge.families.bagel.layers import RMSNorm, additive, attend, rotary_tables, rotate, unset_embedding
 
 Tables = tuple[Tensor, Tensor]
 KeyValue = tuple[Tensor, Tensor]
@@ -25,14 +25,14 @@ KeyValue = tuple[Tensor, Tensor]
 class Grid:
     """Where packed tokens lie in the padded (rows, length) grid in which attention runs.
 
-    ``bias`` (rows, length, cached + length) is additive: 0 where a query may look, very negative elsewhere.
+    ``visible`` (rows, length, cached + length) is true where a query may look.
     """
 
     rows: int
     length: int
     understanding_slots: Tensor
     generation_slots: Tensor
-    bias: Tensor
+    visible: Tensor
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,11 @@ class DecoderLayer(nn.Module):
                 self.add_module(norm + suffix, RMSNorm(expert.hidden_size, config.rms_norm_eps))
 
     def forward(
-        self, und: Tensor, gen: Tensor, grid: Grid, und_tables: Tables, gen_tables: Tables, past: KeyValue | None
-    ) -> tuple[Tensor, Tensor, KeyValue]:
-        """Packed streams in, packed streams and this call's keys and values (rows, length, kv_heads, d) out."""
+        self, und: Tensor, gen: Tensor, grid: Grid, bias: Tensor, und_tables: Tables, gen_tables: Tables,
+        past: KeyValue | None,
+    ) -> tuple[Tensor, Tensor, KeyValue]:  # fmt: skip
+        """Packed streams in, packed streams and this call's keys and values (rows, length, kv_heads, d) out. ``bias``
+        is what ``grid.visible`` adds to the scores."""
         attention = self.self_attn
         with_gen = self.has_generation and gen.shape[0] > 0
         und_qkv = attention.project(self._norm("input_layernorm", und, ""), und_tables, "")
@@ -131,7 +133,7 @@ class DecoderLayer(nn.Module):
         query, key, value = (_scatter(grid, u, g) for u, g in zip(und_qkv, gen_qkv, strict=True))
         keys = key if past is None else torch.cat([past[0], key], dim=1)
         values = value if past is None else torch.cat([past[1], value], dim=1)
-        out = attend(query, keys, values, grid.bias).flatten(0, 1).flatten(1)
+        out = attend(query, keys, values, bias).flatten(0, 1).flatten(1)
         und = self._finish(und, out[grid.understanding_slots], "")
         if with_gen:
             gen = self._finish(gen, out[grid.generation_slots], "_moe_gen")
@@ -183,14 +185,16 @@ class Decoder(nn.Module):
             tuple(table.to(dtype) for table in rotary_tables(positions, head_dim, theta))
             for positions in (layout.understanding_positions, layout.generation_positions)
         )
+        # once for all layers: each would keep its own for the way back
+        grids = {True: layout.joint, False: layout.understanding_only}
+        biases = {kind: additive(grid.visible, dtype) for kind, grid in grids.items() if grid is not None}
         fresh: list[KeyValue] = []
         for index in indices:
-            layer, grid = self.layers[index], layout.joint
-            if not self.config.has_generation(index):
-                assert layout.understanding_only is not None
-                grid = layout.understanding_only
+            layer, has_generation = self.layers[index], self.config.has_generation(index)
+            grid = grids[has_generation]
+            assert grid is not None
             past = cache[index] if cache is not None else None
-            arguments = (und, gen, grid, und_tables, gen_tables, past)
+            arguments = (und, gen, grid, biases[has_generation], und_tables, gen_tables, past)
             if self.checkpoint_layers and torch.is_grad_enabled():
                 und, gen, key_value = checkpoint(layer, *arguments, use_reentrant=False)
             else:

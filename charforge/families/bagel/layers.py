@@ -84,6 +84,15 @@ fused_everywhere: ContextVar[bool] = ContextVar("fused_everywhere", default=Fals
 """Take the GPU's way through attention on a CPU too: for predicting a GPU's memory on a machine without one."""
 
 
+# Finite, so that a row in which everything is forbidden (padding) gives a number and not NaN.
+FORBIDDEN = -1e9
+
+
+def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """What attention adds to its scores: 0 where ``visible`` (boolean, any shape) is true, very negative elsewhere."""
+    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, FORBIDDEN)
+
+
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
     """Grouped-query attention over padded rows.
 

@@ -13,9 +13,6 @@ from charforge.families.bagel.decoder import Grid, Layout
 from charforge.families.bagel.prefixes import Node, ancestry, chain, shared_rows
 from charforge.families.bagel.splits import LatentSplit, LookSplit, Mode, Split, TextSplit
 
-# Finite, so that a row in which everything is forbidden (padding) gives a number and not NaN.
-FORBIDDEN = -1e9
-
 
 @dataclass(frozen=True)
 class Pack:
@@ -237,12 +234,9 @@ def _shifted(index: Tensor, rows: int, by: int) -> Tensor:
 
 
 def _repeat_grid(grid: Grid, rows: int, past_valid: Tensor | None) -> Grid:
-    bias = grid.bias.expand(rows, -1, -1)
-    if past_valid is not None:
-        seen = torch.zeros(past_valid.shape).masked_fill_(~past_valid.cpu(), FORBIDDEN)
-        bias = torch.cat([seen[:, None, :].expand(-1, grid.length, -1), bias], dim=-1)
+    visible = _behind(past_valid, grid.visible.expand(rows, -1, -1))
     und, gen = (_shifted(slots, rows, grid.length) for slots in (grid.understanding_slots, grid.generation_slots))
-    return Grid(rows, grid.length, und, gen, bias.contiguous())
+    return Grid(rows, grid.length, und, gen, visible.contiguous())
 
 
 def _features(looks: list[LookSplit]) -> Tensor | None:
@@ -290,7 +284,12 @@ def _grid(masks: list[Tensor], latent: list[Tensor], past_valid: Tensor | None) 
         slots = torch.arange(size) + index * length
         und_slots.append(slots[~is_latent])
         gen_slots.append(slots[is_latent])
-    if past_valid is not None:
-        visible = torch.cat([past_valid.cpu()[:, None, :].expand(-1, length, -1), visible], dim=-1)
-    bias = torch.zeros(visible.shape).masked_fill_(~visible, FORBIDDEN)
-    return Grid(len(masks), length, torch.cat(und_slots), torch.cat(gen_slots), bias)
+    visible = _behind(past_valid, visible)
+    return Grid(len(masks), length, torch.cat(und_slots), torch.cat(gen_slots), visible)
+
+
+def _behind(past_valid: Tensor | None, visible: Tensor) -> Tensor:
+    """``visible`` (rows, n, n) with what is cached in front of it: every token sees every valid entry of its row."""
+    if past_valid is None:
+        return visible
+    return torch.cat([past_valid.cpu()[:, None, :].expand(-1, visible.shape[1], -1), visible], dim=-1)
