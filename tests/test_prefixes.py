@@ -11,7 +11,7 @@ from tiny import CONFIG, tiny_data, tiny_network
 from charforge.adapter.lora import add_adapter, lora_config
 from charforge.families.bagel.losses import text_loss
 from charforge.families.bagel.packing import pack
-from charforge.families.bagel.prefixes import Node, ancestry, shared_rows
+from charforge.families.bagel.prefixes import Node, shared_rows
 from charforge.families.bagel.splits import LatentSplit, Split, TextSplit
 
 SYSTEM, OTHER = TextSplit(tuple(range(5, 30))), TextSplit((31, 32))
@@ -82,11 +82,42 @@ def test_every_sample_is_read_and_its_labels_are_counted(samples):
     assert shared.text_ids.numel() <= alone.text_ids.numel()
 
 
-def test_ancestry_leaves_siblings_out():
-    nodes = [Node(SYSTEM, -1), Node(OTHER, 0), Node(reply(1), 1), Node(reply(2), 0)]
-    assert ancestry(nodes).tolist() == [
-        [True, False, False, False], [True, True, False, False], [True, True, True, False], [True, False, False, True],
-    ]  # fmt: skip
+CLEAN, NOISED = (LatentSplit(torch.zeros(4, 16), torch.arange(4), time) for time in (0.0, 0.5))
+ANY = st.lists(
+    st.one_of(st.builds(TextSplit, st.tuples(st.integers(5, 7), st.just(8))), st.sampled_from([CLEAN, NOISED])),
+    min_size=1,
+    max_size=4,
+)
+
+
+def looks(nodes: list[Node]) -> torch.Tensor:
+    """Who may look at whom, token by token: at one's own split, up to oneself where it is text, and at what one's
+    sample has before, but for noised pictures."""
+    tokens = [number for number, node in enumerate(nodes) for _ in range(node.split.length)]
+    seen = torch.zeros(len(tokens), len(tokens), dtype=torch.bool)
+    for query, own in enumerate(tokens):
+        before, at = set(), nodes[own].parent
+        while at >= 0:
+            before.add(at)
+            at = nodes[at].parent
+        for key, other in enumerate(tokens):
+            if own == other:
+                seen[query, key] = not isinstance(nodes[own].split, TextSplit) or key <= query
+            else:
+                seen[query, key] = other in before and nodes[other].split is not NOISED
+    return seen
+
+
+@given(st.lists(ANY, min_size=1, max_size=6), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_tokens_look_at_their_own_split_and_at_what_their_sample_has_before(samples, share):
+    samples = [(*sample, reply(number + 8)) for number, sample in enumerate(samples)]
+    rows = shared_rows(samples, CONFIG.understanding.hidden_size) if share else None
+    wanted = [looks(row) for row in rows or [[Node(split, n - 1) for n, split in enumerate(s)] for s in samples]]
+    grid = pack(samples, CONFIG, share=share).layout.joint
+    for row, mask in enumerate(wanted):
+        assert torch.equal(grid.visible[row, : len(mask), : len(mask)], mask)
+        assert not grid.visible[row, len(mask) :].any() and not grid.visible[row, :, len(mask) :].any()
 
 
 def test_sharing_changes_neither_loss_nor_gradient():

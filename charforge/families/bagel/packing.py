@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from charforge.families.bagel.config import BagelConfig
 from charforge.families.bagel.decoder import Grid, Layout
-from charforge.families.bagel.prefixes import Node, ancestry, chain, shared_rows
+from charforge.families.bagel.prefixes import Node, chain, shared_rows
 from charforge.families.bagel.splits import LatentSplit, LookSplit, Mode, Split, TextSplit
 
 
@@ -64,7 +65,7 @@ def _grid_to(grid: Grid, device: torch.device | str) -> Grid:
 
 @dataclass
 class _Row:
-    """Tokens of one row of attention in order: stream, rotary position and split of each.
+    """Tokens of one row of attention in order: stream and rotary position of each, and how many each split has.
 
     ``ends`` is the rotary position after each split: where the split that follows it begins.
     """
@@ -72,24 +73,35 @@ class _Row:
     nodes: list[Node]
     is_latent: list[bool]
     positions: list[int]
-    split_ids: list[int]
+    lengths: list[int]
     ends: list[int]
 
     def add(self, is_latent: Sequence[bool], positions: Sequence[int] | range, end: int) -> None:
         """The tokens of the next split."""
-        self.split_ids += [len(self.ends)] * len(is_latent)
+        self.lengths.append(len(is_latent))
         self.is_latent += is_latent
         self.positions += positions
         self.ends.append(end)
 
     def mask(self) -> Tensor:
-        """Boolean (tokens, tokens): who may look at whom. Splits that share a beginning do not see each other."""
-        if len(self.nodes) == 1:
-            size, causal = len(self.split_ids), split_mode(self.nodes[0].split) == "causal"
-            return torch.ones(size, size, dtype=torch.bool).tril(0 if causal else size)
-        split_ids = torch.tensor(self.split_ids)
-        above = ancestry(self.nodes)[split_ids][:, split_ids]
-        return above & allowed(split_ids, [split_mode(node.split) for node in self.nodes])
+        """Boolean (tokens, tokens): who may look at whom. A split sees itself, from its own token backwards where it is
+        causal, and what stands before it but for noised pictures. Splits that share a beginning do not see each other.
+        """
+        ends = list(accumulate(self.lengths))
+        spans = [slice(end - length, end) for end, length in zip(ends, self.lengths, strict=True)]
+        modes = [split_mode(node.split) for node in self.nodes]
+        seen = torch.zeros(ends[-1], ends[-1], dtype=torch.bool)
+        # split by split: compared token by token, two pictures of 1,024 pixels took half a second
+        for own, (span, mode) in enumerate(zip(spans, modes, strict=True)):
+            seen[span, span] = True
+            if mode == "causal":
+                seen[span, span].tril_()
+            above = self.nodes[own].parent
+            while above >= 0:
+                if modes[above] != "noise":
+                    seen[span, spans[above]] = True
+                above = self.nodes[above].parent
+        return seen
 
 
 def split_mode(split: Split) -> Mode:
@@ -97,16 +109,6 @@ def split_mode(split: Split) -> Mode:
     if isinstance(split, TextSplit):
         return "causal"
     return "noise" if isinstance(split, LatentSplit) and split.noised else "full"
-
-
-def allowed(split_ids: Tensor, modes: Sequence[Mode]) -> Tensor:
-    """Boolean (n, n) of one sample: [j <= i or same full/noise split] and [j not noise or same split]."""
-    n = split_ids.shape[0]
-    noise = torch.tensor([mode == "noise" for mode in modes])[split_ids]
-    causal = torch.tensor([mode == "causal" for mode in modes])[split_ids]
-    same = split_ids[:, None] == split_ids[None, :]
-    order = torch.ones(n, n, dtype=torch.bool).tril()
-    return (order | (same & ~causal[None, :])) & (~noise[None, :] | same)
 
 
 def pack(

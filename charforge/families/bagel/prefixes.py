@@ -10,9 +10,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor
-
 from charforge.families.bagel.splits import LatentSplit, Split, TextSplit
 
 
@@ -71,15 +68,6 @@ def _fill(trees: Sequence[_Tree]) -> list[list[Node]]:
         rows[at] += [Node(n.split, n.parent + first if n.parent >= 0 else -1) for n in tree.nodes]
         room[at] -= tree.tokens
     return rows
-
-
-def ancestry(nodes: Sequence[Node]) -> Tensor:
-    """Boolean (nodes, nodes): whether the second is the first itself or stands before it in its sample."""
-    above = torch.eye(len(nodes), dtype=torch.bool)
-    for number, node in enumerate(nodes):
-        if node.parent >= 0:
-            above[number] |= above[node.parent]
-    return above
 
 
 def split_key(split: Split) -> Hashable:
