@@ -51,6 +51,5 @@ class Int8Linear(bnb.nn.Linear8bitLt):
         if getattr(self.weight, "CB", None) is not None:
             self.init_8bit_state()
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        # an adapter adds to the product in its memory: it must be nobody's view inside the function
         out: Tensor = Int8Product.apply(x.reshape(-1, x.shape[-1]), self.state.CB, self.state.SCB, bias)
         return out.view(*x.shape[:-1], out.shape[-1])

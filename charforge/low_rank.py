@@ -48,7 +48,7 @@ def choosing(chosen: Chosen | None) -> Iterator[None]:
 
 
 def add_product(out: Tensor, x: Tensor, a: Tensor, b: Tensor, strength: float) -> Tensor:
-    """``out + strength * B A x`` in the memory of ``out`` (..., out), with x (..., in), A (rank, in), B (out, rank).
+    """``out + strength * B A x`` in the memory of ``out`` (rows, out), with x (rows, in), A (rank, in), B (out, rank).
 
     One product that goes over ``out`` once. Multiplied, scaled and added one after the other it is three kernels over
     all of it, of which the second alone was a 27th of a step on an H200 (docs/log.md).
@@ -57,8 +57,7 @@ def add_product(out: Tensor, x: Tensor, a: Tensor, b: Tensor, strength: float) -
         # autocast does the same, once for all passes of a step
         a = a.to(x.dtype)
     low = F.linear(x, a).to(out.dtype)
-    out.flatten(0, -2).addmm_(low.flatten(0, -2), b.to(out.dtype).t(), alpha=strength)
-    return out
+    return out.addmm_(low, b.to(out.dtype).t(), alpha=strength)
 
 
 class LowRankLinear(nn.Module):
@@ -94,10 +93,11 @@ class LowRankLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        out = self.base_layer(x)
+        rows = x.reshape(-1, x.shape[-1])
+        out: Tensor = self.base_layer(rows)
         for a, b, strength in self.additions():
-            out = add_product(out, x, a, b, strength)
-        return out
+            out = add_product(out, rows, a, b, strength)
+        return out.view(*x.shape[:-1], out.shape[-1])
 
 
 def adapted_layers(network: nn.Module) -> list[nn.Module]:

@@ -14,8 +14,9 @@ from test_checkpoint import answers
 from typer.testing import CliRunner
 
 from charforge.bases import hashes
-from charforge.bases.base import content_hash, load_base
+from charforge.bases.base import load_base
 from charforge.bases.cache import base_folder, cache_folder
+from charforge.bases.hashes import content_hash
 from charforge.bases.where import register, registered
 from charforge.cli.main import app
 from charforge.errors import CharforgeError, InputError, MachineError

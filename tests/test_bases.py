@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from charforge.bases import language
-from charforge.bases.base import MINI, compute_dtype, content_hash, load_base
+from charforge.bases.base import MINI, compute_dtype, load_base
+from charforge.bases.hashes import content_hash
 from charforge.errors import InputError, MachineError
 from charforge.recipe.network import native_autocast
 

@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from charforge import grammar
 from charforge.adapter.lora import adapter_state, add_adapter, lora_config
 from charforge.adapter.names import tensor_shapes
-from charforge.bases.where import base_shapes
+from charforge.bases.where import base_shapes, find_base
 from charforge.bundle import BundleError, read_bundle, write_bundle
 from charforge.bundle.manifest import (
     ADAPTER,
@@ -37,6 +37,7 @@ from charforge.character import Dialogue, Turn
 from charforge.chat.session import open_character
 from charforge.cli.main import app
 from charforge.errors import InputError
+from charforge.files import write_atomic
 
 DIALOGUES = (Dialogue((Turn("user", "Hi"), Turn("character", "Beep, friend.")), "dialogues.jsonl:1"),)
 
@@ -321,8 +322,10 @@ def test_an_adapter_that_begins_at_an_upper_layer_says_so(good: Path, tmp_path: 
     ids=["whole", "half", "understanding alone", "one too many", "misshapen", "zeros"],
 )
 def test_inspect_and_loading_ask_for_the_whole_adapter(
-    good: Path, tmp_path: Path, tensors: dict[str, np.ndarray], words: str | None
+    good: Path, tmp_path: Path, tensors: dict[str, np.ndarray], words: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # the weights of the base are not here: they cannot be compared
+    monkeypatch.setenv("CHARFORGE_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "mini.charx"
     path.write_bytes(rebuilt(good, for_mini(tensors)))
     result = CliRunner().invoke(app, ["inspect", str(path), "--json"])
@@ -335,6 +338,18 @@ def test_inspect_and_loading_ask_for_the_whole_adapter(
         assert re.search(words, told["problems"][0]["problem"]) and "fresh export" in told["problems"][0]["remedy"]
         with pytest.raises(InputError, match=words):
             read_bundle(path)
+
+
+def test_other_weights_of_its_base_are_told(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHARFORGE_CACHE", str(tmp_path / "cache"))
+    for file in find_base("mini").identity:
+        if not file.exists():
+            write_atomic(file, "not those")
+    path = tmp_path / "mini.charx"
+    path.write_bytes(rebuilt(good, for_mini(whole_adapter())))
+    told = json.loads(CliRunner().invoke(app, ["inspect", str(path), "--json"]).stdout)
+    (problem,) = told["problems"]
+    assert told["ok"] and problem["level"] == "warning" and "other weights of mini" in problem["problem"]
 
 
 def test_a_base_that_is_not_known_here_is_told(good: Path) -> None:

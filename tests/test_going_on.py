@@ -27,7 +27,7 @@ from charforge.resources import preset_path
 from charforge.run import finish, job
 from charforge.run.evaluation import evaluate_at_end
 from charforge.run.finish import plain_avatar
-from charforge.run.folder import ASIDE, check_run, find_run, is_held, open_run, set_aside, working_in
+from charforge.run.folder import ASIDE, check_base, check_run, find_run, is_held, open_run, set_aside, working_in
 from charforge.run.identity import inputs_of, setting_differences
 from charforge.run.job import TrainResult, full_disk_in_words, train_character
 from charforge.run.listing import list_runs, run_line
@@ -382,3 +382,23 @@ def test_a_full_disk_is_a_sentence_and_any_other_error_is_itself():
 def test_a_bundle_whose_picture_could_not_be_drawn_has_the_initial(pip: Character):
     avatar = plain_avatar(pip)
     assert avatar.size == (128, 128) and len(avatar.getcolors(1 << 16)) > 1
+
+
+def test_a_run_stays_with_the_weights_that_it_began_on(history, place: Path):
+    (weights,) = (place / "base").glob("ema*.safetensors")
+    kept, record = weights.read_bytes(), history.run / "base.json"
+    told = record.read_text("utf-8")
+    weights.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    try:
+        with pytest.raises(InputError, match=r"other weights .*--restart"):
+            train(place, "grpo.learning_rate=0.01")
+        with pytest.raises(InputError, match="other weights"):
+            load_run(history.run, "cpu")
+        # a run of an earlier charforge has no record of its own: its bundle says it
+        record.unlink()
+        with pytest.raises(InputError, match="other weights"):
+            check_base(history.run, str(place / "base"))
+    finally:
+        weights.write_bytes(kept)
+        record.write_text(told, "utf-8")
+    check_base(history.run, str(place / "base"))

@@ -34,12 +34,12 @@ def results(network: nn.Sequential, parameters: dict[str, nn.Parameter], x: Tens
     """Output, and gradients of the input and the adapter."""
     x = x.clone().requires_grad_()
     out = network(x)
-    grads = torch.autograd.grad((out * torch.linspace(-1, 1, 96)).sum(), [x, *parameters.values()])
+    grads = torch.autograd.grad((out.float() * torch.linspace(-1, 1, 96)).sum(), [x, *parameters.values()])
     return [out, *grads]
 
 
 @pytest.mark.parametrize("kind", [None, "int8", "nf4"])
-@pytest.mark.parametrize("shape", [(10, 64), (2, 3, 64), (0, 64)])
+@pytest.mark.parametrize("shape", [(10, 64), (2, 3, 64), (0, 64), (64,)])
 def test_it_computes_what_pefts_layer_computes(
     kind: str | None, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -50,6 +50,22 @@ def test_it_computes_what_pefts_layer_computes(
     monkeypatch.setattr(LoraLinear, "forward", Linear.forward)
     for own, theirs in zip(ours, results(network, parameters, x), strict=True):
         torch.testing.assert_close(own, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_a_quantised_base_takes_bf16_of_any_shape(kind: str) -> None:
+    network, parameters = adapted(kind)
+    x = torch.randn(2, 3, 64, generator=torch.Generator().manual_seed(1)).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        whole, rows = results(network, parameters, x), results(network, parameters, x.flatten(0, 1))
+    for one, other in zip(whole, rows, strict=True):
+        torch.testing.assert_close(one.flatten(0, -2), other.flatten(0, -2), rtol=2e-2, atol=2e-2)
+
+
+def test_more_than_plain_lora_is_refused() -> None:
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=["0"], lora_dropout=0.1)
+    with pytest.raises(ValueError, match="plain LoRA"):
+        add_adapter(nn.Sequential(nn.Linear(64, 96)), config, 0)
 
 
 def test_under_autocast_it_is_as_near_the_true_sum_as_pefts_layer(monkeypatch: pytest.MonkeyPatch) -> None:

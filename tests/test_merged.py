@@ -160,7 +160,7 @@ def test_merging_never_holds_the_whole(tmp_path: Path, precision: str) -> None:
     adapter.mkdir()
     (adapter / "adapter_model.safetensors").write_bytes(save(state, {"format": "pt"}))
     (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 4}))
-    from charforge.bases.base import content_hash
+    from charforge.bases.hashes import content_hash
     from charforge.bases.where import find_base
 
     base = manifest().base.model_copy(

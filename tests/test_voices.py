@@ -10,7 +10,7 @@ from bundle_parts import manifest, png
 from exported import DIALOGUES, good
 from layout import write_checkpoint
 
-from charforge.bases.base import content_hash
+from charforge.bases.hashes import content_hash
 from charforge.bases.where import find_base
 from charforge.bundle import BundleError, write_bundle
 from charforge.errors import InputError
@@ -65,7 +65,7 @@ def test_bundles_of_other_bases_are_left_out_whatever_they_are_called(
     bundle_on(good, folder / "eve.charx", str(copy), base[1])
     said: list[str] = []
     assert [path.stem for path in bundles_in([folder], True, said.append)] == ["cat", "eve"]
-    assert "gone" in said[0] and "another version" in said[1] and "another base" in said[2]
+    assert "gone" in said[0] and "other weights" in said[1] and "another base" in said[2]
     assert len(bundles_in([folder], False, said.append)) == 5
 
 

@@ -27,9 +27,12 @@ class LoraLinear(Linear):
 
     def forward(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
         """(..., in) -> (..., out)."""
-        out = self.base_layer(x)
-        addition = addition_of(self)
-        return out if addition is None else add_product(out, x, *addition)
+        # a product of rows is nobody's view: bitsandbytes' 4-bit one of more dimensions could not be added to
+        rows = x.reshape(-1, x.shape[-1])
+        out, addition = self.base_layer(rows), addition_of(self)
+        if addition is not None:
+            out = add_product(out, rows, *addition)
+        return out.view(*x.shape[:-1], out.shape[-1])
 
 
 def lora_config(
@@ -40,7 +43,12 @@ def lora_config(
 
 
 def add_adapter(network: nn.Module, config: LoraConfig, seed: int) -> dict[str, nn.Parameter]:
-    """Insert a fresh adapter (it does nothing yet: B is zero) and return its trainable parameters by name."""
+    """Insert a fresh adapter (it does nothing yet: B is zero) and return its trainable parameters by name.
+
+    Raises ValueError for a configuration that asks for more than plain LoRA.
+    """
+    if config.lora_dropout or config.use_dora or config.lora_bias:
+        raise ValueError("plain LoRA only: no dropout, no DoRA, no bias in the adapter")
     # peft draws A from the global generator; fork it so that nobody else's numbers move
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from charforge.bases.hashes import file_hash
+from charforge.bases.hashes import content_hash
 from charforge.bases.language import ensure_language_weights
 from charforge.bases.where import MINI as MINI
 from charforge.bases.where import find_base
@@ -71,12 +68,3 @@ def use_picture_sizes(base: Base, pictures: PictureSettings) -> Base:
 def compute_dtype(device: str) -> torch.dtype:
     """bf16 where the device multiplies it natively, fp32 elsewhere (never fp16: unusable on CPUs)."""
     return torch.bfloat16 if multiplies_bf16(device) else torch.float32
-
-
-def content_hash(files: list[Path], report: Callable[[int, int], None] | None = None) -> str:
-    """One SHA-256 over the hashes of ``files`` in order: the identity that bundles record.
-
-    Hashes of big files that have not changed are remembered. Files count as they are: the same tensors cut into
-    shards are another base.
-    """
-    return hashlib.sha256("".join(file_hash(file, report) for file in files).encode()).hexdigest()

@@ -32,6 +32,24 @@ def file_hash(file: Path, report: Callable[[int, int], None] | None = None) -> s
     return found
 
 
+def content_hash(files: list[Path], report: Callable[[int, int], None] | None = None) -> str:
+    """One SHA-256 over the hashes of ``files`` in order: the identity that bundles record.
+
+    Hashes of big files that have not changed are remembered. Files count as they are: the same tensors cut into
+    shards are another base.
+    """
+    return hashlib.sha256("".join(file_hash(file, report) for file in files).encode()).hexdigest()
+
+
+def other_weights(name: str, trained: str, here: str) -> str:
+    """In words that what was trained on the weights ``trained`` (a hash) of ``name`` does not fit those ``here``."""
+    source = "the version of charforge that came with those" if name == "mini" else "a base folder that has those"
+    return (
+        f"was trained on other weights of {name} ({trained[:12]}) than are here ({here[:12]}), and an adapter fits no "
+        f"others: train it again, or use {source}"
+    )
+
+
 def hash_blocks(file: Path, digest: hashlib._Hash, report: Callable[[int, int], None] | None = None) -> str:
     """Feed ``file`` to ``digest``, telling ``report(bytes done, bytes in all)``, and return its hex form."""
     total, done = file.stat().st_size, 0

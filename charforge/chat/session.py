@@ -11,6 +11,7 @@ from pathlib import Path
 from charforge import grammar
 from charforge.adapter.load import load_adapter
 from charforge.bases.base import Base, load_base, use_picture_sizes
+from charforge.bases.hashes import other_weights
 from charforge.bundle import Bundle, read_bundle
 from charforge.bundle.read import plain_card
 from charforge.character import Character
@@ -96,7 +97,6 @@ def open_character(
     manifest = opened.manifest
     quantize = manifest.base.precision if manifest.base.precision in ("int8", "nf4") else None
     base = beside.base if beside is not None else load_base(manifest.base.name, quantize, device or default_device())
-    _check_base(base, opened)
     name = _put_in(base, opened) if adapter else None
     beside_it = tuple((_put_in(base, read_bundle(style.bundle)), style.scale) for style in styles)
     if beside is None:
@@ -121,7 +121,5 @@ def _put_in(base: Base, bundle: Bundle) -> str:
 def _check_base(base: Base, bundle: Bundle) -> None:
     trained_on = bundle.manifest.base
     if base.content_hash != trained_on.content_hash:
-        raise InputError(
-            f"{bundle.path} was trained on {trained_on.name} {trained_on.content_hash[:12]}, here is "
-            f"{base.content_hash[:12]}: install the charforge version it was made with, or train it again"
-        )
+        told = other_weights(trained_on.name, trained_on.content_hash, base.content_hash)
+        raise InputError(f"{bundle.path} {told}")

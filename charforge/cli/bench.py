@@ -78,6 +78,8 @@ def bench(
         base, precision, chosen_device(device), counting, preset, quick, from_file, profile, compiled, cuda_graphs, keep
     )
     keep(result)
+    if cuda_graphs and not result["cuda_graphs"]:
+        say("--cuda-graphs: no steps were recorded, that needs a CUDA card")
     if as_json:
         print_json(result)
     else:
@@ -121,6 +123,8 @@ def print_result(result: dict[str, Any]) -> None:
     columns = ("replies at a time", "tokens each", "tokens/s", "seconds a token", "peak GiB")
     show(_table("replies", columns, replies))
     show(_table("memory by part, GiB", ("what", "predicted", "measured", "measured / predicted"), _memory(result)))
+    if result["runtime_gib"] is None:
+        say("without a card, what the process itself takes is in these figures: of tenths of a GiB it is most")
     if result["profile"]:
         show(_table("the longest kernels of one step of the first stage", _KERNELS, _kernels(result["profile"])))
     say(f"{result['base']} in {result['precision']} on {result['device']}")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+OTHER_REMEDY = "`charforge chat --bare` and other programs can use the card all the same"
 UNSIGNED_REMEDY = "use it if you trust where it came from"
 
 
@@ -54,6 +55,8 @@ def inspect(
         )
         remedy = "to use it, have that base here under the same name or path"
         problems.append({"file": str(bundle), "level": "warning", "problem": unknown, "remedy": remedy})
+    elif (other := _other_weights(base.name, base.content_hash)) is not None:
+        problems.append({"file": str(bundle), "level": "warning", "problem": other, "remedy": OTHER_REMEDY})
     if trusted is not None and name is None:
         unnamed = f"is signed by nobody that {trusted} names" if signer is not None else "is not signed"
         problems.append({"file": str(bundle), "level": "warning", "problem": unnamed, "remedy": UNSIGNED_REMEDY})
@@ -81,3 +84,17 @@ def inspect(
         say("measured on texts and pictures that were in no training, without the adapter (off) and with it (on):")
     for name, value in manifest.evaluation.items():
         say(f"  {printable_line(name)}: {value if value is not None else 'not measured'}")
+
+
+def _other_weights(name: str, trained: str) -> str | None:
+    """In words that the base here has other weights than the adapter was trained on; None where that cannot be said."""
+    from charforge.bases.hashes import content_hash, other_weights
+    from charforge.bases.where import find_base
+    from charforge.progress import byte_progress
+
+    files = list(find_base(name).identity)
+    if not all(file.is_file() for file in files):
+        return None
+    with byte_progress(f"checking {name}") as report:
+        here = content_hash(files, report)
+    return None if here == trained else other_weights(name, trained, here)

@@ -40,6 +40,7 @@ from charforge.cost.peaks import listed_peak, measured_peak
 from charforge.errors import InputError, MachineError
 from charforge.families.protocol import Family, Shapes, UnifiedModel
 from charforge.machine import available_host_gib, cpu_name
+from charforge.quantization import KINDS
 
 Counting = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 Keep = Callable[[dict[str, Any]], None]
@@ -102,6 +103,8 @@ def run_bench(
     """
     settings = bench_settings(name, preset, quick)
     precision = precision or settings.quantize or "bf16"
+    if precision not in ("bf16", *KINDS):
+        raise InputError(f"--precision {precision}: choose one of bf16, {', '.join(KINDS)}")
     family, shapes = shapes_to_measure(name, quick)
     weights_gib = family.weight_bytes(shapes, precision, compute_dtype(device)) / GIB
     _check_room(name, precision, device, weights_gib)

@@ -14,6 +14,7 @@ from torch import Tensor
 from charforge.adapter.load import load_adapter
 from charforge.bases.base import Base, load_base, use_picture_sizes
 from charforge.bases.drawing import draw_pixels
+from charforge.bases.hashes import other_weights
 from charforge.bundle import read_bundle
 from charforge.character import Character
 from charforge.errors import InputError
@@ -97,10 +98,13 @@ def load_run(run: Path, device: str, adapter: bool = True) -> OpenRun:
             raise InputError(f"{run} is no finished run ({name} is missing): name a folder that charforge train made")
     settings: Settings = read_settings(run / "config.toml", None, [])
     base = use_picture_sizes(load_base(settings.base, settings.quantize, device), settings.pictures)
+    bundles = sorted(run.glob("*.charx"))
+    manifest = read_bundle(bundles[0]).manifest if bundles else None
+    if manifest is not None and manifest.base.content_hash != base.content_hash:
+        raise InputError(f"{run} {other_weights(settings.base, manifest.base.content_hash, base.content_hash)}")
     if adapter:
         load_adapter(base.model, run / "adapter", base.model.dtype)
-    bundles = sorted(run.glob("*.charx"))
-    character = read_bundle(bundles[0]).manifest.to_character() if bundles else None
+    character = manifest.to_character() if manifest is not None else None
     pairs, scenes = read_pairs(run / "pairs" / "pairs.jsonl"), read_scenes(run / "pairs" / "scenes.jsonl")
     return open_loaded(base, settings, pairs, scenes, read_prepared(base.model, run / "cache"), character)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors.torch import load
 
 from charforge.adapter.names import CONFIG, PREFIX, WEIGHTS
-from charforge.bases.base import content_hash
+from charforge.bases.hashes import content_hash, other_weights
 from charforge.bases.where import find_base
 from charforge.bundle import Bundle
 from charforge.bundle.manifest import ADAPTER, ADAPTER_CONFIG, AVATAR
@@ -74,9 +74,6 @@ def write_merged(folder: Path, bundle: Bundle, precision: MergedPrecision, repor
     family = family_of(files.config_folder)
     here = content_hash(list(files.identity))
     if here != base.content_hash:
-        raise InputError(
-            f"{bundle.path} was trained on {base.name} {base.content_hash[:12]}, here is {here[:12]}: get the base "
-            "that it was trained on"
-        )
+        raise InputError(f"{bundle.path} {other_weights(base.name, base.content_hash, here)}")
     family.merge(files, additions_of(bundle), folder, precision, report)
     write_atomic(folder / CARD, merged_card(bundle.manifest, precision))

@@ -207,7 +207,7 @@ def further(
 
     \b
     Example, for a quarter of an hour on a card; the new weights lie in mini-further/pieces:
-      python -m charforge.recipe further --minutes 9 --set captions=128 --set contrasts=48 --set learning_rate=6e-4
+      python -m charforge.recipe further --minutes 9 --set captions=384 --set contrasts=384 --set learning_rate=6e-4
     """
     import torch
 

@@ -10,6 +10,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from charforge.bases.hashes import content_hash, other_weights
+from charforge.bases.where import find_base
+from charforge.bundle import BundleError, read_bundle
 from charforge.character import Character
 from charforge.errors import InputError
 from charforge.files import write_atomic
@@ -21,6 +24,7 @@ from charforge.words import file_stem
 CONFIG, IDENTITY, RESULT, FAILURE = "config.toml", "identity.json", "result.json", "failure.json"
 TRAINING = "training"
 EARLIER_IDENTITY = "identity.txt"
+BASE = "base.json"
 ASIDE = ".old-"
 FIRST_CHECKPOINT = Path("checkpoints") / "last.safetensors"
 SECOND_CHECKPOINT = Path("checkpoints") / "grpo" / "last.safetensors"
@@ -142,6 +146,38 @@ def _aside(run: Path) -> Path:
 def _content(run: Path) -> bool:
     """Whether more lies there than the traces of a start that came to nothing."""
     return not run.is_dir() or any(not lease.is_part(path) for path in run.iterdir())
+
+
+def check_base(run: Path, name: str, here: str | None = None) -> None:
+    """Raises InputError where ``run`` was begun on other weights of the base ``name`` than ``here`` (their hash; by
+    default those that are here, where all their files are). A run without a record of them passes."""
+    if (trained := _trained_on(run)) is None:
+        return
+    if here is None:
+        files = find_base(name).identity
+        if not all(file.is_file() for file in files):
+            return
+        here = content_hash(list(files))
+    if here != trained:
+        raise InputError(f"{run} {other_weights(name, trained, here)} (--restart sets this run aside and begins anew)")
+
+
+def keep_base(run: Path, name: str, here: str) -> None:
+    """Note the weights, by their hash, on which ``run`` trains. Raises as :func:`check_base`."""
+    check_base(run, name, here)
+    if not (run / BASE).exists():
+        write_atomic(run / BASE, json.dumps({"name": name, "content_hash": here}))
+
+
+def _trained_on(run: Path) -> str | None:
+    """The hash of the base's weights of ``run``: its own record, else that of its bundle."""
+    if (run / BASE).is_file():
+        return str(read_json(run / BASE)["content_hash"])
+    for bundle in sorted(run.glob("*.charx")):
+        # a damaged one is written anew
+        with suppress(BundleError):
+            return read_bundle(bundle).manifest.base.content_hash
+    return None
 
 
 @contextmanager

@@ -34,7 +34,18 @@ from charforge.progress import say_line
 from charforge.replay.shipped_pictures import own_captions
 from charforge.resources import preset_path
 from charforge.run.finish import Trained, finish, write_failure
-from charforge.run.folder import TRAINING, check_run, find_run, is_complete, open_run, read_result, set_aside, slug_of
+from charforge.run.folder import (
+    TRAINING,
+    check_base,
+    check_run,
+    find_run,
+    is_complete,
+    keep_base,
+    open_run,
+    read_result,
+    set_aside,
+    slug_of,
+)
 from charforge.run.forecast import outlook
 from charforge.run.given import check_pictures_of, given_pairs
 from charforge.run.helper import Errand, lend_a_hand
@@ -115,6 +126,7 @@ def train_character(
     if restart:
         set_aside(run)
     check_run(run, settings, inputs)
+    check_base(run, settings.base)
     metrics = read_result(run)
     if stage == "grpo" and metrics is None:
         raise InputError(
@@ -153,6 +165,7 @@ def train_character(
             check_references(len(trained_names(character, pairs)))
         progress.begin(f"loading {settings.base}", settings.sft.steps)
         loaded, own_samples = borrowed.enter_context((shared or SharedBase()).lent(settings, chosen_device(device)))
+        keep_base(run, settings.base, loaded.content_hash)
         model = loaded.model
         if both:
             # a side that it cannot draw is known before anything is trained

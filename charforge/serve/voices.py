@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from charforge.bases.base import content_hash
+from charforge.bases.hashes import content_hash, other_weights
 from charforge.bases.language import ensure_language_weights
 from charforge.bases.where import find_base
 from charforge.bundle import Bundle, read_bundle
@@ -32,12 +32,13 @@ class NoSuchModel(InputError):
 
 
 def voice_of(voices: Mapping[str, Voice], model: str) -> Voice:
-    """The voice of this id; the first one where none is named. Raises NoSuchModel."""
+    """The voice of this id, in capital letters or not; the first one where none is named. Raises NoSuchModel."""
     if not model:
         return next(iter(voices.values()))
-    if model not in voices:
+    found = model if model in voices else model.lower()
+    if found not in voices:
         raise NoSuchModel(f"model: there is no {model[:100]!r} here; there are {', '.join(voices)}")
-    return voices[model]
+    return voices[found]
 
 
 def bundles_in(sources: Sequence[Path], one_base: bool, left_out: Callable[[str], None]) -> list[Path]:
@@ -89,7 +90,7 @@ class _Bases:
                 ensure_language_weights()
             self.here[told.name] = content_hash(list(find_base(told.name).identity))
         if self.here[told.name] != told.content_hash:
-            raise InputError(f"{path} was trained on another version of {told.name} than the one here")
+            raise InputError(f"{path} {other_weights(told.name, told.content_hash, self.here[told.name])}")
         self.first = self.first or told.content_hash
         if told.content_hash != self.first:
             raise InputError(f"{path} was trained on another base ({told.name}) than the first character")
