@@ -15,7 +15,7 @@ from tiny_base import grpo_settings
 from torch import nn
 
 from charforge.adapter.lora import with_values
-from charforge.quantization import quantised_linear
+from charforge.quantization import is_int8_right, quantised_linear
 from charforge.train.grpo import learn_from
 from charforge.train.losses import Weights, draw_noise, unified_gradient
 from charforge.train.policy_gradient import UpdateStatistics, policy_gradient
@@ -28,9 +28,16 @@ COSINE = {"fp32": 0.99999, "bf16": 0.995, "int8": 0.98, "nf4": 0.9}
 """Of the adapter's gradient with that in fp32 on the CPU: layers 64 and 128 wide average over few roundings."""
 
 
+def skip_wrong_products(kind: str, device: str) -> None:
+    """Where the processor's 8-bit products overflow there is nothing to be near to: such a base is refused there."""
+    if kind == "int8" and not is_int8_right(device):
+        pytest.skip("the 8-bit products of this processor overflow")
+
+
 @pytest.mark.parametrize("kind", ["int8", "nf4"])
 @pytest.mark.parametrize("rows", [1, ROWS])
 def test_a_quantised_layer_forward_and_backward(real_device: str, kind: str, rows: int) -> None:
+    skip_wrong_products(kind, real_device)
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(OUT, WIDTH, generator=generator) * WIDTH**-0.5
     x, slope = torch.randn(rows, WIDTH, generator=generator), torch.randn(rows, OUT, generator=generator)
@@ -88,6 +95,7 @@ def adapter_gradient(
 
 @pytest.mark.parametrize("precision", list(DTYPES))
 def test_the_gradients_of_the_adapter_against_fp32(real_device: str, precision: str) -> None:
+    skip_wrong_products(precision, real_device)
     ours, expected = adapter_gradient(real_device, precision), adapter_gradient("cpu", "fp32")
     assert torch.cosine_similarity(ours, expected, dim=0) > COSINE[precision]
     assert ours.norm() / expected.norm() == pytest.approx(1, abs=1 - COSINE[precision] + 0.02)
