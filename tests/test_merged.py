@@ -117,7 +117,7 @@ def test_only_the_right_base_is_merged_and_only_one_with_a_layout(tmp_path: Path
     _, bundle = official(tmp_path)
     other = bundle.manifest.base.model_copy(update={"content_hash": "0" * 64})
     wrong = replace(bundle, manifest=bundle.manifest.model_copy(update={"base": other}))
-    with pytest.raises(InputError, match=r"was trained on .*here is"):
+    with pytest.raises(InputError, match=r"was trained on other weights"):
         write_merged(tmp_path / "x", wrong, "bf16", lambda done, total: None)
     assert not (tmp_path / "x").exists()
 

@@ -192,7 +192,7 @@ def test_a_bundle_of_another_base_is_refused(trained, tmp_path: Path):
     write_bundle(tmp_path / "other.charx", other, tmp_path, (), bundle.avatar())
     done = charforge("chat", str(tmp_path / "other.charx"), "--say", "hi", cwd=folder)
     assert done.returncode == 1
-    assert "was trained on ./base 000000000000" in done.stderr
+    assert "was trained on other weights of ./base (000000000000)" in done.stderr
 
 
 def test_int8_base_trains(trained):
