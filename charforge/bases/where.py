@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from charforge.bases.cache import base_folder, cache_folder
+from charforge.bases.hashes import content_hash
 from charforge.bases.language import language_folder
 from charforge.errors import InputError, MachineError
 from charforge.families import FAMILIES, family_of
 from charforge.families.protocol import BaseFiles, Family, Shapes
 from charforge.files import write_atomic
+from charforge.progress import byte_progress
 
 MINI = Path(__file__).parent / "mini"
 # the vision table and the drawing side of `mini`; the language weights come from the user's cache
@@ -23,6 +25,18 @@ MINI_READING = MINI / "reading.safetensors"
 SOURCE = "charforge_source.json"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def hash_here(name: str) -> str | None:
+    """The :func:`~charforge.bases.hashes.content_hash` of the base ``name``; None where a file of it is missing.
+
+    Raises as :func:`find_base`.
+    """
+    files = list(find_base(name).identity)
+    if not all(file.is_file() for file in files):
+        return None
+    with byte_progress(f"checking {name}") as report:
+        return content_hash(files, report)
 
 
 def find_base(name: str) -> BaseFiles:

@@ -88,13 +88,8 @@ def inspect(
 
 def _other_weights(name: str, trained: str) -> str | None:
     """In words that the base here has other weights than the adapter was trained on; None where that cannot be said."""
-    from charforge.bases.hashes import content_hash, other_weights
-    from charforge.bases.where import find_base
-    from charforge.progress import byte_progress
+    from charforge.bases.hashes import other_weights
+    from charforge.bases.where import hash_here
 
-    files = list(find_base(name).identity)
-    if not all(file.is_file() for file in files):
-        return None
-    with byte_progress(f"checking {name}") as report:
-        here = content_hash(files, report)
-    return None if here == trained else other_weights(name, trained, here)
+    here = hash_here(name)
+    return None if here is None or here == trained else other_weights(name, trained, here)

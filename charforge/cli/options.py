@@ -6,14 +6,11 @@ import inspect
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from charforge.progress import Verbosity, verbosity
-
-if TYPE_CHECKING:
-    pass
 
 Threads = Annotated[
     int | None,

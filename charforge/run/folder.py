@@ -10,8 +10,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from charforge.bases.hashes import content_hash, other_weights
-from charforge.bases.where import find_base
+from charforge.bases.hashes import other_weights
+from charforge.bases.where import hash_here
 from charforge.bundle import BundleError, read_bundle
 from charforge.character import Character
 from charforge.errors import InputError
@@ -153,12 +153,8 @@ def check_base(run: Path, name: str, here: str | None = None) -> None:
     default those that are here, where all their files are). A run without a record of them passes."""
     if (trained := _trained_on(run)) is None:
         return
-    if here is None:
-        files = find_base(name).identity
-        if not all(file.is_file() for file in files):
-            return
-        here = content_hash(list(files))
-    if here != trained:
+    here = here or hash_here(name)
+    if here is not None and here != trained:
         raise InputError(f"{run} {other_weights(name, trained, here)} (--restart sets this run aside and begins anew)")
 
 
