@@ -392,11 +392,14 @@ def test_a_run_stays_with_the_weights_that_it_began_on(history, place: Path):
     try:
         with pytest.raises(InputError, match=r"other weights .*--restart"):
             train(place, "grpo.learning_rate=0.01")
-        with pytest.raises(InputError, match="other weights"):
-            load_run(history.run, "cpu")
+        refused = charforge("eval", str(history.run))
+        assert refused.returncode == 1 and "other weights" in refused.stderr and "--restart" in refused.stderr
         # a run of an earlier charforge has no record of its own: its bundle says it
         record.unlink()
         with pytest.raises(InputError, match="other weights"):
+            check_base(history.run, str(place / "base"))
+        record.write_text("{}", "utf-8")
+        with pytest.raises(InputError, match=r"base.json is damaged .*--restart"):
             check_base(history.run, str(place / "base"))
     finally:
         weights.write_bytes(kept)

@@ -14,7 +14,6 @@ from torch import Tensor
 from charforge.adapter.load import load_adapter
 from charforge.bases.base import Base, load_base, use_picture_sizes
 from charforge.bases.drawing import draw_pixels
-from charforge.bases.hashes import other_weights
 from charforge.bundle import read_bundle
 from charforge.character import Character
 from charforge.errors import InputError
@@ -100,8 +99,6 @@ def load_run(run: Path, device: str, adapter: bool = True) -> OpenRun:
     base = use_picture_sizes(load_base(settings.base, settings.quantize, device), settings.pictures)
     bundles = sorted(run.glob("*.charx"))
     manifest = read_bundle(bundles[0]).manifest if bundles else None
-    if manifest is not None and manifest.base.content_hash != base.content_hash:
-        raise InputError(f"{run} {other_weights(settings.base, manifest.base.content_hash, base.content_hash)}")
     if adapter:
         load_adapter(base.model, run / "adapter", base.model.dtype)
     character = manifest.to_character() if manifest is not None else None

@@ -59,9 +59,13 @@ def read_json(file: Path) -> Any:
     try:
         return json.loads(file.read_text("utf-8"))
     except ValueError as error:
-        raise InputError(
-            f"{file} is damaged ({error}): begin the run again with --restart, which keeps the old folder aside"
-        ) from error
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: Path, why: object) -> InputError:
+    return InputError(
+        f"{file} is damaged ({why}): begin the run again with --restart, which keeps the old folder aside"
+    )
 
 
 def read_result(run: Path) -> dict[str, Any] | None:
@@ -155,7 +159,8 @@ def check_base(run: Path, name: str, here: str | None = None) -> None:
         return
     here = here or hash_here(name)
     if here is not None and here != trained:
-        raise InputError(f"{run} {other_weights(name, trained, here)} (--restart sets this run aside and begins anew)")
+        remedy = "charforge train --restart sets it aside and begins anew"
+        raise InputError(f"{run} {other_weights(name, trained, here)} ({remedy})")
 
 
 def keep_base(run: Path, name: str, here: str) -> None:
@@ -168,7 +173,10 @@ def keep_base(run: Path, name: str, here: str) -> None:
 def _trained_on(run: Path) -> str | None:
     """The hash of the base's weights of ``run``: its own record, else that of its bundle."""
     if (run / BASE).is_file():
-        return str(read_json(run / BASE)["content_hash"])
+        record = read_json(run / BASE)
+        if not isinstance(record, dict) or not isinstance(record.get("content_hash"), str):
+            raise _damaged(run / BASE, "it names no content_hash")
+        return record["content_hash"]
     for bundle in sorted(run.glob("*.charx")):
         # a damaged one is written anew
         with suppress(BundleError):

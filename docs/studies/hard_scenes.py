@@ -60,7 +60,9 @@ CHANGES: dict[str, dict[str, object]] = {
     "half": {"side": 64},
     "extremes": {"extremes": 2},
     "by_step": {"step_weights": "noise"},
-    "together": {"tail": 2, "extremes": 2, "step_weights": "noise"},
+    "together": {"tail": 2, "side": 64, "extremes": 2},
+    "lean": {"tail": 2, "side": 64, "extremes": 2, "anchor_pictures": 4},
+    "best_of_half": {"algorithm": "best_of", "group": BEST_OF, "updates": 4, "anchor_pictures": 4, "side": 64},
 }
 """Settings of the section ``grpo`` by arm."""
 MEASURES = ("right", "details", "thing", "scene", "scene_yes_no", "identity", "probe_identity", "copy_rate", "variety")
@@ -266,7 +268,9 @@ def table(lines: list[dict[str, Any]], control: str) -> None:
     for arm in dict.fromkeys(line["arm"] for line in lists):
         own = [line for line in lists if line["arm"] == arm]
         seconds = [line["seconds"] for line in own if "seconds" in line]
-        against = "grpo" if arm in CHANGES and arm not in (*MAIN, "truth") else control
+        against = control
+        if arm in CHANGES and arm not in (*MAIN, "truth"):
+            against = "best_of" if CHANGES[arm].get("algorithm") == "best_of" else "grpo"
         if arm == against:
             continue
         cost = f", {np.mean(seconds):.0f} processor seconds" if seconds else ""
