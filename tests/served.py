@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import itertools
@@ -11,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import uvicorn
@@ -83,13 +85,13 @@ def balanced(addresses: Sequence[str]) -> AbstractContextManager[str]:
 
 
 @contextmanager
-def running(app: ASGIApp) -> Iterator[str]:
+def running(app: ASGIApp, protocol: type[asyncio.Protocol] | Literal["auto"] = "auto") -> Iterator[str]:
     """The address at which ``app`` answers."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         # who comes before the server accepts anybody waits
         bound.listen()
-        config = uvicorn.Config(app, log_level="warning", access_log=False)
+        config = uvicorn.Config(app, log_level="warning", access_log=False, http=protocol)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([bound],), daemon=True)
         thread.start()

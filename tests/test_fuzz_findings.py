@@ -12,6 +12,7 @@ import pytest
 from bundle_parts import png
 from card_files import card_json
 from folders import make_folder
+from fuzz_readers import limited
 
 from charforge.bundle import read_bundle
 from charforge.character import Character, read_folder
@@ -109,3 +110,13 @@ def test_half_characters_do_not_get_into_what_a_card_is_written_back_as(tmp_path
     assert character is not None and character.card is not None
     assert "creator_notes" in written(character)
     card_json(character.card).decode("utf-8")
+
+
+@pytest.mark.parametrize("sign", ["\n", "„", "‘"])
+def test_a_long_run_of_one_sign_takes_no_square_of_its_length(tmp_path: Path, sign: str) -> None:
+    folder = make_folder(tmp_path / "pip")
+    for name in ("character.md", "stories.md"):
+        (folder / name).write_text(f"Pip is a robot. Pip is {60_000 * sign}\n", encoding="utf-8")
+    # with the square: a minute or more
+    with limited(30):
+        assert read_folder(folder).character is not None

@@ -7,12 +7,15 @@ import base64
 import gc
 import io
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
 from PIL import Image
-from served import served, tiny_engine
+from served import running, served, tiny_engine
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 from typer.testing import CliRunner
 
 from charforge.cli.main import app
@@ -21,6 +24,7 @@ from charforge.errors import InputError, MachineError
 from charforge.sampling import nucleus
 from charforge.serve.engine import Busy
 from charforge.serve.guard import Access
+from charforge.serve.heads import heads_within
 from charforge.serve.listen import access_of, open_socket
 from charforge.serve.listening import with_pulse
 from charforge.serve.requests import MOST_PICTURES, read_data_url
@@ -120,6 +124,26 @@ def test_a_body_whose_rest_does_not_come_is_not_waited_for_for_ever() -> None:
             )
             assert half.recv(1000).startswith(b"HTTP/1.1 408")
         assert httpx.post(f"{address}/v1/chat/completions", json=said(), timeout=60).status_code == 200
+
+
+def test_a_head_whose_rest_does_not_come_is_not_waited_for_for_ever() -> None:
+    async def hello(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse("hello")(scope, receive, send)
+
+    whole = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
+    with running(hello, heads_within(1.0)) as address:
+        to = httpx.URL(address)
+        for first in (b"", b"GET / HT", whole + b"GET / HT"):
+            with socket.create_connection((to.host, to.port), timeout=30) as half:
+                half.sendall(first)
+                # what was asked for whole is answered, and then the connection ends
+                got = b"".join(iter(lambda: half.recv(1000), b""))
+                assert got.startswith(b"HTTP/1.1 200") == first.startswith(whole)
+        # one that is asked now and then stays open
+        with httpx.Client() as client:
+            for _ in range(4):
+                assert client.get(address).text == "hello"
+                time.sleep(0.4)
 
 
 def test_the_password_of_a_web_ui_is_the_key() -> None:

@@ -31,7 +31,7 @@ DIALOGUES = ("dialogues.jsonl", "dialogues.json", "dialogues.md", "dialogues.txt
 FACTS = ("facts.md", "facts.txt")
 _NO_CONTENT = re.compile(r"^(?:license|licence|copying|notice|read[-_ ]?me|changelog|charforge\.toml)\b", re.I)
 _REPEATS = re.compile(r"^\d+_\S")
-_SPEAKS = re.compile(r"^\s*[*_\[\"]{0,3}([^:：\n]{1,60}?)[*_\]\"]{0,3}\s*[:：]", re.M)
+_SPEAKS = re.compile(r"^[^\S\n]*[*_\[\"]{0,3}([^:：\n]{1,60}?)[*_\]\"]{0,3}[^\S\n]*[:：]", re.M)
 
 
 @dataclass

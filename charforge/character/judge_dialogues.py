@@ -17,7 +17,7 @@ GOOD_NUMBER = 30
 FEWEST = 10
 SHORT_REPLY = 3
 _NOT_ITSELF = re.compile(
-    r"\bas an? (?:ai|assistant|language model)\b|\blanguage model\b|^\s*(?:user|assistant|human)\s*:", re.I | re.M
+    r"\bas an? (?:ai|assistant|language model)\b|\blanguage model\b|^[^\S\n]*(?:user|assistant|human)\s*:", re.I | re.M
 )
 # the words that English cannot do without: they say nothing about a voice
 _PLAIN = word_set("""

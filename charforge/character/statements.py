@@ -12,8 +12,10 @@ _ATTRIBUTE = re.compile(r"([A-Za-z][\w /&'-]{0,40}?)\s*\(\s*((?:\"[^\"]*\"\s*\+?
 """A piece of an attribute list in W++: Likes("tea" + "rain")."""
 _PLAIN_ATTRIBUTE = re.compile(r"([A-Za-z][\w /&'-]{0,40}?)\s*(?:\(([^()\"]+)\)|[=:]\s*([^=:;\]]+))\s*(?:[,;\]]|$)")
 _QUOTED = re.compile(
-    r"“[^”]*”|\"[^\"]*\"|「[^」]*」|『[^』]*』|«[^»]*»|„[^“”]*[“”]|(?<!\w)'[^']{2,}'(?!\w)|(?<!\w)‘[^’]{2,}’"
+    r"“[^“”]*”|\"[^\"]*\"|「[^「」]*」|『[^『』]*』|«[^«»]*»|„[^„“”]*[“”]|(?<!\w)'[^']{2,}'(?!\w)|(?<!\w)‘[^‘’]{2,}’"
 )
+"""Speech. None of its marks opens another one inside: a line of opening marks alone would take the square of its
+length."""
 _IN_BRACKETS = re.compile(r"\s*[(（\[][^()（）\[\]]*[)）\]]")
 _TITLES = (
     "Mr|Mrs|Ms|Miss|Mx|Dr|Prof|Professor|Captain|Sir|Dame|Lady|Lord|King|Queen|Prince|Princess|St|Old|Young|Little"

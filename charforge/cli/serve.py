@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -128,7 +129,8 @@ def address_of(host: str, port: int) -> str:
 
 def names_of(voices: Sequence[Voice]) -> list[str]:
     """Their names; with their ids where two are called the same."""
-    called = [voice.name.casefold() for voice in voices]
+    # as the page tells them apart
+    called = [unicodedata.normalize("NFKC", voice.name).casefold() for voice in voices]
     return [
         f"{voice.name} ({voice.id})" if called.count(name) > 1 else voice.name
         for voice, name in zip(voices, called, strict=True)

@@ -107,7 +107,7 @@ def distinct(reply: str, order: int = 2) -> float:
 
 
 _OTHERS_TURN = re.compile(
-    r"^\s*(?:\{\{user\}\}|user|you|human|visitor|me)\s*:|<\|[^|]*\||\bim_start\b", re.IGNORECASE | re.MULTILINE
+    r"^[^\S\n]*(?:\{\{user\}\}|user|you|human|visitor|me)\s*:|<\|[^|]*\||\bim_start\b", re.IGNORECASE | re.MULTILINE
 )
 _OTHERS_ACTS = re.compile(
     r"\*\s*(?:\{\{user\}\}|you)\s+(?!(?:can|could|may|might|must|should|will|would|have|are|were)\b)[a-z]+"
@@ -126,7 +126,7 @@ def speaks_for_user(reply: str, user: str = "") -> bool:
     - Caveat: it misses what is told indirectly ("and then the two of us go home"). A user called "Me" is not its own
       pattern.
     """
-    named = re.search(rf"^\s*{re.escape(user)}\s*:", reply, re.IGNORECASE | re.MULTILINE) if user else None
+    named = re.search(rf"^[^\S\n]*{re.escape(user)}\s*:", reply, re.IGNORECASE | re.MULTILINE) if user else None
     return bool(named or _OTHERS_TURN.search(reply) or _OTHERS_ACTS.search(reply))
 
 

@@ -40,8 +40,8 @@ _ASSISTANT = _any_of(
     r"\bI hope (?:this|that) helps\b",
     r"\bI(?:'d| would) be happy to (?:help|assist)\b",
     r"\bdon't hesitate to\b",
-    r"^\s*(?:certainly|sure|of course|absolutely|great question)[!,.]? (?:here|(?:can|could) you)\b",
-    r"^\s*(?:certainly|sure|of course|absolutely|great question)[!,.]? I(?:'d| would) be happy\b",
+    r"^[^\S\n]*(?:certainly|sure|of course|absolutely|great question)[!,.]? (?:here|(?:can|could) you)\b",
+    r"^[^\S\n]*(?:certainly|sure|of course|absolutely|great question)[!,.]? I(?:'d| would) be happy\b",
     r"\bhere(?:'s| is) a (?:recipe|list|step-by-step|summary|guide|tip)\b",
     r"\bit(?:'s| is) important to\b",
     r"\bthank you for (?:your (?:question|input|feedback|inquiry)|reaching out)\b",
@@ -67,7 +67,7 @@ _TASK = _any_of(
 )
 _PLACEHOLDER = re.compile(r"[\[{<]\s*[A-Za-z_ ]+\s*[\]}>]|<\||\bXXX\b|\blorem ipsum\b|https?:|```|^\W*$")
 _SPEAKER = re.compile(
-    r"^\s*(?:(?i:visitor|user|assistant|system|human|question|answer|reply|response|q|a)\s*:|[A-Z][a-z]+:\s)",
+    r"^[^\S\n]*(?:(?i:visitor|user|assistant|system|human|question|answer|reply|response|q|a)\s*:|[A-Z][a-z]+:\s)",
     re.MULTILINE,
 )
 
