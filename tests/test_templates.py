@@ -70,6 +70,7 @@ def test_what_a_template_tells_is_no_dialogue_and_what_stands_outside_is_told() 
     ("record", "name"),
     [
         ({"instruction": "What does [INST] mean in [/INST]?", "output": "Soon."}, "Alpaca"),
+        ({"instruction": "What do <|user|> and <|assistant|> mean?", "output": "Soon."}, "Alpaca"),
         ({"instruction": "Rain?", "output": "Soon.</s>"}, "Alpaca"),
         ({"role": "user", "content": "<|im_start|>user\nTea?"}, "list of messages"),
         ({"turns": [{"role": "user", "text": "<|im_start|>user\nTea?"}]}, "charforge dialogues"),

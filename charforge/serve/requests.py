@@ -27,8 +27,8 @@ URL_SAFE = str.maketrans("-_", "+/")
 Seed = Annotated[int, Field(ge=-SEEDS, lt=SEEDS)]
 MOST_SIDE = 16384
 """Pixels. Sizes are those of the base, whatever is asked for: this tells a size of another model from none at all."""
-SIZE = re.compile(r"(auto)?|([0-9]{1,5})\s*[x×*]\s*([0-9]{1,5})|[1-9]K", re.IGNORECASE)
-"""As programs write one for the models they know: 1024x1024, 1024*1024, 2K."""
+SIZE = re.compile(r"(auto)?|([0-9]{1,5})\s*[x×*:]\s*([0-9]{1,5})|[1-9]K", re.IGNORECASE)
+"""As programs write one for the models they know: 1024x1024, 1024*1024, 16:9, 2K."""
 SYSTEM = ("system", "developer")
 Text = Annotated[str, Field(max_length=1_000_000)]
 

@@ -100,10 +100,11 @@ def turns_of(text: str) -> Turns:
 
 def _is_marked(text: str) -> bool:
     head = _HEAD.search(text)
-    if head is None or not head["mistral"]:
+    if head is None or not (head["zephyr"] or head["mistral"]):
         return head is not None
-    # in the middle of a sentence it is a word like another
-    return head[0].startswith("[INST]") and not _AROUND.sub("", text[: head.start()]).strip() and "[/INST]" in text
+    # these are short: in the middle of a sentence they are words like others
+    begins = not _AROUND.sub("", text[: head.start()]).strip()
+    return begins and (bool(head["zephyr"]) or (head[0] == "[INST]" and "[/INST]" in text))
 
 
 def _text(value: Any) -> str:
