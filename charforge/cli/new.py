@@ -33,7 +33,6 @@ def new(
 
     \b
     Examples:
-      charforge new ./mychar
       charforge new ./bo --name Bo --class "Shiba Inu dog"
       charforge new ./mox --from ~/Downloads/mox.card.png
       charforge new ./wren --example
