@@ -46,8 +46,8 @@ def settings_of_run(file: Path) -> Settings:
     except InputError as error:
         why = str(error).rstrip(". ")
         raise InputError(
-            f"{file} is of another version of charforge, and this one cannot read it ({why}): use the run with the "
-            f"version that made it, or {begin_anew}"
+            f"{file} is of another version of charforge, or was changed by hand ({why}): use the run with the version "
+            f"that made it, put back a copy of the file, or {begin_anew}"
         ) from error
 
 
