@@ -187,10 +187,10 @@ def _finished(run: Path) -> bool:
 
 
 def _settings_of(run: Path) -> Settings | None:
-    from charforge.settings import read_settings
+    from charforge.settings import settings_of_run
 
     try:
-        return read_settings(run / CONFIG, None, [])
+        return settings_of_run(run / CONFIG)
     except InputError:
         # of another version, or damaged: nobody goes on with it
         return None

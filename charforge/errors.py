@@ -50,6 +50,10 @@ class Interrupted(BaseException):
 _MACHINE = {
     errno.ENOSPC: ("the disk is full", "free some space, then run the same command again"),
     errno.EDQUOT: ("your share of the disk is full", "free some space, then run the same command again"),
+    errno.EFBIG: (
+        "the file is larger than may be written here",
+        "raise the limit (ulimit -f), or write to a disk that takes larger files",
+    ),
     errno.EIO: ("the disk failed to read or write", "look at the disk, then run the same command again"),
     errno.EMFILE: ("too many files are open", "raise the limit (ulimit -n), then run the same command again"),
     errno.ENOMEM: ("there is not enough memory", "close other programs, then run the same command again"),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from charforge.errors import InputError, from_os_error
+from charforge.errors import InputError, MachineError, from_os_error
 
 SYSTEM = os.name
 REPLACE_TRIES, REPLACE_WAIT = 20, 0.05
@@ -75,6 +76,25 @@ def sync_folder(folder: Path) -> None:
             os.fsync(opened)
     finally:
         os.close(opened)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """An empty folder that is gone afterwards. Raises MachineError where nothing can be written there: no option names
+    its place."""
+    remedy = "set the environment variable TMPDIR to a folder on a disk with more room"
+    try:
+        folder = tempfile.TemporaryDirectory()
+    except OSError as error:
+        raise MachineError(f"there is no folder for temporary files ({error.strerror or error}): {remedy}") from error
+    with folder as name:
+        try:
+            yield Path(name)
+        except OSError as error:
+            if not str(error.filename).startswith(name):
+                raise
+            said = str(from_os_error(error, tempfile.gettempdir())).partition(";")[0]
+            raise MachineError(f"temporary files cannot be written to {said}; free some space, or {remedy}") from error
 
 
 def free_name(folder: Path, stem: str, suffix: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -18,7 +19,7 @@ from charforge.cli.main import app
 from charforge.cli.output import print_error
 from charforge.errors import InputError, Interrupted, MachineError, Problem, from_os_error
 from charforge.expand import read_pairs
-from charforge.files import check_output, free_name, write_atomic
+from charforge.files import check_output, free_name, temporary_folder, write_atomic
 from charforge.tensor_files import read_tensors, write_tensors
 
 COMMAND = [sys.executable, "-m", "charforge.cli.main"]
@@ -180,6 +181,19 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
         write_atomic_with(tmp_path / "a.txt", fill)
     assert str(from_os_error(refused.value)).startswith(f"{tmp_path}/a.txt: the disk is full; free some space")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_place_for_temporary_files_names_what_moves_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for number, why in ((errno.ENOSPC, "the disk is full"), (errno.EFBIG, "the file is larger than may be written")):
+        with pytest.raises(MachineError, match=f"temporary files .*{why}.*TMPDIR"), temporary_folder() as folder:
+            raise OSError(number, "No", str(folder / "adapter_model.safetensors"))
+    # whatever else fails meanwhile is told as it is
+    with pytest.raises(FileNotFoundError), temporary_folder() as folder:
+        (tmp_path / "nowhere" / "x").write_text("")
+    assert not folder.exists()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(MachineError, match=r"no folder for temporary files .*TMPDIR"), temporary_folder():
+        pass
 
 
 def test_a_full_disk_under_tensors_is_told_from_the_librarys_words(

@@ -66,6 +66,8 @@ OTHERS: dict[str, Any] = {
     "list of messages": [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "Always, beep."},
         {"role": "user", "content": "Rain?"}, {"role": "assistant", "content": "Soon."}],
     "Alpaca": {"instruction": "Rain?", "output": "Soon.", "history": [["Tea?", "Always, beep."]]},
+    "text of a chat template": {"text": "<|im_start|>user\nTea?<|im_end|>\n<|im_start|>assistant\nAlways, beep."
+        "<|im_end|>\n<|im_start|>user\nRain?<|im_end|>\n<|im_start|>assistant\nSoon.<|im_end|>"},
     "ShareGPT": {"conversations": [{"from": "human", "value": "Tea?"}, {"from": "gpt", "value": "Always, beep."},
         {"from": "human", "value": "Rain?"}, {"from": "gpt", "value": "Soon."}]},
 }  # fmt: skip
@@ -149,10 +151,17 @@ def test_actions_between_asterisks_stay_with_who_wrote_them() -> None:
     assert said == [[("user", "*knocks* Tea?"), ("character", "*bows* Always.\n*The kettle sings.*")]]
 
 
-def test_other_names_are_told_in_character_md(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "told",
+    [
+        "aliases: Buttons, The Cart\nuser: Ann", "aliases: [Buttons, The Cart]\nuser: [Ann]",
+        "aliases:\n  - Buttons\n  - The Cart\nuser:\n- Ann",
+    ],
+)  # fmt: skip
+def test_other_names_are_told_in_character_md(tmp_path: Path, told: str) -> None:
     folder = make_folder(tmp_path / "pip")
     character = folder / "character.md"
-    character.write_text(character.read_text().replace("name: Pip", "name: Pip\naliases: Buttons, The Cart\nuser: Ann"))
+    character.write_text(character.read_text().replace("name: Pip", f"name: Pip\n{told}"))
     (folder / "chats").mkdir()
     (folder / "chats" / "a.txt").write_text("Mox: Rum!\nButtons: No.\nAnn: Tea?\nThe Cart: Always.")
     found = [d for d in read_folder(folder).character.dialogues if d.origin.startswith("chats")]  # type: ignore[union-attr]

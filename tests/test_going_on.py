@@ -367,15 +367,18 @@ def test_sittings_add_up_and_survive_a_kill(tmp_path: Path):
         assert later.seconds >= 100.0 and later.peak_memory_gib == 3.8
     assert [sitting["peak_memory_gib"] for sitting in json.loads(file.read_text())] == [3.8, 1.3, 1.5]
     file.write_text("[{")
-    with pytest.raises(InputError, match="--restart"):
+    with pytest.raises(InputError, match=r"sittings.json is damaged .* delete it"):
         Sittings(file, lambda: 1.0)
 
 
-def test_a_full_disk_is_a_sentence_and_any_other_error_is_itself():
-    words = r"the disk is full \(x\): make room.*Go on so"
-    with pytest.raises(MachineError, match=words), full_disk_in_words("Go on so"):
+def test_a_full_disk_is_a_sentence_and_any_other_error_is_itself(history, tmp_path: Path):
+    words = r"the disk is full \(x\): make room. What was saved before stands. Go on so"
+    with pytest.raises(MachineError, match=words), full_disk_in_words("Go on so", history.run):
         raise OSError(errno.ENOSPC, "No space left on device", "x")
-    with pytest.raises(PermissionError), full_disk_in_words("Go on so"):
+    words = r"the disk is full \(x\): make room. Nothing was trained yet: begin it again.$"
+    with pytest.raises(MachineError, match=words), full_disk_in_words("Go on so", tmp_path / "gone"):
+        raise OSError(errno.ENOSPC, "No space left on device", "x")
+    with pytest.raises(PermissionError), full_disk_in_words("Go on so", tmp_path):
         raise PermissionError(errno.EACCES, "denied", "x")
 
 
@@ -399,9 +402,74 @@ def test_a_run_stays_with_the_weights_that_it_began_on(history, place: Path):
         with pytest.raises(InputError, match="other weights"):
             check_base(history.run, str(place / "base"))
         record.write_text("{}", "utf-8")
-        with pytest.raises(InputError, match=r"base.json is damaged .*--restart"):
+        with pytest.raises(InputError, match=r"base.json is damaged .*delete the file: .*charforge train --restart"):
             check_base(history.run, str(place / "base"))
     finally:
         weights.write_bytes(kept)
         record.write_text(told, "utf-8")
     check_base(history.run, str(place / "base"))
+
+
+@pytest.mark.parametrize("damage", ["", "{", "null", "[]", '{"content_hash": 5}', "\ufeff{}"])
+def test_a_damaged_record_of_the_base_costs_no_run(history, place: Path, damage: str):
+    record = history.run / "base.json"
+    told = record.read_text("utf-8")
+    record.write_text(damage, "utf-8")
+    try:
+        for said in (
+            charforge("eval", str(history.run)).stderr,
+            charforge("train", "pip", *same(place, history)).stderr,
+        ):
+            assert "base.json is damaged" in said and "delete the file: the run is whole without it" in said
+            assert "`charforge train --restart`" in said
+        record.unlink()
+        assert train(place, "grpo.learning_rate=0.01").finished_before
+    finally:
+        record.write_text(told, "utf-8")
+
+
+def same(place: Path, history: SimpleNamespace) -> list[str]:
+    """The options of the history's last call, naming its folder."""
+    changes = [f"{key}={value}" for key, value in BRIEF.items()] + ["grpo.learning_rate=0.01"]
+    chosen = ["--preset", "mini", "--base", str(place / "base"), "--out", str(history.run)]
+    return [*chosen, *(part for change in changes for part in ("--set", change))]
+
+
+@pytest.mark.parametrize(
+    ("write", "why"),
+    [
+        ("[grpo]\nnft_times = 2\n", "there is no setting grpo.nft_times"),
+        ("[gone]\nx = 1\n", "there is no setting gone"),
+        ('[sft]\nsteps = "many"\n', "setting sft.steps: "),
+        ("[sft\n", "is not valid TOML"),
+    ],
+)
+def test_a_run_whose_settings_cannot_be_read_says_so_the_same_way_everywhere(
+    history, place: Path, write: str, why: str
+):
+    config = history.run / "config.toml"
+    told = config.read_text("utf-8")
+    config.write_text(write, "utf-8")
+    try:
+        calls = (["eval", str(history.run)], ["train", "pip", *same(place, history)], ["runs"], ["watch"])
+        for said in (charforge(*call).stderr for call in calls):
+            assert str(config) in said and why in said and "`charforge train --restart`" in said
+            assert "`charforge settings`" not in said and "something else" not in said
+            if "TOML" not in why:
+                assert "of another version of charforge" in said
+    finally:
+        config.write_text(told, "utf-8")
+
+
+def test_other_damaged_files_of_a_run_name_a_remedy_that_works(history, place: Path):
+    kept = {name: (history.run / name).read_bytes() for name in ("sittings.json", "result.json", "metrics.jsonl")}
+    try:
+        for name, content in kept.items():
+            (history.run / name).write_bytes(content[:-5] + b"\n")
+            said = charforge("runs").stderr
+            assert name in said and "is damaged" in said and "delete" in said and "fault" not in said, name
+            (history.run / name).write_bytes(content)
+        (history.run / "result.json").unlink()
+        assert train(place, "grpo.learning_rate=0.01").metrics["stage"] == "grpo"
+    finally:
+        (history.run / "result.json").write_bytes(kept["result.json"])

@@ -34,6 +34,16 @@ def test_a_folder_is_copied_and_what_is_sure_is_not_asked(tmp_path: Path) -> Non
     assert read_character(tmp_path / "marco").class_noun == "pizza courier"
 
 
+def test_the_example_is_there_for_everybody_and_is_copied_whole(tmp_path: Path) -> None:
+    done = charforge("new", str(tmp_path / "wren"), "--example")
+    assert done.returncode == 0 and f"charforge train {tmp_path / 'wren'}" in done.stderr
+    assert hashes(tmp_path / "wren") == hashes(WREN) and read_character(tmp_path / "wren").name == "Wren"
+    again = charforge("new", str(tmp_path / "wren"), "--example")
+    assert again.returncode == 1 and "is not empty: name a new folder" in again.stderr
+    named = charforge("new", str(tmp_path / "two"), "--example", "--name", "Bo")
+    assert named.returncode == 1 and "leave --name" in named.stderr and not (tmp_path / "two").exists()
+
+
 def test_what_is_unsure_becomes_a_line_to_fill_in_and_an_answer_counts(tmp_path: Path) -> None:
     done = charforge("new", str(tmp_path / "lumi"), "--from", str(INVENTED / "Lumi"))
     text = (tmp_path / "lumi" / "character.md").read_text("utf-8")

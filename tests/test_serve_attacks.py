@@ -6,6 +6,9 @@ import asyncio
 import base64
 import gc
 import io
+import json
+import math
+import re
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -22,12 +25,13 @@ from charforge.cli.main import app
 from charforge.cli.serve import address_of
 from charforge.errors import InputError, MachineError
 from charforge.sampling import nucleus
+from charforge.serve.app import create_app
 from charforge.serve.engine import Busy
 from charforge.serve.guard import Access
-from charforge.serve.heads import heads_within
 from charforge.serve.listen import access_of, open_socket
 from charforge.serve.listening import with_pulse
-from charforge.serve.requests import MOST_PICTURES, read_data_url
+from charforge.serve.protocol import protocol_within
+from charforge.serve.requests import MOST_PICTURES, ImageRequest, is_size, read_data_url
 from charforge.serve.voices import free_id, slug
 
 
@@ -131,7 +135,7 @@ def test_a_head_whose_rest_does_not_come_is_not_waited_for_for_ever() -> None:
         await PlainTextResponse("hello")(scope, receive, send)
 
     whole = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
-    with running(hello, heads_within(1.0)) as address:
+    with running(hello, protocol_within(1.0)) as address:
         to = httpx.URL(address)
         for first in (b"", b"GET / HT", whole + b"GET / HT"):
             with socket.create_connection((to.host, to.port), timeout=30) as half:
@@ -144,6 +148,126 @@ def test_a_head_whose_rest_does_not_come_is_not_waited_for_for_ever() -> None:
             for _ in range(4):
                 assert client.get(address).text == "hello"
                 time.sleep(0.4)
+
+
+HERE = b"Host: localhost\r\n"
+
+
+@pytest.mark.parametrize(
+    ("raw", "status", "message"),
+    [
+        (b"GET /health HTTP/1.1\r\n\r\n", 400, "has no Host header"),
+        (b"GET /health HTTP/1.1\r\n" + HERE + HERE + b"\r\n", 400, "several Host headers"),
+        (b"GET /health HTTP/1.1\r\n" + HERE + b"X: " + b"x" * 99_000, 431, "too long"),
+        (b"\x00\x01garbage\r\n\r\n", 400, "cannot be read as HTTP"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(99), 400, "http:// and not https://"),
+        (b"GET / HTTP/1.1\r\n" + HERE + b"no colon\r\n\r\n", 400, "`Name: value`"),
+        (b"POST / HTTP/1.1\r\n" + HERE + b"Content-Length: -5\r\n\r\n", 400, "no number of bytes"),
+        (b"POST / HTTP/1.1\r\n" + HERE + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "that differ"),
+        (b"POST / HTTP/1.1\r\n" + HERE + b"Transfer-Encoding: gzip\r\n\r\n", 501, "chunked"),
+        (b"POST /v1/completions HTTP/1.1\r\n" + HERE + b"Content-Type: application/json\r\n"
+         b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "begin with its length"),
+    ],
+)  # fmt: skip
+def test_what_is_no_http_is_refused_as_everything_else(raw: bytes, status: int, message: str) -> None:
+    with running(create_app(tiny_engine(), Access()), protocol_within(30.0)) as address:
+        to = httpx.URL(address)
+        with socket.create_connection((to.host, to.port), timeout=30) as client:
+            client.sendall(raw)
+            head, _, body = client.recv(65536).partition(b"\r\n\r\n")
+            while len(body) < int(re.search(rb"content-length: (\d+)", head)[1]):  # type: ignore[index]
+                body += client.recv(65536)
+        assert head.startswith(f"HTTP/1.1 {status} ".encode()) and b"application/json" in head
+        assert message in json.loads(body)["error"]["message"]
+        assert httpx.get(f"{address}/health").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"temperature": math.nan}, "temperature: send a number, not NaN"),
+        ({"temperature": math.inf}, "temperature: send at most 100, not Infinity"),
+        ({"temperature": "hot"}, 'temperature: send a number, not "hot"'),
+        ({"n": 1.5}, "n: send a whole number, not 1.5"),
+        ({"n": math.nan}, "n: send a number, not NaN"),
+        ({"seed": -(2**70)}, "seed: send at least -9223372036854775808, not -1180591620717411303424"),
+        ({"seed": 10**60}, "seed: send less than 9223372036854775808, not a number of 61 digits"),
+        ({"messages": []}, "messages: send a list of at least 1, not an empty list"),
+        ({"messages": [{"content": "x"}]}, "messages.0.role: it is missing, and nothing can be answered without it"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content: send text or a list, not 5"),
+        ({"messages": [{"role": "user", "content": [{"text": "x"}]}]}, "messages.0.content.0.type: it is missing"),
+        ({"messages": [{"role": "user", "content": "\ud800"}]}, 'messages.0.content: send text of whole characters'),
+        ({"stop": ["a", 3]}, "stop.1: send text, not 3"),
+        ({"stream": "maybe"}, 'stream: send true or false, not "maybe"'),
+        ({"stream_options": 5}, "stream_options: send an object, not 5"),
+        ({"pictures": ["x"]}, "pictures: send 'auto', 'always' or 'never', not a list of 1"),
+        ({"user_persona": "x" * 3000}, "user_persona: send at most 2000 letters, not "),
+    ],
+)  # fmt: skip
+def test_a_field_that_cannot_be_meant_is_refused_in_a_plain_sentence(
+    address: str, given: dict[str, object], told: str
+) -> None:
+    body, content = json.dumps(said() | given), {"Content-Type": "application/json"}
+    answer = httpx.post(f"{address}/v1/chat/completions", content=body, headers=content)
+    error = answer.json()["error"]
+    assert answer.status_code == 400 and error["message"].startswith(told)
+    assert error["param"] == told.partition(":")[0]
+
+
+@pytest.mark.parametrize("size", ["auto", "", None, "512x512", "1024X1024", "1024*1024", "1792 x 1024", "16:9", "2K"])
+def test_sizes_of_other_models_are_no_reason_to_refuse(size: str | None) -> None:
+    assert size is None or is_size(size)
+    ImageRequest.model_validate({"prompt": "x", "size": size})
+
+
+@pytest.mark.parametrize(
+    "size", ["big", "0x0", "-5x5", "512", "x", "512x", "1x99999", "0x512", "auto x 5", "512px", "0:1"]
+)
+def test_a_size_that_is_none_is_refused(address: str, size: str) -> None:
+    answer = httpx.post(f"{address}/v1/images/generations", json={"prompt": "x", "size": size})
+    assert answer.status_code == 400 and f"size: {size!r} is no size; send" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"steps": -2}, "steps: send at least 1, not -2"),
+        ({"width": -64}, "width: send at least 1, not -64"),
+        ({"height": "tall"}, 'height: send a whole number, not "tall"'),
+        ({"cfg_scale": "strong"}, "cfg_scale: send a number"),
+        ({"sampler_name": 5}, "sampler_name: send text, not 5"),
+        ({"override_settings": {"sd_model_checkpoint": 5}}, "override_settings.sd_model_checkpoint: send text"),
+        ({"prompt": "<lora:nobody:1> in a forest"}, "prompt: <lora:nobody> is nobody here; there are wren, tiny"),
+        ({"prompt": "<lora:wren:1> <lora:add_detail:0.5> in a forest"}, "prompt: <lora:add_detail> is nobody here"),
+        ({"prompt": "<lora:wren:1> <lora:tiny:1> in a forest"}, "prompt: <lora:...> names wren and tiny"),
+        ({"prompt": "<lora:wren in a forest"}, "prompt: what begins with <lora: has no end"),
+    ],
+)
+def test_what_a_web_ui_could_not_mean_is_refused(address: str, given: dict[str, object], told: str) -> None:
+    answer = httpx.post(f"{address}/sdapi/v1/txt2img", json={"prompt": "x"} | given)
+    assert answer.status_code == 400 and answer.json()["error"]["message"].startswith(told)
+
+
+SILLY_TAVERN = {
+    "prompt": "best quality, absurdres, aesthetic, in a forest", "negative_prompt": "lowres, bad anatomy",
+    "sampler_name": "DPM++ 2M", "scheduler": "Karras", "steps": 20, "cfg_scale": 7.5, "width": 512, "height": 512,
+    "restore_faces": False, "enable_hr": False, "hr_upscaler": "Latent", "hr_scale": 2, "hr_additional_modules": [],
+    "denoising_strength": 0.7, "hr_second_pass_steps": 0, "seed": -1,
+    "override_settings": {"CLIP_stop_at_last_layers": 1}, "override_settings_restore_afterwards": True,
+    "clip_skip": 1, "save_images": True, "send_images": True, "do_not_save_grid": False, "do_not_save_samples": False,
+}  # fmt: skip
+DEFAULTS_OF_A1111 = {
+    "prompt": "x", "styles": None, "seed": -1, "subseed": -1, "subseed_strength": 0, "seed_resize_from_h": -1,
+    "seed_resize_from_w": -1, "sampler_name": None, "batch_size": 1, "n_iter": 1, "steps": 50, "cfg_scale": 7.0,
+    "width": 512, "height": 512, "eta": None, "override_settings": None, "firstphase_width": 0, "hr_resize_x": 0,
+    "sampler_index": "Euler", "script_name": "", "script_args": [], "alwayson_scripts": {}, "infotext": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("sent", [SILLY_TAVERN, DEFAULTS_OF_A1111, {"prompt": "<lora:Wren:0.8> x", "width": "768"}])
+def test_what_front_ends_send_of_their_own_is_drawn(address: str, sent: dict[str, object]) -> None:
+    answer = httpx.post(f"{address}/sdapi/v1/txt2img", json=sent, timeout=60)
+    assert answer.status_code == 200 and answer.json()["images"]
 
 
 def test_the_password_of_a_web_ui_is_the_key() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
@@ -16,8 +17,11 @@ from folders import make_folder
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from rich.console import Console
 
 from charforge.character import read_character
+from charforge.cli.output import runs_table
+from charforge.cli.tables import fold
 from charforge.cli.watch import watch_line, watch_table
 from charforge.errors import Interrupted, MachineError
 from charforge.run.charts import HEIGHT, WIDTH, Curve, draw_chart
@@ -230,7 +234,37 @@ def test_a_run_in_one_line(tmp_path: Path):
         assert watch_line(run_line(run)).endswith(
             "running, sft 3 of 40, held-out 1.000, 0 s so far, 74 s left of this stage"
         )
-        assert watch_table([run_line(run)]).row_count == 1
+        assert watch_table([run_line(run)], 80).renderables[0].row_count == 1  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("path", "width", "lines"),
+    [
+        ("runs/wren", 9, ["runs/wren"]), ("runs/wren", 8, ["runs/", "wren"]), ("runs/wren/", 5, ["runs/", "wren/"]),
+        ("/data/a/b/wren", 8, ["/data/a/", "b/wren"]), ("C:\\runs\\wren", 8, ["C:\\runs\\", "wren"]),
+        ("abcdefgh/x", 4, ["abcd", "efgh", "/x"]), ("灯台/猫", 5, ["灯台/", "猫"]), ("", 5, [""]), ("/", 1, ["/"]),
+    ],
+)  # fmt: skip
+def test_a_path_is_folded_where_a_folder_ends(path: str, width: int, lines: list[str]):
+    assert fold(path, width) == lines
+
+
+@pytest.mark.parametrize("width", [200, 100, 80, 60, 42])
+def test_no_word_of_a_table_of_runs_is_split_and_the_run_is_always_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
+):  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    short, long = Path("wren"), Path("folder-of-somebody/with-runs/in-it/and-deeper/wren-20261123-1")
+    lines = [run_line(watched(run)) for run in (short, long)]
+    for shown in (watch_table(lines, width), runs_table([vars(line) for line in lines], width)[0]):
+        console = Console(file=io.StringIO(), width=width)
+        console.print(shown)
+        told = console.file.getvalue()  # type: ignore[attr-defined]
+        assert max(map(len, told.splitlines())) <= width
+        cells = [cell.strip() for line in told.splitlines() for cell in re.split("[│┃]", line)]
+        assert cells.count("interrupted") == 2 and "run" in cells and "state" in cells
+        assert "".join(line.split("│")[1].strip() for line in told.splitlines()[3:-1]) == f"{short}{long}"
+        assert ("step" in cells) == (width > 50)
 
 
 def test_the_command_ends_when_nothing_runs(tmp_path: Path):

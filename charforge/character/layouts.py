@@ -29,9 +29,10 @@ from charforge.character.profile import (
     plain,
     sentences,
 )
-from charforge.character.readers.documents import document
+from charforge.character.readers.documents import Document, document
 from charforge.character.readers.messages import Conversations, from_records
 from charforge.character.readers.table import format_of, read_conversations
+from charforge.character.readers.templates import parts_of
 from charforge.character.readers.text_logs import read_text_log
 from charforge.character.speakers import Names
 from charforge.character.text_files import outside, read_text, shown
@@ -231,6 +232,8 @@ def _conversations(folder: Path, path: Path, contents: Contents, names: Names, n
     if text is None:
         return Conversations()
     found = document(text, file) if path.suffix.lower() not in _TEXTS or text.lstrip()[:1] in ("{", "[") else None
+    if path.suffix.lower() in _TEXTS and (parts := parts_of(text)):
+        found = Document(file, list(parts))
     if found is None or (path.suffix.lower() in _TEXTS and format_of(found.values) is None):
         log = path in contents.logs
         dialogues = read_text_log(text, file, names, notes, log=log, lenient=log)

@@ -20,10 +20,12 @@ FRONT_KEYS = {
     "appearance": "The section Appearance on one line.",
     "breed": "What kind of animal or being it is, where `class` does not say so already.",
     "species": "The same as `breed`.",
-    "aliases": "Other names under which the character speaks in logs, with commas between them.",
-    "user": "Names under which the user speaks in logs, with commas between them.",
+    "aliases": "Other names under which the character speaks in logs, with commas between them, or as a list.",
+    "user": "Names under which the user speaks in logs, with commas between them, or as a list.",
 }
 """The keys that the front matter of character.md may have, and what each says."""
+NAMES = ("aliases", "user")
+"""Those of them that are names, with commas between them or as a list of YAML."""
 SECTIONS = {
     "persona": ("persona", "personality", "description", "about", "character", "who"),
     "voice": ("voice", "speech", "style", "linguistic habits", "speaking style", "how it speaks"),
@@ -164,8 +166,15 @@ def _front_values(front: str, file: str, problems: list[Problem]) -> dict[str, s
                 f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(FRONT_KEYS)}; facts go into facts.md"
             )
             problems.append(Problem(file, "error", f"has the unknown key {str(raw)!r}", remedy))
+        elif key in NAMES and isinstance(value, list) and all(isinstance(name, str) for name in value):
+            values[key] = ", ".join(" ".join(name.split()) for name in value)
         elif not isinstance(value, str):
-            problems.append(Problem(file, "error", f"has a list or table under {key!r}", "write plain text"))
+            remedy = (
+                f"write {key}: with the names behind it and commas between them"
+                if key in NAMES
+                else (f"write {key}: with plain text behind it, on one line")
+            )
+            problems.append(Problem(file, "error", f"has a list or table under {key!r}", remedy))
         else:
             values[key] = " ".join(value.split())
     return values

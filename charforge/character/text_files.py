@@ -55,7 +55,7 @@ def read_text(folder: Path, path: Path, problems: list[Problem]) -> str | None:
         return None
     found = decoded(data)
     if found is None:
-        problems.append(Problem(name, "error", "is not UTF-8 text, nor any other", "save the file as UTF-8"))
+        problems.append(_no_text(name, data))
         return None
     if found.encoding != "utf-8":
         sure = "look whether its accents are right, or" if found.guessed else "nothing to do, or"
@@ -63,6 +63,23 @@ def read_text(folder: Path, path: Path, problems: list[Problem]) -> str | None:
         where = f"{name}:{_first_odd_line(data)}" if found.guessed else name
         problems.append(Problem(where, "warning", told, f"{sure} save the file as UTF-8"))
     return tidied(found.text)
+
+
+def _no_text(name: str, data: bytes) -> Problem:
+    """Why these bytes are no text."""
+    zeros = data.count(0)
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        holds = ": it holds zero bytes, as programs and pictures do" if zeros else ""
+        remedy = "save the file as UTF-8" if not zeros else "save its text as UTF-8, or remove the file"
+        return Problem(name, "error", f"is not UTF-8 text, nor any other{holds}", remedy)
+    line = data.count(b"\n", 0, data.index(0)) + 1
+    found = "a zero byte (NUL)" if zeros == 1 else f"{zeros} zero bytes (NUL), the first"
+    return Problem(
+        f"{name}:{line}", "error", f"is UTF-8 with {found} in this line, which no text has",
+        "look whether the text around it is whole, and save it without them from a text editor",
+    )  # fmt: skip
 
 
 def _first_odd_line(data: bytes) -> int:

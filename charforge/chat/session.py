@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from charforge.character.from_card import card_character
 from charforge.chat.lore import Lorebook, card_lorebook
 from charforge.device import default_device
 from charforge.errors import InputError
+from charforge.files import temporary_folder
 from charforge.judges.choosing import Taste
 from charforge.low_rank import acting, adapter_names
 from charforge.settings import ChatSettings
@@ -112,9 +112,9 @@ def _put_in(base: Base, bundle: Bundle) -> str:
     _check_base(base, bundle)
     # not the character's own name: two may have the same
     name = f"adapter {len(adapter_names(base.model.network)) + 1}"
-    with tempfile.TemporaryDirectory() as scratch:
-        bundle.extract_adapter(Path(scratch))
-        load_adapter(base.model, Path(scratch), base.model.dtype, name)
+    with temporary_folder() as scratch:
+        bundle.extract_adapter(scratch)
+        load_adapter(base.model, scratch, base.model.dtype, name)
     return name
 
 

@@ -27,7 +27,7 @@ def check(
 
     \b
     Examples:
-      charforge check examples/wren
+      charforge check ./wren
       charforge check ./mychar --verbose
       charforge check ./mychar --json
     """

@@ -79,13 +79,14 @@ def evaluate(
         from charforge.evaluate.series import Extent
         from charforge.evaluate.whole import comparisons, measure_run, result_line
         from charforge.pixels import contact_sheet
-        from charforge.run.folder import check_base
-        from charforge.settings import read_settings
+        from charforge.run.folder import CONFIG, check_base, read_result
+        from charforge.settings import settings_of_run
 
     # before anything is computed
     for run in runs:
         if is_run(run):
-            check_base(run, read_settings(run / "config.toml", None, []).base)
+            check_base(run, settings_of_run(run / CONFIG).base)
+            read_result(run)
     asked = judge_of(judge_url, judge_model)
     subjects = [find_subject(path) for path in runs] if releases else []
     chosen = matched(subjects, releases)

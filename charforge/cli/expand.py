@@ -54,7 +54,7 @@ def expand(
 
     \b
     Examples:
-      charforge expand examples/wren --out wren-pairs/pairs.jsonl
+      charforge expand ./wren --out wren-pairs/pairs.jsonl
       charforge expand ./mychar --writer endpoint --url http://localhost:8000/v1 --model qwen --json
     """
     from charforge.machine import set_threads

@@ -35,15 +35,16 @@ def push(
     from charforge.cli.output import say
     from charforge.errors import InputError
     from charforge.export.folders import write_peft
-    from charforge.export.hub import SUFFIX, listed, repository_of, scratch_folder, upload
+    from charforge.export.hub import SUFFIX, listed, repository_of, upload
     from charforge.export.parts import renewed, write_again
     from charforge.export.parts import without as left_out
+    from charforge.files import temporary_folder
     from charforge.run.folder import bundle_of
     from charforge.words import file_stem
 
     to = repository_of(repository)
     bundle = left_out(renewed(read_bundle(bundle_of(source))), without or [])
-    with scratch_folder() as folder:
+    with temporary_folder() as folder:
         name = file_stem(bundle.manifest.character.name) + SUFFIX
         write_again(folder / name, bundle)
         write_peft(folder, bundle, {}, name)

@@ -44,7 +44,7 @@ def imagine(
     Examples:
       charforge imagine wren.charx "smiling, in a forest" --out wren.png
       charforge imagine wren.charx "in space, holding a telescope" -n 4 --seed 7 --out sheet.png
-      charforge imagine wren.charx "in a garden" --best-of 6 --references examples/wren
+      charforge imagine wren.charx "in a garden" --best-of 6 --references ./wren
     """
     from charforge.character.outputs import check_over_inputs
     from charforge.errors import InputError

@@ -29,7 +29,7 @@ def likeness(
 
     \b
     Examples:
-      charforge likeness wren.charx drawn.png --references examples/wren
+      charforge likeness wren.charx drawn.png --references ./wren
       charforge likeness wren.charx one.png two.png --json
     """
     from charforge.machine import set_threads

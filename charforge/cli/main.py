@@ -78,7 +78,8 @@ def charforge(
 
     \b
     Examples:
-      charforge train examples/wren
+      charforge new ./wren --example
+      charforge train ./wren
       charforge chat runs/wren-20261123-1/wren.charx
     """
     set_verbosity(quiet, verbose)

@@ -22,20 +22,33 @@ def new(
         Path | None,
         typer.Option("--from", help="a folder or a character card of another program; it is copied and stays as it is"),
     ] = None,
+    example: Annotated[
+        bool, typer.Option("--example", help="the example character Wren with its ten pictures, ready to train")
+    ] = False,
 ) -> None:
-    """Make a character folder: with a filled-in example of every file, or from what you have.
+    """Make a character folder: with a filled-in example of every file, from what you have, or a copy of the example.
 
     With --from what is understood is shown, and at a terminal what is unsure is asked; the answers go into
     character.md in the new folder.
 
     \b
     Examples:
-      charforge new ./mychar
       charforge new ./bo --name Bo --class "Shiba Inu dog"
-      charforge new ./wren --from ~/Downloads/wren.card.png
+      charforge new ./mox --from ~/Downloads/mox.card.png
+      charforge new ./wren --example
     """
     from charforge.cli.output import say
 
+    if example:
+        from charforge.character.adopt import copy_source
+        from charforge.errors import InputError
+        from charforge.resources import resource_folder
+
+        if name is not None or noun is not None or source is not None:
+            raise InputError("--example is copied as it is: leave --name, --class and --from out")
+        copy_source(resource_folder("examples") / "wren", folder)
+        say(f"wrote the example character Wren into {folder}. Now run: charforge train {folder}")
+        return
     if source is not None:
         _from_source(folder, source, name, noun)
         return

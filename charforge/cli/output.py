@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from charforge.progress import terminal, verbosity
@@ -13,6 +13,7 @@ from charforge.words import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
     from rich.text import Text
 
     from charforge.character.character import Speaker
@@ -231,31 +232,44 @@ def print_likeness(judged: Judged, encoder: str) -> None:
 
 
 def print_runs(lines: list[dict[str, Any]]) -> None:
-    """One row a run, on stderr. A score is better when it is lower, what is seen of scenes when it is higher."""
-    from rich.table import Table
-
-    table = Table(show_lines=False)
-    for column in ("run", "state", "stage", "step", "score", "with more steps", "scenes", "minutes", "bundle"):
-        table.add_column(column, overflow="fold")
-    for line in lines:
-        score, scenes = ("" if line[name] is None else f"{line[name]:.3f}" for name in ("score", "scenes"))
-        step = f"{line['step']} of {line['steps']}" if line["steps"] is not None else str(line["step"])
-        # folder names are the user's: never markup
-        cells = [
-            cell(line["run"]),
-            line["state"],
-            line["stage"],
-            step,
-            score,
-            more_steps(line["forecast"], line["by_heart"]),
-            scenes,
-            f"{line['seconds'] / 60:.1f}",
-        ]
-        table.add_row(*cells, cell(line["bundle"] or ""))
+    """The table of runs, and what went wrong, on stderr."""
+    table, left_out = runs_table(lines, terminal().width)
     show(table)
+    if left_out:
+        say(f"not shown for want of room: {', '.join(left_out)} (a wider terminal, or --json, has them)")
     for line in lines:
         if line["error"] is not None:
             say(f"{line['run']}: {line['error']}")
+
+
+def runs_table(lines: list[dict[str, Any]], width: int) -> tuple[Table, list[str]]:
+    """One row a run, and the columns that had no room. A score is better when it is lower, what is seen of scenes when
+    it is higher."""
+    from charforge.cli.tables import Column, fitted
+
+    def cells(of: Callable[[dict[str, Any]], str]) -> list[str]:
+        return [of(line) for line in lines]
+
+    def figure(name: str) -> list[str]:
+        return cells(lambda line: "" if line[name] is None else f"{line[name]:.3f}")
+
+    columns = [
+        Column("run", cells(lambda line: line["run"]), 0, is_path=True),
+        Column("state", cells(lambda line: line["state"]), 1),
+        Column("stage", cells(lambda line: line["stage"]), 3),
+        Column("step", cells(lambda line: steps_done(line["step"], line["steps"])), 2),
+        Column("score", figure("score"), 4),
+        Column("with more steps", cells(lambda line: more_steps(line["forecast"], line["by_heart"])), 8),
+        Column("scenes", figure("scenes"), 5),
+        Column("minutes", cells(lambda line: f"{line['seconds'] / 60:.1f}"), 6),
+        Column("bundle", cells(lambda line: line["bundle"] or ""), 7, is_path=True),
+    ]
+    return fitted(columns, width)
+
+
+def steps_done(step: int, steps: int | None) -> str:
+    """ "12 of 70", or "12" where nobody knows of how many."""
+    return f"{step} of {steps}" if steps is not None else str(step)
 
 
 def more_steps(forecast: Mapping[str, Any] | None, by_heart: bool) -> str:

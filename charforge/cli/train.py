@@ -62,7 +62,7 @@ def train(
 
     \b
     Examples:
-      charforge train examples/wren
+      charforge train ./wren
       charforge train ./mychar --preset bagel-24gb --set sft.steps=300 --dry-run
       charforge train ./wren ./pip ./mam --out runs/cast --priority mam=1
     """

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
     from charforge.run.listing import RunLine
 
@@ -47,11 +48,11 @@ def watch(
         say(f"no runs in {', '.join(map(str, folders))} yet: charforge train DIR begins one")
         return
     if terminal().is_terminal and verbosity.get() != "quiet":
-        with Live(watch_table(lines), console=terminal(), auto_refresh=False) as live:
+        with Live(watch_table(lines, terminal().width), console=terminal(), auto_refresh=False) as live:
             while any(line.state == "running" for line in lines):
                 time.sleep(EVERY)
                 lines = look()
-                live.update(watch_table(lines), refresh=True)
+                live.update(watch_table(lines, terminal().width), refresh=True)
         return
     while True:
         for line in lines:
@@ -88,25 +89,38 @@ def watch_line(line: RunLine) -> str:
     return printable_line(f"{line.run}: {', '.join(parts)}")
 
 
-def watch_table(lines: list[RunLine]) -> Table:
-    """A row a run, with a bar."""
+def watch_table(lines: list[RunLine], width: int) -> Group:
+    """A row a run, with a bar, in so many characters; below it what went wrong."""
+    from rich.console import Group
     from rich.progress_bar import ProgressBar
-    from rich.table import Table
 
-    from charforge.cli.output import cell, more_steps
+    from charforge.cli.output import cell, more_steps, steps_done
+    from charforge.cli.tables import Column, fitted
     from charforge.progress import duration
 
-    names = ("run", "state", "stage", "", "step", "held-out", "with more", "scenes", "GiB", "so far", "left")
-    table = Table(*names, show_lines=False)
-    for line in lines:
-        score, scenes = ("" if value is None else f"{value:.3f}" for value in (line.score, line.scenes))
-        more = more_steps(None if line.forecast is None else vars(line.forecast), line.by_heart)
-        memory = "" if line.peak_memory_gib is None else f"{line.peak_memory_gib:.1f}"
-        left = "" if line.seconds_left is None else duration(line.seconds_left)
-        step = f"{line.step} of {line.steps}" if line.steps is not None else str(line.step)
-        bar = ProgressBar(total=line.steps or 1, completed=line.step, width=16)
-        cells = (step, score, more, scenes, memory, duration(line.seconds), left)
-        table.add_row(cell(line.run), line.state, line.stage, bar, *cells)
-        if line.error is not None:
-            table.add_row("", cell(line.error))
-    return table
+    def cells(of: Callable[[RunLine], str]) -> list[str]:
+        return [of(line) for line in lines]
+
+    def figure(value: float | None, digits: int = 3) -> str:
+        return "" if value is None else f"{value:.{digits}f}"
+
+    bars = [ProgressBar(total=line.steps or 1, completed=line.step, width=16) for line in lines]
+    columns = [
+        Column("run", cells(lambda line: line.run), 0, is_path=True),
+        Column("state", cells(lambda line: line.state), 1),
+        Column("stage", cells(lambda line: line.stage), 5),
+        Column("", bars, 7, width=16),
+        Column("step", cells(lambda line: steps_done(line.step, line.steps)), 2),
+        Column("held-out", cells(lambda line: figure(line.score)), 4),
+        Column(
+            "with more",
+            cells(lambda line: more_steps(None if line.forecast is None else vars(line.forecast), line.by_heart)),
+            10,
+        ),
+        Column("scenes", cells(lambda line: figure(line.scenes)), 8),
+        Column("GiB", cells(lambda line: figure(line.peak_memory_gib, 1)), 9),
+        Column("so far", cells(lambda line: duration(line.seconds)), 6),
+        Column("left", cells(lambda line: "" if line.seconds_left is None else duration(line.seconds_left)), 3),
+    ]
+    errors = [cell(f"{line.run}: {line.error}") for line in lines if line.error is not None]
+    return Group(fitted(columns, width)[0], *errors)

@@ -31,7 +31,7 @@ from charforge.kinds import TALK
 from charforge.pixels import to_image
 from charforge.rendering import render
 from charforge.sample import Picture, Sample
-from charforge.settings import ChatSettings, Settings, read_settings
+from charforge.settings import ChatSettings, Settings, settings_of_run
 from charforge.train.dataset import read_prepared
 
 SEED = 90_000
@@ -95,7 +95,7 @@ def load_run(run: Path, device: str, adapter: bool = True) -> OpenRun:
     for name in FILES:
         if not (run / name).exists():
             raise InputError(f"{run} is no finished run ({name} is missing): name a folder that charforge train made")
-    settings: Settings = read_settings(run / "config.toml", None, [])
+    settings = settings_of_run(run / "config.toml")
     base = use_picture_sizes(load_base(settings.base, settings.quantize, device), settings.pictures)
     bundles = sorted(run.glob("*.charx"))
     manifest = read_bundle(bundles[0]).manifest if bundles else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,13 +92,6 @@ def upload(folder: Path, repository: str, private: bool = True, endpoint: str | 
             repo_id=repository, folder_path=folder, allow_patterns=names, commit_message="Upload from charforge"
         )
     return str(address)
-
-
-@contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """An empty folder for what is uploaded."""
-    with tempfile.TemporaryDirectory() as scratch:
-        yield Path(scratch)
 
 
 @contextmanager

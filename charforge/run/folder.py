@@ -18,7 +18,7 @@ from charforge.errors import InputError
 from charforge.files import write_atomic
 from charforge.run import lease
 from charforge.run.identity import in_words, input_differences, setting_differences
-from charforge.settings import Settings, read_settings, settings_toml
+from charforge.settings import Settings, settings_of_run, settings_toml
 from charforge.words import file_stem
 
 CONFIG, IDENTITY, RESULT, FAILURE = "config.toml", "identity.json", "result.json", "failure.json"
@@ -26,6 +26,21 @@ TRAINING = "training"
 EARLIER_IDENTITY = "identity.txt"
 BASE = "base.json"
 ASIDE = ".old-"
+BEGIN_ANEW = (
+    "put back a copy of it, or begin the run anew with `charforge train --restart`, which keeps the old folder under "
+    "another name"
+)
+REMEDIES = {
+    BASE: "it says on which weights of its base the run was trained. If nothing has changed the base since, delete the "
+    "file: the run is whole without it, and training writes it anew. If the base has changed, begin the run anew with "
+    "`charforge train --restart`, which keeps the old folder under another name",
+    RESULT: "delete it and train as before: what was trained stands, and is measured anew",
+    FAILURE: "delete it: it holds the last failure alone",
+    "sittings.json": "delete it: it holds how long the calls took that worked on the run",
+    "texts-on.json": "delete it and train as before: it is measured anew",
+    "texts-off.json": "delete it and train as before: it is measured anew",
+}
+"""What to do where a file of a run is damaged, by its name; of the others :data:`BEGIN_ANEW`."""
 FIRST_CHECKPOINT = Path("checkpoints") / "last.safetensors"
 SECOND_CHECKPOINT = Path("checkpoints") / "grpo" / "last.safetensors"
 
@@ -55,7 +70,7 @@ def is_run(folder: Path) -> bool:
 
 
 def read_json(file: Path) -> Any:
-    """The document in ``file``. Raises InputError when it is damaged."""
+    """The document in ``file``, which is one of a run. Raises InputError when it is damaged."""
     try:
         return json.loads(file.read_text("utf-8"))
     except ValueError as error:
@@ -63,9 +78,7 @@ def read_json(file: Path) -> Any:
 
 
 def _damaged(file: Path, why: object) -> InputError:
-    return InputError(
-        f"{file} is damaged ({why}): begin the run again with --restart, which keeps the old folder aside"
-    )
+    return InputError(f"{file} is damaged ({why}): {REMEDIES.get(file.name, BEGIN_ANEW)}")
 
 
 def read_result(run: Path) -> dict[str, Any] | None:
@@ -84,7 +97,7 @@ def is_complete(run: Path, both: bool, bundle: Path) -> bool:
 def differences(run: Path, settings: Settings, inputs: Mapping[str, str]) -> list[str]:
     """In what the job of ``run`` differs from this one, as far as it decides the result."""
     try:
-        known, given = read_settings(run / CONFIG, None, []), read_json(run / IDENTITY)
+        known, given = settings_of_run(run / CONFIG), read_json(run / IDENTITY)
     except InputError as error:
         return [f"what it is a run of cannot be read ({error})"]
     begun = (run / SECOND_CHECKPOINT).exists()
@@ -121,6 +134,9 @@ def check_run(run: Path, settings: Settings, inputs: Mapping[str, str]) -> None:
         if (run / EARLIER_IDENTITY).is_file():
             raise InputError(f"{run} is of an earlier charforge: choose a new --out, or --restart to set it aside")
         raise InputError(f"{run} is not empty and is no run of charforge: choose a new --out")
+    # said as everywhere else, before anything is compared
+    settings_of_run(run / CONFIG)
+    read_json(run / IDENTITY)
     found = differences(run, settings, inputs)
     if found:
         raise InputError(

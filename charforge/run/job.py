@@ -35,6 +35,7 @@ from charforge.replay.shipped_pictures import own_captions
 from charforge.resources import preset_path
 from charforge.run.finish import Trained, finish, write_failure
 from charforge.run.folder import (
+    FIRST_CHECKPOINT,
     TRAINING,
     check_base,
     check_run,
@@ -146,7 +147,7 @@ def train_character(
         return about(character, settings, prompts, shlex.join(["charforge", *sys.argv[1:]]))
 
     with (
-        full_disk_in_words(go_on),
+        full_disk_in_words(go_on, run),
         open_run(run, settings, inputs, say_line) as hold,
         failure_kept(run, TRAINING, hold),
         Sittings(run / "sittings.json", peak_memory_gib) as sittings,
@@ -236,15 +237,18 @@ def failure_kept(run: Path, part: str, hold: Hold) -> Iterator[None]:
 
 
 @contextmanager
-def full_disk_in_words(go_on: str) -> Iterator[None]:
-    """A full disk as a sentence. All writes are atomic: what was written before stands."""
+def full_disk_in_words(go_on: str, run: Path) -> Iterator[None]:
+    """A full disk as a sentence. All writes are atomic: what was written before stands, where ``run`` has come to its
+    first checkpoint."""
     try:
         yield
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         where = f" ({error.filename})" if error.filename else ""
-        raise MachineError(f"the disk is full{where}: make room. What was saved before stands. {go_on}") from error
+        begun = (run / FIRST_CHECKPOINT).exists()
+        stands = f"What was saved before stands. {go_on}" if begun else "Nothing was trained yet: begin it again."
+        raise MachineError(f"the disk is full{where}: make room. {stands}") from error
 
 
 def second_stage_failed(error: Exception, bundle: Path, go_on: str) -> InputError | MachineError:

@@ -10,7 +10,7 @@ from charforge.errors import InputError
 from charforge.run.folder import CONFIG, EARLIER_IDENTITY, FAILURE, IDENTITY, TRAINING, is_held, read_json, read_result
 from charforge.run.forecast import Forecast, outlook
 from charforge.run.metrics import read_metrics, seconds_left
-from charforge.settings import Settings, read_settings
+from charforge.settings import Settings, settings_of_run
 
 State = Literal["running", "interrupted", "failed", "first stage done", "finished"]
 
@@ -24,6 +24,7 @@ class RunLine:
     part of the reward: higher is better. None: not measured yet, not known.
     ``seconds_left`` is about how long the steps of the stage still take, while it runs. ``forecast`` is the score that
     more steps of the first stage would end with, ``by_heart`` whether it has begun to learn its examples by heart.
+    ``error``: the last failure, or why this version cannot read the run's settings.
     """
 
     run: str
@@ -56,7 +57,14 @@ def _looks_like_run(path: Path) -> bool:
 
 def run_line(run: Path) -> RunLine:
     """What the files of ``run`` tell of it."""
-    result, settings, lines = read_result(run), _settings(run), read_metrics(run)
+    result, lines = read_result(run), read_metrics(run)
+    settings: Settings | None = None
+    unreadable = None
+    try:
+        settings = settings_of_run(run / CONFIG)
+    except InputError as error:
+        # of another version: what else is known of the run is listed all the same
+        unreadable = str(error)
     failure = read_json(run / FAILURE) if (run / FAILURE).exists() else None
     # any other failure cost a part of the measuring or reporting, not the training
     failed = failure is not None and failure["part"] == TRAINING
@@ -85,7 +93,7 @@ def run_line(run: Path) -> RunLine:
         bundle=str(bundles[0]) if bundles else None,
         seconds=sum(sitting["seconds"] for sitting in sittings),
         peak_memory_gib=max((sitting["peak_memory_gib"] for sitting in sittings), default=None),
-        error=failure["error"] if failure is not None else None,
+        error=failure["error"] if failure is not None else unreadable,
         seconds_left=seconds_left(lines, "step" if stage == "sft" else "grpo", steps) if state == "running" else None,
         forecast=ahead.forecast if ahead is not None else None,
         by_heart=ahead is not None and ahead.by_heart,
@@ -98,11 +106,3 @@ def _state(run: Path, stage: str, result: dict[str, Any] | None, failed: bool) -
     if result is not None and result["stage"] == stage:
         return "finished" if stage == "grpo" else "first stage done"
     return "failed" if failed else "interrupted"
-
-
-def _settings(run: Path) -> Settings | None:
-    """None where another version of charforge wrote them: what else is known of the run is listed all the same."""
-    try:
-        return read_settings(run / CONFIG, None, [])
-    except InputError:
-        return None

@@ -7,18 +7,29 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from charforge.errors import InputError
+
 Line = dict[str, Any]
 RECENT = 20
 """Steps that the time left is counted from."""
 
 
 def read_metrics(run: Path) -> list[Line]:
-    """The whole lines of the metrics: the last one may be half written by a process that runs, or was killed."""
+    """The whole lines of the metrics: the last one may be half written by a process that runs, or was killed.
+
+    Raises InputError naming a line that is damaged.
+    """
     file = run / "metrics.jsonl"
     if not file.exists():
         return []
-    text = file.read_text("utf-8")
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    written = file.read_bytes()
+    lines: list[Line] = []
+    for number, line in enumerate(written[: written.rfind(b"\n") + 1].splitlines(), 1):
+        try:
+            lines.append(json.loads(line))
+        except ValueError as error:
+            raise InputError(f"line {number} of {file} is damaged ({error}): delete that line") from error
+    return lines
 
 
 def of_kind(lines: list[Line], kind: str) -> list[Line]:

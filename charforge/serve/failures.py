@@ -14,13 +14,12 @@ from starlette.requests import ClientDisconnect
 from charforge.errors import CharforgeError
 from charforge.serve.answers import Json, error
 from charforge.serve.engine import Busy, TooLate, Unavailable
+from charforge.serve.refusals import in_words
 from charforge.serve.voices import NoSuchModel
 
 LOG = logging.getLogger("charforge.serve")
 NOBODY_LISTENS = 499
 """The status that nginx gives to a request whose client has gone."""
-OF_TYPES = ("str", "constrained-str", "list[ContentPart]", "list[str]", "list[constrained-str]")
-"""Steps on the way to a field that are of the check, and not of the request."""
 KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -59,7 +58,7 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, problem: RequestValidationError) -> Response:
-        return JSONResponse(error(*_in_words(problem.errors())), 400)
+        return JSONResponse(error(*_malformed(problem.errors())), 400)
 
     @app.exception_handler(HTTPException)
     async def by_status(request: Request, problem: HTTPException) -> Response:
@@ -77,15 +76,15 @@ def add_handlers(app: FastAPI) -> None:
         return JSONResponse(error("the server failed: its log says more", "server_error"), 500)
 
 
-def _in_words(problems: Any) -> tuple[str, str, None, str | None]:
+def _malformed(problems: Any) -> tuple[str, str, None, str | None]:
     """The first thing wrong with a body: message, kind, code and the field."""
     first = problems[0]
     if first["type"] == "json_invalid":
         where = f"at byte {first['loc'][-1]}: {first.get('ctx', {}).get('error', 'no JSON')}"
-        return f"the body of the request is no JSON ({where})", "invalid_request_error", None, None
+        told = f"the body of the request is no JSON ({where}): send one JSON object, in UTF-8"
+        return told, "invalid_request_error", None, None
     if first["loc"] == ("body",):
         told = "the body of the request is no JSON object: send one, with the header Content-Type: application/json"
         return told, "invalid_request_error", None, None
-    place = ".".join(str(part) for part in first["loc"] if part != "body" and part not in OF_TYPES) or None
-    said = f"{place}: {first['msg']}" if place else f"the body of the request: {first['msg']}"
+    said, place = in_words(problems)
     return said[:500], "invalid_request_error", None, place

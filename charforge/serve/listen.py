@@ -16,7 +16,7 @@ from charforge.errors import InputError, MachineError
 from charforge.serve.app import create_app
 from charforge.serve.engine import Engine
 from charforge.serve.guard import Access
-from charforge.serve.heads import heads_within
+from charforge.serve.protocol import protocol_within
 
 BACKLOG = 2048
 GRACE = 5
@@ -104,7 +104,7 @@ def listen(engine: Engine, access: Access, bound: socket.socket) -> None:
     config = uvicorn.Config(
         create_app(engine, access), log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=GRACE, h11_max_incomplete_event_size=64 << 10,
-        http=heads_within(access.body_seconds),
+        http=protocol_within(access.body_seconds),
     )  # fmt: skip
     _Server(config, engine).run(sockets=[bound])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import secrets
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -24,6 +25,10 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 SEEDS = 2**63
 URL_SAFE = str.maketrans("-_", "+/")
 Seed = Annotated[int, Field(ge=-SEEDS, lt=SEEDS)]
+MOST_SIDE = 16384
+"""Pixels. Sizes are those of the base, whatever is asked for: this tells a size of another model from none at all."""
+SIZE = re.compile(r"(auto)?|([0-9]{1,5})\s*[x×*:]\s*([0-9]{1,5})|[1-9]K", re.IGNORECASE)
+"""As programs write one for the models they know: 1024x1024, 1024*1024, 16:9, 2K."""
 SYSTEM = ("system", "developer")
 Text = Annotated[str, Field(max_length=1_000_000)]
 
@@ -94,13 +99,14 @@ class CompletionRequest(Sampling):
 
 
 class ImageRequest(Body):
-    """POST /v1/images/generations."""
+    """POST /v1/images/generations. ``size`` is one of other models: pictures are of the base's own."""
 
     model: str = ""
     prompt: Annotated[str, Field(min_length=1, max_length=4000)]
     n: Annotated[int, Field(ge=1, le=8)] | None = None
     seed: Seed | None = None
     response_format: Literal["b64_json", "url"] | None = None
+    size: str | None = None
 
 
 def chat_order(request: ChatRequest, voice: str) -> ChatOrder:
@@ -142,10 +148,21 @@ def completion_request(request: CompletionRequest) -> ChatRequest:
 
 
 def picture_order(request: ImageRequest, voice: str) -> PictureOrder:
-    """Raises InputError for an answer in a form that is not given."""
+    """Raises InputError for an answer in a form that is not given, and for a size that is none."""
+    if request.size is not None and not is_size(request.size):
+        raise InputError(
+            f"size: {request.size[:40]!r} is no size; send WIDTHxHEIGHT, such as 1024x1024, or leave it out: pictures "
+            "have the base's own"
+        )
     if request.response_format == "url":
         raise InputError("response_format: pictures come in the answer itself; ask for b64_json")
     return PictureOrder(voice, request.prompt, chosen_seed(request.seed), request.n or 1)
+
+
+def is_size(text: str) -> bool:
+    """Whether a picture could have this size."""
+    found = SIZE.fullmatch(text.strip())
+    return found is not None and all(0 < int(side) <= MOST_SIDE for side in found.groups()[1:] if side)
 
 
 def chosen_seed(seed: int | None) -> int:

@@ -1,6 +1,7 @@
 """The routes of AUTOMATIC1111's web UI that front ends use for pictures: a character is a checkpoint there.
 
-Sizes, samplers and steps are those of the base, whatever is asked for: the answer's ``info`` says what was used.
+Sizes, samplers and steps are those of the base, whatever is asked for: the answer's ``info`` says what was used. Front
+ends send those of other models by themselves, which is no reason to refuse; what none could mean is.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Request
 from pydantic import Field
@@ -18,24 +19,37 @@ from charforge.errors import InputError
 from charforge.serve.answers import Json
 from charforge.serve.engine import Drawn, Engine, PictureOrder, Voice
 from charforge.serve.listening import unless_gone
-from charforge.serve.requests import Body, base64_png, chosen_seed
+from charforge.serve.requests import MOST_SIDE, Body, base64_png, chosen_seed
 from charforge.serve.studio import Studio
-from charforge.serve.voices import voice_of
+from charforge.serve.voices import NoSuchModel, voice_of
 
 router = APIRouter(prefix="/sdapi/v1", tags=["pictures, as AUTOMATIC1111's web UI"])
 SAMPLER = "Euler"
 MOST_PICTURES = 8
-LORA = re.compile(r"<lora:([^:>]{1,100})(?::[^>]{0,20})?>")
+LORA = re.compile(r"<lora:([^:>]{1,100})(?::[^>]{0,40})?>")
+MOST_STEPS = 1000
+Side = Annotated[int, Field(ge=1, le=MOST_SIDE)]
+
+
+class Override(Body):
+    """What of the web UI's settings a request may choose for itself."""
+
+    sd_model_checkpoint: str | None = None
 
 
 class TextToImage(Body):
-    """POST /sdapi/v1/txt2img."""
+    """POST /sdapi/v1/txt2img. Sizes, steps, samplers and guidance are looked at, and not followed."""
 
     prompt: Annotated[str, Field(max_length=4000)] = ""
     seed: Annotated[int, Field(ge=-1, lt=2**63)] | None = None
     batch_size: Annotated[int, Field(ge=1, le=MOST_PICTURES)] | None = None
     n_iter: Annotated[int, Field(ge=1, le=MOST_PICTURES)] | None = None
-    override_settings: dict[str, Any] | None = None
+    width: Side | None = None
+    height: Side | None = None
+    steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] | None = None
+    cfg_scale: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    sampler_name: str | None = None
+    override_settings: Override | None = None
 
 
 class Options(Body):
@@ -164,13 +178,26 @@ async def img2img() -> None:
 
 
 def _wanted(body: TextToImage, voices: Mapping[str, Voice], chosen: str) -> tuple[Voice, str]:
-    prompt, override = LORA.sub("", body.prompt).strip(" ,\n"), body.override_settings or {}
-    named = [found[1] for found in LORA.finditer(body.prompt) if found[1] in voices]
-    checkpoint = override.get("sd_model_checkpoint")
-    name = named[0] if named else _id_of(checkpoint) if isinstance(checkpoint, str) else chosen
+    prompt = LORA.sub("", body.prompt).strip(" ,\n")
+    if "<lora:" in prompt:
+        raise InputError("prompt: what begins with <lora: has no end; write <lora:NAME:1>")
     if not prompt:
         raise InputError("prompt: say what to draw")
-    return voice_of(voices, name), prompt
+    named = list(dict.fromkeys(_named(name, voices).id for name in LORA.findall(body.prompt)))
+    if len(named) > 1:
+        raise InputError(f"prompt: <lora:...> names {' and '.join(named)}, and a picture is of one: name one of them")
+    checkpoint = body.override_settings.sd_model_checkpoint if body.override_settings else None
+    return voice_of(voices, named[0] if named else _id_of(checkpoint or chosen)), prompt
+
+
+def _named(lora: str, voices: Mapping[str, Voice]) -> Voice:
+    """Front ends send none by themselves: who writes one means somebody."""
+    try:
+        return voice_of(voices, lora.strip())
+    except NoSuchModel as error:
+        raise InputError(
+            f"prompt: <lora:{lora}> is nobody here; there are {', '.join(voices)}: name one of them, or leave it out"
+        ) from error
 
 
 def _id_of(checkpoint: str) -> str:

@@ -10,7 +10,15 @@
 
 from charforge.settings.expansion import ExpandSettings, PromptSettings
 from charforge.settings.first_stage import SftSettings
-from charforge.settings.reading import checked, deciding, given_settings, read_assignments, read_settings, settings_toml
+from charforge.settings.reading import (
+    checked,
+    deciding,
+    given_settings,
+    read_assignments,
+    read_settings,
+    settings_of_run,
+    settings_toml,
+)
 from charforge.settings.second_stage import GrpoSettings, RewardSettings
 from charforge.settings.section import NEUTRAL, Neutral
 from charforge.settings.sections import (
@@ -45,5 +53,6 @@ __all__ = [
     "given_settings",
     "read_assignments",
     "read_settings",
+    "settings_of_run",
     "settings_toml",
 ]

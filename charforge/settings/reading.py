@@ -30,6 +30,27 @@ def read_settings(preset: Path, folder_overrides: Path | None, assignments: list
     return checked(Settings, data, REMEDY)
 
 
+def settings_of_run(file: Path) -> Settings:
+    """The settings with which a run was begun, from its ``config.toml``. Raises InputError where this version cannot
+    read them, and says what becomes of the run."""
+    begin_anew = (
+        "train anew, with another --out or with `charforge train --restart`, which keeps the old folder under another "
+        "name"
+    )
+    try:
+        data = merged(read_layers(file))
+    except InputError as error:
+        raise InputError(f"{error}. Put back a copy of it, or {begin_anew}") from error
+    try:
+        return checked(Settings, data, "")
+    except InputError as error:
+        why = str(error).rstrip(". ")
+        raise InputError(
+            f"{file} is of another version of charforge, or was changed by hand ({why}): use the run with the version "
+            f"that made it, put back a copy of the file, or {begin_anew}"
+        ) from error
+
+
 def given_settings(folder_overrides: Path | None, assignments: list[str], **explicit: object) -> dict[str, Any]:
     """What the user gave beside the preset, in the order of :func:`read_settings`, not yet checked."""
     data: dict[str, Any] = {}

@@ -73,7 +73,7 @@ def _readable(path: Path) -> Iterator[None]:
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise InputError(
             f"the checkpoint {path} is damaged ({error or type(error).__name__}): put a copy in its place, or begin "
-            "the run again with --restart, which keeps the old folder aside"
+            "the run anew with `charforge train --restart`, which keeps the old folder under another name"
         ) from error
 
 

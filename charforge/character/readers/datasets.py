@@ -17,7 +17,7 @@ _SHAREGPT_ROLES = {
     "bing": "assistant",
     "bard": "assistant",
 }
-_ANSWERS = ("output", "completion", "response", "answer", "chosen")
+ANSWERS = ("output", "completion", "response", "answer", "chosen")
 _QUESTIONS = ("instruction", "prompt", "question", "query")
 
 
@@ -61,7 +61,7 @@ def is_alpaca(values: Sequence[Any]) -> bool:
     return any(
         isinstance(value, dict)
         and any(isinstance(value.get(key), str) for key in _QUESTIONS)
-        and any(key in value for key in _ANSWERS)
+        and any(key in value for key in ANSWERS)
         for value in values
     )
 
@@ -76,7 +76,7 @@ def _exchange(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     asked = [value.get(key) for key in (*_QUESTIONS, "input") if isinstance(value.get(key), str) and value[key].strip()]
-    answer = next((value[key] for key in _ANSWERS if isinstance(value.get(key), str)), None)
+    answer = next((value[key] for key in ANSWERS if isinstance(value.get(key), str)), None)
     if not asked or answer is None:
         return value
     turns = [{"role": "system", "content": value["system"]}] if isinstance(value.get("system"), str) else []

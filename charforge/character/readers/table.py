@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from charforge.character.notes import Notes
-from charforge.character.readers import chat_logs, datasets, messages, other_logs
+from charforge.character.readers import chat_logs, datasets, messages, other_logs, templates
 from charforge.character.readers.documents import Document
 from charforge.character.readers.messages import Conversations
 from charforge.character.speakers import Names
@@ -62,6 +62,11 @@ FORMATS = (
     Format(
         "list of lines", other_logs.is_list_of_lines, other_logs.read_list_of_lines, "`chat` with lines of text",
         "As Pygmalion's early programs wrote it: `You: ...`, `NAME: ...`.",
+    ),
+    Format(
+        "text of a chat template", templates.has_template, templates.read_templates,
+        "a text with `<|im_start|>`, `<|start_header_id|>`, `<start_of_turn>`, `<|user|>` or `[INST]`",
+        "In any field, such as `text`: ChatML and the templates of Llama, Gemma, Zephyr and Mistral.",
     ),
     Format(
         "Alpaca", datasets.is_alpaca, datasets.read_alpaca, "`instruction` and `output`",
