@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from charforge.articles import with_article as with_article
 from charforge.room import tokens_of
 from charforge.words import word_set
 
@@ -35,17 +36,6 @@ _PLACE_START = re.compile(
     r"(?:in|on|at|under|inside|outside|behind|among|indoors|outdoors|underwater)\b",
     re.I,
 )
-
-
-def with_article(noun: str) -> str:
-    """ "voxel person" -> "a voxel person", "old robot" -> "an old robot"; kept as it is when it has an
-    article.
-    """
-    if re.match(r"^(?:an?|the|my|your|his|her|its|their|some|one|two|three)\b", noun, re.I):
-        return noun
-    silent_h = re.match(r"^(?:hour|honest|honou?r|heir)", noun, re.I)
-    vowel = re.match(r"^[aeiou]", noun, re.I) and not re.match(r"^(?:uni[a-z]|use|user|one\b|eu)", noun, re.I)
-    return f"{'an' if vowel or silent_h else 'a'} {noun}"
 
 
 def shortened(text: str, tokens: int) -> str:
