@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from charforge.articles import with_article as with_article
+from charforge.full_stops import ends_no_sentence
 from charforge.room import tokens_of
 from charforge.words import word_set
 
@@ -60,19 +61,22 @@ def shortened(text: str, tokens: int) -> str:
     for is_end, least in ((_ends_sentence, 1), (_ends_clause, tokens // 3)):
         # a clause shorter than a third of the budget says too little
         for end in reversed(heads):
-            if is_end(whole[:end]) and tokens_of(whole[:end]) >= least:
+            if is_end(whole, end) and tokens_of(whole[:end]) >= least:
                 cut = whole[:end]
                 return cut if is_end is _ends_sentence else cut.rstrip(",;:—-、") + "."
-    return whole[: fit or ends[0]].rstrip(",;:—-、 ") + "."
+    # not behind "Mr.": a stop that belongs to its word ends nothing
+    last = next((end for end in reversed(heads) if not ends_no_sentence(whole, end)), fit or ends[0])
+    cut = whole[:last].rstrip(",;:—-、 ")
+    return cut if re.search(r"[.!?…。！？]$", cut) else f"{cut}."
 
 
-def _ends_sentence(head: str) -> bool:
-    abbreviated = re.search(r"(?:^|\s)(?:Mr|Mrs|Ms|Dr|St)\.$", head)
-    return re.search(r"[.!?…。！？][\"'”’)*」』）]*$", head) is not None and not abbreviated
+def _ends_sentence(text: str, end: int) -> bool:
+    mark = re.search(r"[.!?…。！？]([\"'”’)*」』）]*)$", text[:end])
+    return mark is not None and not ends_no_sentence(text, mark.start(1))
 
 
-def _ends_clause(head: str) -> bool:
-    return re.search(r"[,;:—、]$", head) is not None
+def _ends_clause(text: str, end: int) -> bool:
+    return re.search(r"[,;:—、]$", text[:end]) is not None
 
 
 def who(character: Character) -> str:

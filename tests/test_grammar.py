@@ -221,3 +221,12 @@ def test_question_forms_are_pinned() -> None:
     assert grammar.shows("a red kite") == "Does the picture show a red kite?"
     assert grammar.yes("Wren is here") == "Yes, Wren is here."
     assert grammar.no("Wren is there") == "No, Wren is there."
+
+
+@pytest.mark.parametrize(
+    "text", ["We met Mr. Fox and J. R. Hartley at noon", "Ask Capt. Mox or Samuel L. Jackson first"]
+)
+def test_shortened_does_not_cut_behind_a_title_or_an_initial(text: str) -> None:
+    cuts = {grammar.shortened(text, tokens) for tokens in range(3, 14)}
+    assert len(cuts) > 4 and not any(cut.endswith((" Mr.", " J.", " R.", " Capt.", " L.")) for cut in cuts)
+    assert not any(".." in cut for cut in cuts)

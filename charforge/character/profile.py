@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 
 from charforge.errors import Problem
+from charforge.full_stops import ends_no_sentence
 
 FRONT_KEYS = {
     "name": "The character's name.",
@@ -226,16 +227,12 @@ def key_values(text: str) -> list[tuple[str, str]]:
 
 
 def sentences(text: str) -> list[str]:
-    """Sentences of running text; abbreviations such as "Dr." do not end one."""
-    guarded = re.sub(r"\b(Mr|Mrs|Ms|Dr|St|Jr|Sr|vs|etc|e\.g|i\.e)\.", lambda m: m[0].replace(".", "\0"), text)
-    parts = _SENTENCE_ENDS.split(guarded)
+    """Sentences of running text; a full stop behind a title or an initial ("Dr.", "J. R.") does not end one."""
     cut: list[str] = []
-    position = 0
-    for part in parts:
-        # re.split drops the closing quote with the space: take the text back from the source
-        start = guarded.index(part, position)
-        if cut:
-            cut[-1] += guarded[position:start].rstrip()
-        position = start + len(part)
-        cut.append(part)
-    return [part.replace("\0", ".").strip() for part in cut if part.strip()]
+    start = 0
+    for end in _SENTENCE_ENDS.finditer(text):
+        if not ends_no_sentence(text, end.start()):
+            # a closing quote is matched with the space behind it
+            cut.append(text[start : end.end()])
+            start = end.end()
+    return [part.strip() for part in (*cut, text[start:]) if part.strip()]

@@ -65,7 +65,9 @@ class Sentence:
 def name_pattern(name: str) -> str:
     """A regular expression for the character as a subject: its name or a part, a surname and a title with it."""
     parts = [part for part in re.findall(r"\w[\w'’.-]*", name) if part[0].isupper() or not part[0].isascii()]
-    spoken = [part for part in parts if len(part) > 1 and part.lower() not in ("the", "de", "von", "van")]
+    # of "Dr. Coil" the surname: any other doctor is called "Dr." too
+    idle = r"(?:Mr|Mrs|Ms|Miss|Mx|Dr|Prof|St)\.?|the|de|von|van|.\.?"
+    spoken = [part for part in parts if not re.fullmatch(idle, part, re.IGNORECASE)]
     own = "|".join(re.escape(part) for part in dict.fromkeys([name, *spoken[:1], *spoken[-1:]]))
     more = r"(?:\s+(?:(?:de|van|von|der|of|da|del|di|la|le|the)\s+){0,2}[A-Z][\w'’-]*){0,4}"
     if re.search(r"[\u3040-\u9fff\uac00-\ud7a3]", name):
