@@ -34,7 +34,7 @@ from charforge.character.cards.macros import resolved
 from charforge.character.cards.write import as_v3
 from charforge.character.kinds import kind_of
 from charforge.character.notes import Notes
-from charforge.character.profile import Profile
+from charforge.character.profile import Profile, parse_character_md
 from charforge.character.speakers import Names
 from charforge.character.statements import fields
 from charforge.errors import InputError, Problem
@@ -178,7 +178,7 @@ def test_a_card_becomes_a_profile_and_dialogues() -> None:
     assert profile.persona == "Pip is a small clay robot who runs a tea cart."
     claim = kind_of("Pip", profile.text)
     assert claim is not None and claim.noun == "clay robot"
-    assert (profile.voice, profile.opening) == ("warm, brief", "waves Hello, you!")
+    assert (profile.voice, profile.opening) == ("warm, brief", "*waves* Hello!")
     assert profile.facts == [] and lore_of(card) == [("gull", "The gull is called Admiral Crumb.")]
     dialogues = card_dialogues(card, "card", problems)
     assert [[(t.role, t.text) for t in d.turns] for d in dialogues] == [
@@ -236,6 +236,14 @@ def test_a_broken_attribute_is_passed_over_by_name_and_the_others_are_read() -> 
 )  # fmt: skip
 def test_brackets_and_quotes_in_prose_are_no_attributes(prose: str) -> None:
     assert attributes_as_lines(prose).text == prose
+
+
+def test_a_greeting_keeps_its_actions_and_loses_its_rules() -> None:
+    greeting = "***\n*bows, a few spines\ncatching the curtain*\n\n---\nGood **morning**.\n* * *\n*pours*"
+    profile = card_profile(parse_card({**V1, "first_mes": greeting}, "card"), "card", [])
+    assert profile.opening == "*bows, a few spines catching the curtain* Good **morning**. *pours*"
+    written = parse_character_md(f"name: x\n## Opening\n{greeting}", "character.md", [])
+    assert written.opening == profile.opening
 
 
 def test_macros_are_resolved_by_a_whitelist() -> None:

@@ -35,6 +35,7 @@ SECTIONS = {
 """The headings under which prose of character.md is read, in any case."""
 _HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*\s*$")
 _BULLET = re.compile(r"^\s*(?:[-*+•]|\d{1,3}[.)])\s+(.*)$")
+_RULE = re.compile(r"^\s*(?:(?:\*\s*){3,}|(?:-\s*){3,}|(?:_\s*){3,}|(?:~\s*){3,}|(?:=\s*){3,})$")
 
 _CAPITAL = "A-Z0-9À-ÖØ-ÞĀΑ-ΩА-Я\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
 _SENTENCE_ENDS = re.compile(
@@ -109,7 +110,8 @@ def parse_character_md(text: str, file: str, problems: list[Problem]) -> Profile
                     )
                 )
     for key in ("persona", "voice", "appearance", "opening"):
-        prose = _prose(collected.get(key, []))
+        lines = collected.get(key, [])
+        prose = spoken("\n".join(lines)) if key == "opening" else _prose(lines)
         if prose and not getattr(profile, key):
             setattr(profile, key, prose)
         elif prose:
@@ -181,6 +183,14 @@ def _prose(lines: list[str]) -> str:
     """Lines as one run of text, Markdown marks and bullets removed."""
     words = [plain(bullet[1] if (bullet := _BULLET.match(line)) else line) for line in lines]
     return " ".join(" ".join(words).split())
+
+
+def spoken(text: str) -> str:
+    """What somebody says, on one line and to the letter: *actions* keep their asterisks, as in dialogues.
+
+    Lines that are nothing but a rule ("***", "---") separate and say nothing.
+    """
+    return " ".join(" ".join(line for line in text.split("\n") if not _RULE.match(line)).split())
 
 
 def plain(line: str) -> str:

@@ -13,7 +13,7 @@ from charforge.character.cards.macros import resolved
 from charforge.character.character import Dialogue, Lore
 from charforge.character.cleaning import cleaned, one_line
 from charforge.character.notes import Notes
-from charforge.character.profile import Profile, key_values
+from charforge.character.profile import Profile, key_values, spoken
 from charforge.character.readers.text_logs import read_text_log
 from charforge.character.speakers import Names
 
@@ -72,7 +72,7 @@ def card_profile(card: Card, names: Names, file: str, notes: Notes) -> Described
     profile.persona = _one_after_another(described) or personality
     profile.voice = first(_VOICE) or (personality if profile.persona != personality else "")
     profile.appearance = first(_LOOKS)
-    profile.opening = " ".join(_spoken(plain(card.first_mes, "first_mes")).split())
+    profile.opening = spoken(plain(card.first_mes, "first_mes"))
     profile.author = card.creator.strip()
     profile.text = "\n".join([description, told_personality])
     profile.about = _all_of(description, told_personality, scenario, plain(card.system_prompt, "system_prompt"))
@@ -155,8 +155,3 @@ def card_dialogues(card: Card, names: Names, file: str, notes: Notes) -> list[Di
 def _prose(text: str) -> str:
     """Running text without the brackets and plus signs of attribute lists."""
     return re.sub(r"[\[\]{}]|\bW\+\+", " ", text.replace("+", ", "))
-
-
-def _spoken(text: str) -> str:
-    """A greeting without the asterisks around its narration."""
-    return text.replace("*", "")
