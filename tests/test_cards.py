@@ -222,7 +222,8 @@ def test_a_broken_attribute_is_passed_over_by_name_and_the_others_are_read() -> 
     notes = Notes()
     card = parse_card({**V1, "name": "Mr. Fox", "description": broken, "personality": 'Mind("shy")'}, "card")
     profile = convert.card_profile(card, Names.of(card.name), "card", notes).profile
-    assert profile.facts == ["Age: 9"] and profile.persona == 'Mr. Fox naps (often). "Hm," he says. Shy'
+    assert profile.facts == ["Age: 9"] and profile.persona == 'Mr. Fox naps (often). "Hm," he says. Shy.'
+    assert [(p.file, p.level, "Likes(" in p.problem) for p in notes.problems] == [("card description", "warning", True)]
     assert [(e.place, e.text) for e in notes.entries if not e.taken] == [("description", 'Likes("tea" + "rain"')]
 
 

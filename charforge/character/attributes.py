@@ -18,12 +18,14 @@ _ITEM = r"(?:\"[^\"]*\"|“[^“”]*”|(?<!\w)'(?:[^'\n]|(?<=\w)'(?=\w))*')"
 _BETWEEN = r"\s*(?:[+,;/&|]\s*)*"
 _QUOTED = rf"(?P<quoted>{_ITEM}(?:{_BETWEEN}{_ITEM})*)"
 _ATTRIBUTE = re.compile(
-    rf"(?<![^\W\d_]){_KEY}(?:\s*[:=]?\s*[(\[{{]\s*\+?\s*{_QUOTED}\s*[+,;]?\s*[)\]}}]"
+    rf"(?<![^\W\d_]){_KEY}(?:\s{{0,4}}(?:[:=]\s{{0,4}})?[(\[{{]\s*(?:\+\s*)?{_QUOTED}\s*(?:[+,;]\s*)?[)\]}}]"
     # without quotes a space before the bracket is prose: "Wren (a robot)"
     r"|\((?P<plain>(?:[^()\n]|\([^()\n]*\)){1,600})\))"
 )
 _SEPARATORS = re.compile(r"[\s,;+{}\[\]()]*")
-_JOINED_LINE = re.compile(rf"^\s*[\[{{(]*\s*{_KEY}\s*[:=]\s*(?P<items>[^+.!?\n]+(?:\+[^+.!?\n]+)+)$", re.MULTILINE)
+_JOINED_LINE = re.compile(
+    rf"^[ \t]*(?:[\[{{(][ \t]*)*{_KEY}[ \t]*[:=][ \t]*(?P<items>[^+.!?\n]+(?:\+[^+.!?\n]+)+)$", re.MULTILINE
+)
 """A line of its own without brackets around the values: Likes = tea + rain."""
 _OPENS, _CLOSES = "[{(+,; \t\n", ")]}+,; \t\n"
 _LEFT_OVER = re.compile(r"[\"“”]\s*\+|\+\s*[\"“”]|\w\s*[(\[{]\s*[\"“]|^[\w ]+\($")

@@ -48,6 +48,9 @@ def card_profile(card: Card, names: Names, file: str, notes: Notes) -> Described
         listed = attributes_as_lines(plain(text, field))
         for piece in listed.unread:
             notes.pass_over(file, field, "field", piece, UNREAD, REMEDY)
+            notes.warn(
+                f"{file} {field}", f"has a piece of an attribute list that cannot be read: {piece[:60]!r}", REMEDY
+            )
         return listed
 
     description = told_in(card.description, "description").text
@@ -100,8 +103,9 @@ def _all_of(*texts: str) -> str:
 def _one_after_another(parts: Iterable[str]) -> str:
     """Prose and the values of fields as sentences; one alone stays to the letter."""
     told = [" ".join(part.split()) for part in parts if part.strip()]
-    begun = [*told[:1], *(part[0].upper() + part[1:] for part in told[1:])]
-    return " ".join([*map(_ended, begun[:-1]), *begun[-1:]])
+    if len(told) < 2:
+        return "".join(told)
+    return " ".join(_ended(part) for part in [told[0], *(part[0].upper() + part[1:] for part in told[1:])])
 
 
 def _ended(line: str) -> str:
