@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from charforge.articles import with_article as with_article
+from charforge.full_stops import ends_no_sentence
 from charforge.room import tokens_of
 from charforge.words import word_set
 
@@ -37,17 +39,6 @@ _PLACE_START = re.compile(
 )
 
 
-def with_article(noun: str) -> str:
-    """ "voxel person" -> "a voxel person", "old robot" -> "an old robot"; kept as it is when it has an
-    article.
-    """
-    if re.match(r"^(?:an?|the|my|your|his|her|its|their|some|one|two|three)\b", noun, re.I):
-        return noun
-    silent_h = re.match(r"^(?:hour|honest|honou?r|heir)", noun, re.I)
-    vowel = re.match(r"^[aeiou]", noun, re.I) and not re.match(r"^(?:uni[a-z]|use|user|one\b|eu)", noun, re.I)
-    return f"{'an' if vowel or silent_h else 'a'} {noun}"
-
-
 def shortened(text: str, tokens: int) -> str:
     """At most about ``tokens`` tokens of ``text``: whole sentences if one fits, else up to a comma, else cut.
 
@@ -70,19 +61,22 @@ def shortened(text: str, tokens: int) -> str:
     for is_end, least in ((_ends_sentence, 1), (_ends_clause, tokens // 3)):
         # a clause shorter than a third of the budget says too little
         for end in reversed(heads):
-            if is_end(whole[:end]) and tokens_of(whole[:end]) >= least:
+            if is_end(whole, end) and tokens_of(whole[:end]) >= least:
                 cut = whole[:end]
                 return cut if is_end is _ends_sentence else cut.rstrip(",;:—-、") + "."
-    return whole[: fit or ends[0]].rstrip(",;:—-、 ") + "."
+    # not behind "Mr.": a stop that belongs to its word ends nothing
+    last = next((end for end in reversed(heads) if not ends_no_sentence(whole, end)), fit or ends[0])
+    cut = whole[:last].rstrip(",;:—-、 ")
+    return cut if re.search(r"[.!?…。！？]$", cut) else f"{cut}."
 
 
-def _ends_sentence(head: str) -> bool:
-    abbreviated = re.search(r"(?:^|\s)(?:Mr|Mrs|Ms|Dr|St)\.$", head)
-    return re.search(r"[.!?…。！？][\"'”’)*」』）]*$", head) is not None and not abbreviated
+def _ends_sentence(text: str, end: int) -> bool:
+    mark = re.search(r"[.!?…。！？]([\"'”’)*」』）]*)$", text[:end])
+    return mark is not None and not ends_no_sentence(text, mark.start(1))
 
 
-def _ends_clause(head: str) -> bool:
-    return re.search(r"[,;:—、]$", head) is not None
+def _ends_clause(text: str, end: int) -> bool:
+    return re.search(r"[,;:—、]$", text[:end]) is not None
 
 
 def who(character: Character) -> str:

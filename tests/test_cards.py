@@ -21,6 +21,7 @@ from PIL import Image
 
 from charforge.bundle.card import character_card
 from charforge.character import Dialogue, read_character
+from charforge.character.attributes import attributes_as_lines
 from charforge.character.cards import (
     Card,
     convert,
@@ -33,8 +34,9 @@ from charforge.character.cards.macros import resolved
 from charforge.character.cards.write import as_v3
 from charforge.character.kinds import kind_of
 from charforge.character.notes import Notes
-from charforge.character.profile import Profile
+from charforge.character.profile import Profile, parse_character_md
 from charforge.character.speakers import Names
+from charforge.character.statements import fields
 from charforge.errors import InputError, Problem
 
 
@@ -176,7 +178,7 @@ def test_a_card_becomes_a_profile_and_dialogues() -> None:
     assert profile.persona == "Pip is a small clay robot who runs a tea cart."
     claim = kind_of("Pip", profile.text)
     assert claim is not None and claim.noun == "clay robot"
-    assert (profile.voice, profile.opening) == ("warm, brief", "waves Hello, you!")
+    assert (profile.voice, profile.opening) == ("warm, brief", "*waves* Hello!")
     assert profile.facts == [] and lore_of(card) == [("gull", "The gull is called Admiral Crumb.")]
     dialogues = card_dialogues(card, "card", problems)
     assert [[(t.role, t.text) for t in d.turns] for d in dialogues] == [
@@ -187,6 +189,62 @@ def test_a_card_becomes_a_profile_and_dialogues() -> None:
     assert lore_of(parse_card(V2, "c")) == [
         ("tea", "The tea cart has three wheels."), ("tea", "It squeaks in D minor."),
     ]  # fmt: skip
+
+
+HEDGEHOG = ["Species: hedgehog", "Age: 9", "Likes: tea, warm rain"]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        '[Character("Mr. Fox"){Species("hedgehog")Age("9")Likes("tea" + "warm rain")}]',
+        '[character("Mr. Fox")\n{\nSpecies("hedgehog")\nAge("9")\nLikes("tea" +\n  "warm rain")\n}]',
+        'Species("hedgehog") Age("9") Likes("tea", "warm rain")',
+        "{Character(Mr. Fox) Species(hedgehog) Age(9) Likes(tea + warm rain)}",
+        "Species(hedgehog)\nAge(9)\nLikes(tea + warm rain)",
+        "W++\n[Character(“Mr. Fox”) {Species[“hedgehog”] Age: (“9”) Likes{“tea” + “warm rain”}}]",
+        "- Species('hedgehog')\n- Age('9')\n- Likes('tea' + 'warm rain')",
+        "Species: hedgehog\nAge: 9\nLikes = tea + warm rain",
+    ],
+)
+def test_attribute_lists_in_all_their_forms_are_facts(written: str) -> None:
+    card = parse_card({**V1, "name": "Mr. Fox", "description": f"{written}\nMr. Fox irons newspapers."}, "card")
+    notes = Notes()
+    profile = convert.card_profile(card, Names.of(card.name), "card", notes).profile
+    assert profile.facts == HEDGEHOG and profile.persona == "Mr. Fox irons newspapers."
+    assert not any(mark in profile.about for mark in '(){}[]+"“”') and "irons newspapers" in profile.about
+    assert not [entry for entry in notes.entries if not entry.taken]
+    assert profile.facts[:2] == [f"{field.key.capitalize()}: {field.value}" for field in fields(written)][-3:-1]
+
+
+def test_a_broken_attribute_is_passed_over_by_name_and_the_others_are_read() -> None:
+    broken = '[Character("Mr. Fox") Likes("tea" + "rain" Age("9")]\nMr. Fox naps (often). "Hm," he says.'
+    notes = Notes()
+    card = parse_card({**V1, "name": "Mr. Fox", "description": broken, "personality": 'Mind("shy")'}, "card")
+    profile = convert.card_profile(card, Names.of(card.name), "card", notes).profile
+    assert profile.facts == ["Age: 9"] and profile.persona == 'Mr. Fox naps (often). "Hm," he says. Shy.'
+    assert [(p.file, p.level, "Likes(" in p.problem) for p in notes.problems] == [("card description", "warning", True)]
+    assert [(e.place, e.text) for e in notes.entries if not e.taken] == [("description", 'Likes("tea" + "rain"')]
+
+
+@pytest.mark.parametrize(
+    "prose",
+    [
+        "Wren (a robot) likes tea.", 'She whispers ("hm") and nods ("ok").', "The friend(s) and enemy(ies) of Wren(a).",
+        'Wren("Bolt") is a robot.', 'She said ("tea")', 'Wren: "Hello."\nUser: "Tea?"', "2 + 2 = 4", "f(x) is g(y)",
+        'Motto: "Tea first."', "[Scenario: a workshop]",
+    ],
+)  # fmt: skip
+def test_brackets_and_quotes_in_prose_are_no_attributes(prose: str) -> None:
+    assert attributes_as_lines(prose).text == prose
+
+
+def test_a_greeting_keeps_its_actions_and_loses_its_rules() -> None:
+    greeting = "***\n*bows, a few spines\ncatching the curtain*\n\n---\nGood **morning**.\n* * *\n*pours*"
+    profile = card_profile(parse_card({**V1, "first_mes": greeting}, "card"), "card", [])
+    assert profile.opening == "*bows, a few spines catching the curtain* Good **morning**. *pours*"
+    written = parse_character_md(f"name: x\n## Opening\n{greeting}", "character.md", [])
+    assert written.opening == profile.opening
 
 
 def test_macros_are_resolved_by_a_whitelist() -> None:

@@ -177,6 +177,37 @@ def test_shortened_never_exceeds_its_budget(text: str, tokens: int) -> None:
     assert tokens_of(short) <= tokens + 1 or len(short.split()) == 1
 
 
+A_AND_AN = """
+    a three-legged goat | a one-eyed pirate | a two-headed dragon | a nine-tailed fox | a 3-legged goat
+    a two headed dragon | a one eyed pirate | a one man band | a ten year old girl | a her-and-his towel
+    an X-ray technician | an FBI agent | an MI6 agent | an NPC | an npc | an HR manager | an SUV | an MMORPG player
+    an F-16 pilot | an F1 driver | an S-rank adventurer | an e-girl | an A-list actor | an Xbox | an LAPD officer
+    a NASA engineer | a NATO general | a SWAT officer | a UFO hunter | a UN envoy | a U-boat | a UNESCO envoy
+    a CIA agent | a T-shirt | a K-pop idol | a PR manager | a HERO | a ROBOT | a RED FOX | a LYNX | an FBI AGENT
+    an 8-bit hero | an 18th-century duchess | an 11-year-old | a 110-year-old | an 80s kid | an 1800s gunslinger
+    a 1,800-year-old vampire | an 18,000-year-old elf | a 2B android
+    a European | a unicorn | an uninvited guest | an unimpressed cat | a used robot | an usher | an ugly duckling
+    a Ukrainian | a eunuch | an Ewok | an oni | a once-famous star | an honest thief | an heiress | a hedgehog
+    an hourglass | an élite soldier | an "evil" twin | a St. Bernard | a McDonald's worker | a sphinx | a xylophone
+"""
+
+
+@pytest.mark.parametrize(
+    "expected", [phrase.strip() for phrase in A_AND_AN.replace("\n", "|").split("|") if phrase.strip()]
+)
+def test_the_article_goes_by_how_the_word_is_spoken(expected: str) -> None:
+    assert grammar.with_article(expected.partition(" ")[2]) == expected
+
+
+@pytest.mark.parametrize(
+    "noun",
+    ["the Archivist", "three goats", "two small robots in a coat", "my brother", "one robot", "one of the guards",
+     "3 cats", "four wise men", "a robot", "An old robot"],
+)  # fmt: skip
+def test_an_article_or_a_number_of_things_stays_alone(noun: str) -> None:
+    assert grammar.with_article(noun) == noun
+
+
 def test_shortened_leaves_a_short_text_alone() -> None:
     assert grammar.shortened("Three words here", 3) == "Three words here"
     assert grammar.shortened("One two three, four five six seven", 5) == "One two three."
@@ -190,3 +221,12 @@ def test_question_forms_are_pinned() -> None:
     assert grammar.shows("a red kite") == "Does the picture show a red kite?"
     assert grammar.yes("Wren is here") == "Yes, Wren is here."
     assert grammar.no("Wren is there") == "No, Wren is there."
+
+
+@pytest.mark.parametrize(
+    "text", ["We met Mr. Fox and J. R. Hartley at noon", "Ask Capt. Mox or Samuel L. Jackson first"]
+)
+def test_shortened_does_not_cut_behind_a_title_or_an_initial(text: str) -> None:
+    cuts = {grammar.shortened(text, tokens) for tokens in range(3, 14)}
+    assert len(cuts) > 4 and not any(cut.endswith((" Mr.", " J.", " R.", " Capt.", " L.")) for cut in cuts)
+    assert not any(".." in cut for cut in cuts)

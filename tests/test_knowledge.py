@@ -16,7 +16,7 @@ from charforge.expand.keys import of_key
 from charforge.expand.knowledge import questions as knowledge_questions
 from charforge.expand.knowledge import told_by_name
 from charforge.expand.persons import first_person
-from charforge.expand.statements import claims, said_newly
+from charforge.expand.statements import claims, said_newly, short_answers
 
 
 @pytest.fixture(scope="module")
@@ -217,3 +217,66 @@ def test_questions_that_ask_yes_or_no_are_answered_so(pip: Character) -> None:
     asked = [pair for pair in told if pair.texts("user")[-1].split()[0] in ("Is", "Are", "Do", "Does", "Can")]
     assert len(asked) >= 4
     assert all(pair.texts("assistant")[-1].split()[0] in ("Yes,", "No,") for pair in asked)
+
+
+@pytest.mark.parametrize(
+    ("fact", "question"),
+    [
+        ("Her dog is called Bublik.", "What is your dog called?"),
+        ("Lumi's cat is Mox.", "What is your cat called?"),
+        ("Lumi's dog is a Samoyed.", "Tell me about your dog."),
+        ("Lumi's dog is three years old.", "How old is your dog?"),
+        ("Lumi's dog is Russian.", "Tell me about your dog."),
+        ("Lumi's horses are called Max and Moritz.", "What are your horses called?"),
+        ("Lumi's lute is called Old Moan.", "What is your lute called?"),
+        ("Lumi's ship is named after her aunt.", "Tell me about your ship."),
+        ("Lumi's house is 300 years old.", "How old is your house?"),
+        ("Lumi's tail is two feet long.", "How long is your tail?"),
+        ("Lumi's flat is above the bakery.", "Where is your flat?"),
+        ("Lumi's shop is in a mess.", "Tell me about your shop."),
+        ("Lumi's team is from Moscow.", "Where is your team from?"),
+        ("Lumi's hair is in a bun.", "What is your hair like?"),
+        ("Lumi's wedding is in June.", "When is your wedding?"),
+        ("Lumi's weakness is cheese.", "What is your weakness?"),
+        ("Lumi's camera was a gift.", "Tell me about your camera."),
+        ("Lumi's coach is called Hanne.", "Who is your coach?"),
+        ("Lumi's kids are three and five.", "Tell me about your kids."),
+        ("Lumi's greatest invention is the tea cart.", "What is your greatest invention?"),
+        ("Lumi works for the institute.", "Who do you work for?"),
+        ("Lumi draws comics about spoons.", "What do you draw?"),
+    ],
+)
+def test_a_question_fits_its_fact(fact: str, question: str) -> None:
+    asked = [form for form in made_of(fact) if form not in made_of() and "Lumi" not in form]
+    # one of the general forms, and its own
+    assert question in asked and len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    "fact",
+    ["Lumi sings in the shower.", "Lumi paints every morning.", "Lumi eats like a horse.",
+     "Lumi rides with the Mongols.", "Lumi cooks for her sister."],
+)  # fmt: skip
+def test_what_has_no_object_is_not_asked_for(fact: str) -> None:
+    assert not [form for form in made_of(fact) if form.startswith("What do")]
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("What do you know about the volcano Klyuchevskaya?", "The volcano Klyuchevskaya is 4,750 m high."),
+        ("What else do you know about the hut?", "The hut stands near the crater."),
+        ("What do you know about the moon?", "The moon has two faces."),
+        ("What can you tell me about Doctor Plume?", "Doctor Plume lives in the crater."),
+        ("What do you play?", "I play the balalaika badly."),
+        ("What do you teach?", "I teach children how to read rocks."),
+        ("What is the moon?", "The moon hasn't two faces."),
+    ],
+)
+def test_no_short_answer_is_a_predicate_without_its_subject(question: str, answer: str) -> None:
+    assert short_answers([(question, answer, "facts:1")], "Lumi") == []
+
+
+def test_her_who_is_somebody_is_not_the_owner_of_a_word() -> None:
+    assert first_person("Lumi's father taught her to ski.", "Lumi") is None
+    assert first_person("Lumi's father taught her dog to ski.", "Lumi") == "My father taught my dog to ski."

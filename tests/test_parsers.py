@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -130,4 +131,23 @@ def test_text_and_json_say_the_same(turns: list[tuple[str, str]]) -> None:
 
 @given(st.text(max_size=200))
 def test_sentences_lose_nothing_but_space(text: str) -> None:
-    assert "".join("".join(sentences(text)).split()) == "".join(text.replace("\0", ".").split())
+    assert "".join("".join(sentences(text)).split()) == "".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("Mr. Fox irons newspapers. He naps.", "Mr. Fox irons newspapers."),
+        ("Capt. Mox met J. R. Hartley. They left.", "Capt. Mox met J. R. Hartley."),
+        ("Samuel L. Jackson sings. Bo naps.", "Samuel L. Jackson sings."),
+        ("A friend of J.R.R. Tolkien. It is old.", "A friend of J.R.R. Tolkien."),
+        ("He rides the No. 5 tram. Always.", "He rides the No. 5 tram."),
+        ("It was plan B. It failed.", "It was plan B."),
+        ("I live at Baker St. It is wet.", "I live at Baker St."),
+        ("He knows you and I. Bolt laughs.", "He knows you and I."),
+        ("He was born in the U.S. He left.", "He was born in the U.S."),
+        ('He said "Go." She left.', 'He said "Go."'),
+    ],
+)
+def test_a_sentence_does_not_end_behind_a_title_or_an_initial(text: str, first: str) -> None:
+    assert sentences(text)[0] == first

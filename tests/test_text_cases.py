@@ -231,9 +231,9 @@ def test_macros_markup_and_addresses_do_not_reach_the_character(tmp_path: Path, 
     assert character.persona == (
         "Wren is your older sister and lives with you. You are afraid of Wren's kettle. Wren has green hair."
     )
-    assert character.opening == 'Chapter 1 She looks up. "You\'re late, you. It is your turn to make tea."'
+    assert character.opening == 'Chapter 1 *She looks up.* "You\'re late. It is your turn to make tea."'
     assert replies(character, "card.json") == [
-        "Good morning, you! Is that your hat?", "The kettle, apprentice. It is 3 o'clock.", "Bolt agrees.",
+        "Good morning! Is that your hat?", "The kettle, apprentice. It is 3 o'clock.", "Bolt agrees.",
     ]  # fmt: skip
     assert asked(character, "card.json") == ["Hi.", "What is that smell?", "Bolt: Beep!"]
     assert any("{{setvar}}" in line for line in told(reading))

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 
 from charforge.errors import Problem
+from charforge.full_stops import ends_no_sentence
 
 FRONT_KEYS = {
     "name": "The character's name.",
@@ -36,6 +37,7 @@ SECTIONS = {
 """The headings under which prose of character.md is read, in any case."""
 _HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*\s*$")
 _BULLET = re.compile(r"^\s*(?:[-*+•]|\d{1,3}[.)])\s+(.*)$")
+_RULE = re.compile(r"^\s*(?:(?:\*\s*){3,}|(?:-\s*){3,}|(?:_\s*){3,}|(?:~\s*){3,}|(?:=\s*){3,})$")
 
 _CAPITAL = "A-Z0-9À-ÖØ-ÞĀΑ-ΩА-Я\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
 _SENTENCE_ENDS = re.compile(
@@ -110,7 +112,8 @@ def parse_character_md(text: str, file: str, problems: list[Problem]) -> Profile
                     )
                 )
     for key in ("persona", "voice", "appearance", "opening"):
-        prose = _prose(collected.get(key, []))
+        lines = collected.get(key, [])
+        prose = spoken("\n".join(lines)) if key == "opening" else _prose(lines)
         if prose and not getattr(profile, key):
             setattr(profile, key, prose)
         elif prose:
@@ -191,6 +194,14 @@ def _prose(lines: list[str]) -> str:
     return " ".join(" ".join(words).split())
 
 
+def spoken(text: str) -> str:
+    """What somebody says, on one line and to the letter: *actions* keep their asterisks, as in dialogues.
+
+    Lines that are nothing but a rule ("***", "---") separate and say nothing.
+    """
+    return " ".join(" ".join(line for line in text.split("\n") if not _RULE.match(line)).split())
+
+
 def plain(line: str) -> str:
     """A line without Markdown emphasis."""
     return re.sub(r"(\*\*|__|(?<!\w)[*_](?=\S)|(?<=\S)[*_](?!\w)|`)", "", line).strip()
@@ -235,16 +246,12 @@ def key_values(text: str) -> list[tuple[str, str]]:
 
 
 def sentences(text: str) -> list[str]:
-    """Sentences of running text; abbreviations such as "Dr." do not end one."""
-    guarded = re.sub(r"\b(Mr|Mrs|Ms|Dr|St|Jr|Sr|vs|etc|e\.g|i\.e)\.", lambda m: m[0].replace(".", "\0"), text)
-    parts = _SENTENCE_ENDS.split(guarded)
+    """Sentences of running text; a full stop behind a title or an initial ("Dr.", "J. R.") does not end one."""
     cut: list[str] = []
-    position = 0
-    for part in parts:
-        # re.split drops the closing quote with the space: take the text back from the source
-        start = guarded.index(part, position)
-        if cut:
-            cut[-1] += guarded[position:start].rstrip()
-        position = start + len(part)
-        cut.append(part)
-    return [part.replace("\0", ".").strip() for part in cut if part.strip()]
+    start = 0
+    for end in _SENTENCE_ENDS.finditer(text):
+        if not ends_no_sentence(text, end.start()):
+            # a closing quote is matched with the space behind it
+            cut.append(text[start : end.end()])
+            start = end.end()
+    return [part.strip() for part in (*cut, text[start:]) if part.strip()]

@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from charforge.character.attributes import attributes_as_lines
 from charforge.character.profile import key_values, plain, sentences
 
-_ATTRIBUTE = re.compile(r"([A-Za-z][\w /&'-]{0,40}?)\s*\(\s*((?:\"[^\"]*\"\s*\+?\s*)+)\)")
-"""A piece of an attribute list in W++: Likes("tea" + "rain")."""
 _PLAIN_ATTRIBUTE = re.compile(r"([A-Za-z][\w /&'-]{0,40}?)\s*(?:\(([^()\"]+)\)|[=:]\s*([^=:;\]]+))\s*(?:[,;\]]|$)")
 _QUOTED = re.compile(
     r"“[^“”]*”|\"[^\"]*\"|「[^「」]*」|『[^『』]*』|«[^«»]*»|„[^„“”]*[“”]|(?<!\w)'[^']{2,}'(?!\w)|(?<!\w)‘[^‘’]{2,}’"
@@ -65,7 +64,9 @@ class Sentence:
 def name_pattern(name: str) -> str:
     """A regular expression for the character as a subject: its name or a part, a surname and a title with it."""
     parts = [part for part in re.findall(r"\w[\w'’.-]*", name) if part[0].isupper() or not part[0].isascii()]
-    spoken = [part for part in parts if len(part) > 1 and part.lower() not in ("the", "de", "von", "van")]
+    # of "Dr. Coil" the surname: any other doctor is called "Dr." too
+    idle = r"(?:Mr|Mrs|Ms|Miss|Mx|Dr|Prof|St)\.?|the|de|von|van|.\.?"
+    spoken = [part for part in parts if not re.fullmatch(idle, part, re.IGNORECASE)]
     own = "|".join(re.escape(part) for part in dict.fromkeys([name, *spoken[:1], *spoken[-1:]]))
     more = r"(?:\s+(?:(?:de|van|von|der|of|da|del|di|la|le|the)\s+){0,2}[A-Z][\w'’-]*){0,4}"
     if re.search(r"[\u3040-\u9fff\uac00-\ud7a3]", name):
@@ -75,12 +76,12 @@ def name_pattern(name: str) -> str:
 
 def fields(text: str) -> list[Field]:
     """The fields of a profile, in order."""
-    return [field for line in text.split("\n") for field in _fields_of(line)]
+    return [field for line in attributes_as_lines(text).text.split("\n") for field in _fields_of(line)]
 
 
 def _fields_of(line: str) -> Iterator[Field]:
-    told = [(key, ", ".join(re.findall(r'"([^"]+)"', values))) for key, values in _ATTRIBUTE.findall(line)]
-    if not told and line.lstrip().startswith("[") and not line.lstrip().startswith(("[character", "[Character")):
+    told: list[tuple[str, str]] = []
+    if line.lstrip().startswith("[") and not line.lstrip().startswith(("[character", "[Character")):
         listed = re.sub(r"^\s*\[[^:=()]*[:=](?=[^:=()]*[:=(])\s*", "", line)
         told = [(key, first or second) for key, first, second in _PLAIN_ATTRIBUTE.findall(listed)]
     if not told:
@@ -93,7 +94,7 @@ def sentences_of(text: str, name: str) -> list[Sentence]:
     """The sentences of a profile's prose and of its long fields, each with whether pronouns in it are the character."""
     named = re.compile(rf"(?:{LEAD}|Meet\s|This is\s|You are\s)(?:{name_pattern(name)}|{re.escape(name)}['’]s?)")
     found: list[Sentence] = []
-    for line in text.split("\n"):
+    for line in attributes_as_lines(text).text.split("\n"):
         told = list(_fields_of(line))
         prose = [(field.key, field.value) for field in told if _is_prose(field)] if told else [("", plain(_bare(line)))]
         for key, words in prose:

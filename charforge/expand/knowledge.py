@@ -18,6 +18,7 @@ from charforge.expand.about import is_of_a_work, is_of_speech
 from charforge.expand.keys import of_key
 from charforge.expand.lore import about_others, lore_source
 from charforge.expand.persons import ADVERBS, PLAIN_VERBS, by_name, ended, first_person, to_you, told_by_itself
+from charforge.expand.possessions import BODY, PEOPLE, PLACES, of_possession
 from charforge.words import word_set
 
 Question = tuple[str, str, str]
@@ -25,18 +26,6 @@ Question = tuple[str, str, str]
 
 LONGEST_FACT = 30
 """Words."""
-_NAMED_THINGS = word_set("""
-    favourite favorite name job breed age birthday home colour color motto dream secret hobby dish food drink
-    number wish instrument nickname occupation species motivation motivations goal goals interests
-""")
-_PLACE_PREPOSITIONS = word_set("""
-    in on at above under near behind inside by below beside
-""")
-_PEOPLE = word_set("""
-    friend brother sister mother father owner boss teacher master rival enemy partner uncle aunt coach husband wife
-    neighbour neighbor grandmother grandfather mentor apprentice maker creator cousin daughter son
-    friends brothers sisters parents owners teachers rivals enemies children grandparents neighbours neighbors
-""")
 _SEASONS = (
     "January|February|March|April|May|June|July|August|September|October|November|December|spring|summer|autumn|winter"
 )
@@ -54,6 +43,12 @@ _WITH_PREPOSITION = {
     ("dream", "of"), ("dream", "about"), ("believe", "in"), ("care", "about"), ("think", "about"), ("worry", "about"),
     ("long", "for"), ("listen", "to"), ("belong", "to"), ("work", "for"), ("refer", "to"), ("look", "after"),
 }  # fmt: skip
+_NO_OBJECT = re.compile(
+    r"(?:to|not|that|when|while|if|because|how|\w+ly|it|me|you|myself|in|on|at|for|with|about|from|by|near|under|over|of"
+    r"|after|before|during|until|through|without|into|like|as|against|around|behind|every|each|once|twice|alone"
+    r"|together|outside|inside|outdoors|too|well|badly|fast|hard|loud|again|back|up|down|out|off|only|just)[,;]?$"
+)
+"""What follows a verb and is nothing that one does it to: "I sing in the shower"."""
 _STAYS = word_set("live sleep work sit hide nap stay read")
 _ACHIEVED = {
     "won": "win", "built": "build", "invented": "invent", "wrote": "write", "discovered": "discover", "made": "make",
@@ -70,10 +65,6 @@ _ABOUT_ME = (
     "Tell me something I do not know about you.",
     "What else can you tell me about yourself?",
 )
-_BODY = word_set("""
-    coat fur body face eyes hair skin tail ears whiskers beard horns wings scales freckles legs arms hands nose teeth
-    build frame figure feathers beak mane paws belly smile voice
-""")
 _KEYED = re.compile(r"^([^\W\d_][\w '/&-]{0,30}?):\s+(\S.*)$")
 
 
@@ -195,33 +186,16 @@ def _of_look(character: Character, look: str) -> str | None:
     bare = f"{look[0].lower()}{ended(look)[1:]}"
     if {re.sub(r"\W", "", word.lower()) for word in head} & kind:
         return f"I am {bare}"
-    return f"I have {bare}" if re.sub(r"\W", "", head[-1].lower()) in _BODY else None
+    return f"I have {bare}" if re.sub(r"\W", "", head[-1].lower()) in BODY else None
 
 
 def _of_fact(character: Character, fact: str) -> list[tuple[str, str]]:
     name = character.name
     mine = re.match(rf"^(?:My|{re.escape(name)}'s?)\s+((?:[\w-]+\s+){{0,3}}?[\w-]+)\s+(is|are|was|were)\s+(.+)$", fact)
     if mine:
-        return _of_possession(name, fact, mine[1], mine[2], mine[3])
+        answer = first_person(fact, name)
+        return of_possession(name, answer, mine[1], mine[2], mine[3]) if answer is not None else []
     return [*_of_deed(name, fact), *_of_others(name, fact)]
-
-
-def _of_possession(name: str, fact: str, thing: str, be: str, rest: str) -> list[tuple[str, str]]:
-    """ "Bo's tail is curly" -> "What is your tail like?"; "Bo's owner is Ann" -> "Who is your owner?"."""
-    answer = first_person(fact, name)
-    if answer is None:
-        return []
-    person = thing.split()[-1].lower() in _PEOPLE
-    if person and not re.match(r"^(?:an?|the|called|named|my|her|his|[A-Z])", rest):
-        return [(f"Tell me about your {thing}.", answer)]
-    asking = "Who" if person else "What"
-    named = re.match(r"^(?:an?|the|my|his|her|its|their|called|named|to|that|\d|[A-Z\"'“])", rest)
-    like = (
-        ""
-        if person or (named and thing.split()[-1].lower() not in _BODY) or set(thing.lower().split()) & _NAMED_THINGS
-        else " like"
-    )
-    return [(f"{asking} {be} your {thing}{like}?", answer), (f"{asking} {be} {name}'s {thing}{like}?", answer)]
 
 
 def _of_deed(name: str, fact: str) -> list[tuple[str, str]]:
@@ -256,7 +230,7 @@ def _of_deed(name: str, fact: str) -> list[tuple[str, str]]:
             both(f"Who {match[1]} you?", f"Who {match[1]} {name}?")
         elif match := re.match(r"^rescued from\b", text):
             both("Where were you rescued from?", f"Where was {name} rescued from?")
-    elif verb == "grew" and rest[0] == "up" and rest[1:2] and rest[1] in _PLACE_PREPOSITIONS:
+    elif verb == "grew" and rest[0] == "up" and rest[1:2] and rest[1] in PLACES:
         both("Where did you grow up?", f"Where did {name} grow up?")
     elif (verb == "came" or verb == "come") and rest[0] == "from":
         both("Where do you come from?", f"Where does {name} come from?")
@@ -287,14 +261,16 @@ def _of_habit(
 ) -> list[tuple[str, str]]:
     """Questions about what the character does again and again: where it lives, what it loves."""
     before = f"{adverb} " if adverb in ("never", "always", "often", "usually", "sometimes") else ""
-    alone = rest[0] == "alone" and rest[1:2] and rest[1] in _PLACE_PREPOSITIONS
+    alone = rest[0] == "alone" and rest[1:2] and rest[1] in PLACES
     if verb == "live" and rest[0] == "with":
         forms = ("Who do you live with?", f"Who does {name} live with?")
-    elif verb in _STAYS and (rest[0] in _PLACE_PREPOSITIONS or alone):
+    elif verb in _STAYS and (rest[0] in PLACES or alone):
         forms = (f"Where do you {verb}?", f"Where does {name} {verb}?")
+    elif (verb, rest[0]) == ("work", "for") and re.match(r"(?:the|an?|my)$|[A-Z]", "".join(rest[1:2])):
+        forms = ("Who do you work for?", f"Who does {name} work for?")
     elif (verb, rest[0]) in _WITH_PREPOSITION:
         forms = (f"What do you {before}{verb} {rest[0]}?", f"What does {name} {before}{verb} {rest[0]}?")
-    elif verb in _DONE_TO and not re.match(r"^(?:to|not|that|when|if|because|how|\w+ly|it|me|you|myself)$", rest[0]):
+    elif verb in _DONE_TO and not _NO_OBJECT.match(rest[0]):
         forms = (f"What do you {before}{verb}?", f"What does {name} {before}{verb}?")
     else:
         return []
@@ -310,8 +286,8 @@ def _of_others(name: str, fact: str) -> list[tuple[str, str]]:
     own = first_person(fact, name)
     if own is not None:
         # "I learned to solder from my grandmother Oda."
-        kin = re.search(rf"\bmy ({'|'.join(sorted(_PEOPLE))}) ([A-Z][a-z]+)\b", own)
-        whose = re.match(rf"^My ((?:[a-z-]+ )?(?:{'|'.join(sorted(_PEOPLE))})) [a-z]", own)
+        kin = re.search(rf"\bmy ({'|'.join(sorted(PEOPLE))}) ([A-Z][a-z]+)\b", own)
+        whose = re.match(rf"^My ((?:[a-z-]+ )?(?:{'|'.join(sorted(PEOPLE))})) [a-z]", own)
         asked = [(f"Who is {kin[2]}?", own)] if kin and kin[2] not in name.split() else []
         return asked + ([(f"Tell me about your {whose[1]}.", own)] if whose else [])
     answer = told_by_itself(fact, name)

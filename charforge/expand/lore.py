@@ -104,7 +104,9 @@ def unused_sentences(character: Character, answers: Sequence[str]) -> list[Entry
 def _is_said(sentence: str, name: str, said: str) -> bool:
     """Whether a sentence stands in what is said: as it is, by name, in the first person, or as a key with its value."""
     key, colon, value = sentence.partition(": ")
-    if colon and len(key.split()) <= 3 and value.rstrip(".") in said:
+    value = value.rstrip(".")
+    # "tea, rain" is said as "tea and rain"
+    if colon and len(key.split()) <= 3 and (value in said or " and ".join(value.rsplit(", ", 1)) in said):
         return True
     bare = sentence.rstrip(".")
     pronoun, _, rest = bare.partition(" ")

@@ -25,6 +25,12 @@ ADVERBS = word_set("""
     often always never sometimes usually still also secretly once rarely only really
 """)
 _SPOKEN_OF = re.compile(r"\b(?:he|she|him|they|them|hers|theirs|himself and|herself and|it's)\b", re.IGNORECASE)
+_HER_ALONE = re.compile(
+    r"\bher\s+(?:to|how|that|when|while|if|in|on|at|with|for|from|and|or|but|a|an|the|by|not|as|about|every|once|again"
+    r"|back|home|into|until|after|before|because|very|so|too|up|out|off|away|there|here)\b",
+    re.IGNORECASE,
+)
+"""Nobody's: "taught her to ski" is done to somebody."""
 
 
 def ended(text: str) -> str:
@@ -101,7 +107,7 @@ def _is_third(text: str) -> bool:
 
 def _pronouns(text: str) -> str | None:
     """Possessives of the character become "my"; None when he, she or they act in the sentence."""
-    if _SPOKEN_OF.search(text):
+    if _SPOKEN_OF.search(text) or _HER_ALONE.search(text):
         return None
     text = re.sub(r"\b(?:his|her)\b(?=\s+[\w\"'])", "my", text)
     return re.sub(r"\b(?:himself|herself)\b", "myself", text)

@@ -16,6 +16,16 @@ from charforge.expand.persons import to_you
 LONGEST_SHORT = 14
 """Words of a short answer."""
 _OPEN = re.compile(r"^(?:What|Who|Where|When|How)\b", re.IGNORECASE)
+_WHATEVER = re.compile(r"^What (?:else |more )?(?:do|can|should) (?:you|I) (?:know|tell|say)\b", re.IGNORECASE)
+"""Questions that name only the subject: what is new in their answers is a predicate, which needs its subject."""
+_PREDICATE = re.compile(
+    r"(?:is|are|am|was|were|be|has|have|had|do|does|did|can|could|will|would|may|might|must|should|\w+n['’]t)\b", re.I
+)
+_NO_PHRASE = re.compile(
+    # "Children how to read rocks.", "The balalaika badly.": the verb that holds it together is gone
+    r"\b(?:how|because|while|if|until|although|though|since)\b|(?<!^)\b(?:well|badly|fast|hard|often|too"
+    r"|(?!family|fly|butterfly|jelly|lily|bully|belly|Italy|July|ally|holly|assembly)\w{3,}ly)[.!]?$"
+)
 _SAME = {
     "i": "you", "am": "are", "my": "your", "myself": "yourself", "me": "you",
     "has": "have", "does": "do",
@@ -56,7 +66,7 @@ def _about(question: str, name: str) -> bool:
 
 def said_newly(question: str, answer: str, name: str = "") -> str:
     """What an answer says beyond the words of its question, or nothing where it does not begin by repeating them."""
-    if not _OPEN.match(question) or not question.endswith("?"):
+    if not _OPEN.match(question) or not question.endswith("?") or _WHATEVER.match(question):
         return ""
     # asked about Wren or about you, the character answers the same
     question = re.sub(rf"(?<!\w){re.escape(name)}'s(?!\w)", "your", question) if name else question
@@ -74,6 +84,8 @@ def said_newly(question: str, answer: str, name: str = "") -> str:
     # a subject and a verb at least: fewer means that the sentence is built otherwise than its question
     # "I love macaroni and am afraid of silence": the second verb has lost its subject
     if re.search(r"\b(?:and|but|or|yet) (?:am|have|do|was)\b", rest):
+        return ""
+    if _PREDICATE.match(rest) or _NO_PHRASE.search(rest):
         return ""
     # "What have you never done?": without its "never" the answer would say the opposite
     return rest if "never" not in answer and repeated >= 2 and rest and len(rest.split()) <= LONGEST_SHORT else ""

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from charforge.character.attributes import REMEDY, UNREAD, Attributes, attributes_as_lines
 from charforge.character.cards.card import Card
 from charforge.character.cards.lorebook import told_by
 from charforge.character.cards.macros import resolved
 from charforge.character.character import Dialogue, Lore
 from charforge.character.cleaning import cleaned, one_line
 from charforge.character.notes import Notes
-from charforge.character.profile import Profile, key_values
+from charforge.character.profile import Profile, key_values, spoken
 from charforge.character.readers.text_logs import read_text_log
 from charforge.character.speakers import Names
 
-_WPP = re.compile(r"^\s*\[?\s*([A-Za-z][\w /&'-]{0,40}?)\s*\(\s*((?:\"[^\"]*\"\s*\+?\s*)+)\)\s*\]?\s*[{}]?\s*$")
-"""A line of an attribute list in W++: Likes("tea" + "rain")."""
 _PERSONA = ("personality", "description", "persona", "character", "mind", "traits")
 _VOICE = ("voice", "speech", "speaking style", "speech style", "linguistic habits")
 _LOOKS = ("appearance", "looks", "physical description", "physical characteristics", "body", "features")
@@ -45,7 +44,16 @@ def card_profile(card: Card, names: Names, file: str, notes: Notes) -> Described
             notes.change(file, field, "field", f"{', '.join(clean.removed)} removed")
         return resolved(clean.text, names.name, "you", unknown)
 
-    description = plain(card.description, "description")
+    def told_in(text: str, field: str) -> Attributes:
+        listed = attributes_as_lines(plain(text, field))
+        for piece in listed.unread:
+            notes.pass_over(file, field, "field", piece, UNREAD, REMEDY)
+            notes.warn(
+                f"{file} {field}", f"has a piece of an attribute list that cannot be read: {piece[:60]!r}", REMEDY
+            )
+        return listed
+
+    description = told_in(card.description, "description").text
     pairs, prose = _sorted_lines(description)
     fields = {key.lower(): value for key, value in reversed(pairs)}
 
@@ -53,13 +61,21 @@ def card_profile(card: Card, names: Names, file: str, notes: Notes) -> Described
         return next((fields[key] for key in keys if key in fields), "")
 
     profile = Profile(name=one_line(card.name))
-    told_personality, scenario = plain(card.personality, "personality"), plain(card.scenario, "scenario")
-    personality = " ".join(told_personality.split())
+    as_told, scenario = told_in(card.personality, "personality"), told_in(card.scenario, "scenario").text
+    told_personality = as_told.text
+    listed, personality = _sorted_lines(told_personality)
+    if as_told.is_list:
+        # an attribute list in this field says what one in the description would
+        pairs += [pair for pair in listed if pair not in pairs]
+        fields = {key.lower(): value for key, value in reversed(pairs)}
+        personality = " ".join(personality.split())
+    else:
+        personality = " ".join(told_personality.split())
     described = [prose, *(value for key, value in pairs if key.lower() in _PERSONA)]
-    profile.persona = " ".join(" ".join(described).split()) or personality
+    profile.persona = _one_after_another(described) or personality
     profile.voice = first(_VOICE) or (personality if profile.persona != personality else "")
     profile.appearance = first(_LOOKS)
-    profile.opening = " ".join(_spoken(plain(card.first_mes, "first_mes")).split())
+    profile.opening = spoken(plain(card.first_mes, "first_mes"))
     profile.author = card.creator.strip()
     profile.text = "\n".join([description, told_personality])
     profile.about = _all_of(description, told_personality, scenario, plain(card.system_prompt, "system_prompt"))
@@ -81,8 +97,19 @@ def card_profile(card: Card, names: Names, file: str, notes: Notes) -> Described
 def _all_of(*texts: str) -> str:
     """The texts one after the other, a line that ends without a mark as a sentence of its own."""
     lines = [_prose(line).strip() for text in texts for line in text.split("\n")]
-    ended = [line if re.search(r"[.!?:;,。！？…\"'”’)]$", line) else f"{line}." for line in lines if line]
-    return " ".join(" ".join(ended).split())
+    return " ".join(" ".join(_ended(line) for line in lines if line).split())
+
+
+def _one_after_another(parts: Iterable[str]) -> str:
+    """Prose and the values of fields as sentences; one alone stays to the letter."""
+    told = [" ".join(part.split()) for part in parts if part.strip()]
+    if len(told) < 2:
+        return "".join(told)
+    return " ".join(_ended(part) for part in [told[0], *(part[0].upper() + part[1:] for part in told[1:])])
+
+
+def _ended(line: str) -> str:
+    return line if re.search(r"[.!?:;,。！？…\"'”’)]$", line) else f"{line}."
 
 
 def _account(card: Card, file: str, notes: Notes) -> None:
@@ -100,11 +127,8 @@ def _sorted_lines(description: str) -> tuple[list[tuple[str, str]], str]:
     pairs: list[tuple[str, str]] = []
     prose: list[str] = []
     for line in description.split("\n"):
-        attributes = _WPP.match(line)
         found = key_values(line.strip().strip("[]{}"))
-        if attributes:
-            pairs.append((attributes[1].strip(), ", ".join(re.findall(r'"([^"]+)"', attributes[2]))))
-        elif found and len(found[0][0].split()) <= 3 and not found[0][0].lower().endswith((" says", " said")):
+        if found and len(found[0][0].split()) <= 3 and not found[0][0].lower().endswith((" says", " said")):
             pairs.append(found[0])
         elif line.strip():
             prose.append(_prose(line))
@@ -135,8 +159,3 @@ def card_dialogues(card: Card, names: Names, file: str, notes: Notes) -> list[Di
 def _prose(text: str) -> str:
     """Running text without the brackets and plus signs of attribute lists."""
     return re.sub(r"[\[\]{}]|\bW\+\+", " ", text.replace("+", ", "))
-
-
-def _spoken(text: str) -> str:
-    """A greeting without the asterisks around its narration."""
-    return text.replace("*", "")

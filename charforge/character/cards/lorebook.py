@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from charforge.character.attributes import REMEDY as AS_ATTRIBUTE
+from charforge.character.attributes import UNREAD, attributes_as_lines
 from charforge.character.cards.macros import resolved
 from charforge.character.character import Lore
 from charforge.character.cleaning import cleaned, one_line, tidied
@@ -162,7 +164,10 @@ def _tell(entry: Entry, text: str, names: Names, file: str, notes: Notes, told: 
     subject = tidied(entry.title) or next((tidied(key) for key in entry.keys if not key.startswith("/")), "")
     subject = resolved(subject, names.name, "you", set())
     place = f"{file}:{entry.place}"
-    pieces = list(_pieces(text))
+    listed = attributes_as_lines(text)
+    for piece in listed.unread:
+        notes.pass_over(file, entry.place, "sentence", piece, UNREAD, AS_ATTRIBUTE)
+    pieces = list(_pieces(listed.text))
     named = next((value for key, value in pieces if key.lower() in _NAME_KEYS), "")
     subject = named or subject
     known = False

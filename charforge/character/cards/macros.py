@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from charforge.character.cards.address import without_address
+
 _MACRO = re.compile(r"\{\{([^{}]*)\}\}")
 _BARE = re.compile(r"<(bot|char|user)>", re.IGNORECASE)
 _BARE_NAMES = {"bot": "char", "char": "char", "user": "user"}
@@ -23,6 +25,11 @@ _USER_OWNS = re.compile(rf"{_YOU}['’]s\b")
 _USER_IS = re.compile(rf"{_YOU}(\s+{_ADVERBS})({'|'.join(_VERBS)})\b")
 _STARTS = r"(?:\A|(?<=\n)|[.!?:;,—(*\"“]\s*|\b(?:and|but|or|that|when|if|while|because|as|since|before|after|until)\s+)"
 _USER_ACTS = re.compile(rf"({_STARTS}){_YOU}(\s+{_ADVERBS})(?!{_NO_VERBS})([a-z]{{2,}}s)\b")
+_USER_WHO = re.compile(rf"{_YOU}(,?\s+who\s+{_ADVERBS})({'|'.join(_VERBS)})\b")
+_APART = rf"{_YOU}(,\s[^,.!?\n]{{1,80}},\s+{_ADVERBS})"
+"""The user with what else it is: "\0, a young apprentice, lives here"."""
+_USER_APART_IS = re.compile(rf"{_APART}({'|'.join(_VERBS)})\b")
+_USER_APART_ACTS = re.compile(rf"{_APART}(?!{_NO_VERBS})([a-z]{{2,}}s)\b")
 _BEGINS = re.compile(rf"(\A\W*?|[.!?。！？]['\"”’)*]*\s+[*\"“(]*|\n\W*?){_YOU}")
 
 
@@ -31,7 +38,8 @@ def resolved(text: str, name: str, user: str, unknown: set[str]) -> str:
 
     ``{{char}}`` is ``name``, ``{{user}}`` is ``user``; of a random choice the first is taken, so that the same card
     gives the same text. Unknown macros are removed: they would be learned as words. Where ``user`` is "you", the
-    sentence agrees with it: "{{user}}'s hat" is "your hat" and "{{user}} is late" is "you are late".
+    sentence agrees with it: "{{user}}'s hat" is "your hat" and "{{user}} is late" is "you are late"; where
+    it only calls the user it is left out: "Good morning, {{user}}." is "Good morning.".
     """
     if "{{" not in text and "<" not in text:
         return text.strip()
@@ -63,16 +71,19 @@ def resolved(text: str, name: str, user: str, unknown: set[str]) -> str:
         if replaced == text:
             break
         text = replaced
-    return _addressed(text).strip()
+    return _addressed(text, name).strip()
 
 
-def _addressed(text: str) -> str:
-    """Sentences about the user as sentences to the user."""
+def _addressed(text: str, name: str) -> str:
+    """Sentences about the user as sentences to the user, who has no name to be called by."""
     if _YOU not in text:
         return text
+    text = without_address(text, _YOU, name)
     # still the mark: only what was a macro is put into the second person
     text = _USER_OWNS.sub(f"{_YOU}r", text)
-    text = _USER_IS.sub(lambda m: f"{_YOU}{m[1]}{_VERBS[m[2]]}", text)
+    for plural in (_USER_IS, _USER_WHO, _USER_APART_IS):
+        text = plural.sub(lambda m: f"{_YOU}{m[1]}{_VERBS[m[2]]}", text)
+    text = _USER_APART_ACTS.sub(lambda m: f"{_YOU}{m[1]}{_without_s(m[2])}", text)
     text = _USER_ACTS.sub(lambda m: f"{m[1]}{_YOU}{m[2]}{_without_s(m[3])}", text)
     return _BEGINS.sub(r"\1You", text).replace(_YOU, "you")
 
