@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
+from charforge.character.name_parts import Parts
+from charforge.character.speakers import Names
 from charforge.words import word_set
 
 _BE = {
@@ -35,8 +38,23 @@ def ended(text: str) -> str:
 def by_name(sentence: str, name: str) -> str:
     """A sentence about the character that begins with a pronoun, with its name: "She naps." -> "Bo naps."."""
     # not it and they: "It rains" is about nobody, and "They nap" would become "Bo nap"
-    named = re.sub(r"^(?:He|She)\b", name, sentence)
+    named = re.sub(r"^(?:He|She)\b", name, by_whole_name(sentence, name))
     return re.sub(r"^(?:His|Her)\b", f"{name}'s", named)
+
+
+@cache
+def _called(name: str) -> Names:
+    return Names.of(name)
+
+
+def by_whole_name(sentence: str, name: str) -> str:
+    """A sentence that begins with a part of the character's name, with all of it: "Dr. Kowal naps." -> "Dr. Julia Kowal
+    naps."; what a name of two ("Hob and Nell") says of one is left.
+    """
+    subject = _called(name).subject_of(sentence)
+    if not subject or re.search(r"\s(?:and|&|und|et|y)\s", name):
+        return sentence
+    return name + sentence[len(subject) :]
 
 
 def first_person(text: str, name: str) -> str | None:
@@ -90,8 +108,9 @@ def _rest(text: str, described: bool) -> str | None:
 
 
 def _names(text: str, name: str) -> bool:
-    """Whether the character is called by its name, outside quotes."""
-    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", re.sub(r"[\"“][^\"”]*[\"”]", "", text)) is not None
+    """Whether the character is called by its name or a part of it, outside quotes."""
+    forms = "|".join(re.escape(form) for form in (name, *Parts.of(name).short))
+    return re.search(rf"(?<!\w)(?:{forms})(?!\w)", re.sub(r"[\"“][^\"”]*[\"”]", "", text)) is not None
 
 
 def _is_third(text: str) -> bool:
