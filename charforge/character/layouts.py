@@ -106,7 +106,9 @@ def _own_profile(text: str, file: str, notes: Notes) -> Profile:
     profile = parse_character_md(text, file, notes.problems)
     profile.name = one_line(profile.name)
     unknown: set[str] = set()
-    for key in ("persona", "voice", "appearance", "opening"):
+    if profile.about and profile.voice:
+        profile.about = f"{profile.about} {profile.voice}"
+    for key in ("persona", "voice", "appearance", "opening", "about"):
         setattr(profile, key, _plain(getattr(profile, key), profile.name, file, key, unknown, notes))
     profile.facts = [_plain(fact, profile.name, file, "facts", unknown, notes) for fact in profile.facts]
     if unknown:
