@@ -74,6 +74,8 @@ def told(reading: Reading) -> str:
         ("Captain Mox", "Mox, Cap'n Mox", "Captain"),
         ("King", "King, the King", "Burger King"),
         ("Human Torch", "Torch", "Human"),
+        ("King of Hearts", "King of Hearts", "Hearts, King, Queen of Hearts"),
+        ("Ming Xi", "Xi, Ming", "XI Ming"),
     ],
 )  # fmt: skip
 def test_a_name_counts_without_its_title_and_by_its_first_and_last_word(name: str, own: str, not_own: str) -> None:

@@ -177,3 +177,29 @@ def test_a_noun_is_made_of_the_words_of_its_phrase(phrase: str) -> None:
 )
 def test_the_language_is_found(text: str, code: str) -> None:
     assert language_of(text)[0] == code
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "tags", "pronoun", "sure"),
+    [
+        ("Mr. Thistlewick", "Likes tea.", [], "he", True),
+        ("Queen Bertha", "It is a castle.", [], "she", True),
+        ("Г-жа Коваль", "", [], "she", True),
+        ("Dr. Kowal", "Keeps bees.", ["female", "bees"], "she", True),
+        ("Zib", "Keeps bees.", ["Male"], "he", True),
+        ("Zib", "Keeps bees.", ["non-binary"], "they", True),
+        # what is written of the character is right
+        ("Zib", "Zib keeps bees. She hums.", ["male"], "she", False),
+        ("Zib", "Keeps bees.", ["male", "female"], "", False),
+        ("Zib", "Keeps bees.", ["male pov", "anypov", "maledom"], "", False),
+        ("Zib", "Bramble Hall is old. Its butler is a hedgehog. He is 9 years old.", [], "he", False),
+        ("Zib", "Bramble Hall is old. He is 9. Her bees hum.", [], "", False),
+        ("Dr. Kowal", "Keeps bees.", [], "", False),
+        ("King of Hearts", "Keeps bees.", [], "", False),
+        ("Queen", "Keeps bees.", [], "", False),
+    ],
+)
+def test_titles_and_tags_tell_the_pronoun(name: str, text: str, tags: list[str], pronoun: str, sure: bool) -> None:
+    claim = pronouns_of(name, text, "", tags)
+    assert (claim.noun if claim else "") == pronoun
+    assert claim is None or (claim.confidence >= 0.8) is sure

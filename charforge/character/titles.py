@@ -28,7 +28,9 @@ _MAYBE_NAMES = word_set("don duke earl major dean count pan chief master rex")
 _ARTICLES = word_set("the a an my your our la le el der die das")
 _ATTRIBUTES = word_set("old young little big great")
 _PREFIXES = _OF_HIM | _OF_HER | _OF_ANYBODY | _MAYBE_NAMES | _ARTICLES | _ATTRIBUTES
-_BEHIND = re.compile(r"(?:jr|sr|phd|ph\.d|md|m\.d|esq|[ivx]{2,})\.?", re.I)
+_BEHIND = re.compile(r"(?i:jr|sr|phd|ph\.d|md|m\.d|esq)\.?|[IVX]{2,}")
+_GOES_ON = word_set("of in on at with from to the for and & von van de der du des")
+"""Words behind which a title is the name itself: King of Hearts, Pan the Faun."""
 _RUN_ON = re.compile(r"(?<=\w{2})\.(?=[^\W\d_]{2})")
 
 
@@ -40,7 +42,7 @@ def without_titles(name: str) -> tuple[tuple[str, ...], str]:
     """ "The Dr. Julia Kowal, PhD" -> (("the", "dr"), "Julia Kowal"). One word is always left."""
     words = _RUN_ON.sub(". ", name).replace(",", " ").split()
     titles: list[str] = []
-    while len(words) > 1 and _key(words[0]) in _PREFIXES:
+    while len(words) > 1 and _key(words[0]) in _PREFIXES and words[1].casefold() not in _GOES_ON:
         titles.append(_key(words.pop(0)))
     while len(words) > 1 and _BEHIND.fullmatch(words[-1]):
         words.pop()
