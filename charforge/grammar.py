@@ -29,6 +29,8 @@ _LASTING_EYES = re.compile(
     r".*\beye[sd]\b",
     re.I,
 )
+_SPELLED = re.compile(r"(?:8\d*|1[18](?:\d\d)?)(?!\d)|[FHLMNRSX](?:[A-Z0-9]{0,2})(?![A-Za-z0-9'’.])")
+"""Numbers and letters said one by one that begin with a vowel: an 18th-century duchess, an MI6 agent, an X-ray."""
 _NEW_PHRASE = re.compile(r"^(?:\w+ing|with|in|on|at|an?|the|under|near|by|beside|behind|next)\b", re.I)
 _PLACE_START = re.compile(
     r"^(?:(?!wearing|holding|carrying)\w+ing\s.*?\b)?"
@@ -45,7 +47,8 @@ def with_article(noun: str) -> str:
         return noun
     silent_h = re.match(r"^(?:hour|honest|honou?r|heir)", noun, re.I)
     vowel = re.match(r"^[aeiou]", noun, re.I) and not re.match(r"^(?:uni[a-z]|use|user|one\b|eu)", noun, re.I)
-    return f"{'an' if vowel or silent_h else 'a'} {noun}"
+    vowel = vowel and not re.match(r"^U(?:[A-Z]{1,2})?(?![A-Za-z])", noun)
+    return f"{'an' if vowel or silent_h or _SPELLED.match(noun) else 'a'} {noun}"
 
 
 def shortened(text: str, tokens: int) -> str:

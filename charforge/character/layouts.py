@@ -10,7 +10,7 @@ from typing import Any
 
 from charforge.character.cards.card import Card
 from charforge.character.cards.containers import read_card
-from charforge.character.cards.convert import card_dialogues, card_profile, card_texts
+from charforge.character.cards.convert import card_dialogues, card_profile
 from charforge.character.cards.lorebook import Told, parse_lorebook, told_by
 from charforge.character.cards.macros import resolved
 from charforge.character.character import Dialogue, Lore
@@ -20,7 +20,7 @@ from charforge.character.contents import Contents
 from charforge.character.json_text import parse_json
 from charforge.character.listing import natural_key
 from charforge.character.notes import Notes
-from charforge.character.people import named_in
+from charforge.character.people import who_is_who
 from charforge.character.picture_folder import find_pictures, read_pictures
 from charforge.character.profile import (
     Profile,
@@ -71,7 +71,7 @@ def read_own(folder: Path, contents: Contents, notes: Notes) -> Found:
         profile = _own_profile(text or "", shown(folder, contents.character), notes)
     found = Found(profile)
     card, card_file = _card(folder, contents, notes)
-    names = _names(profile, card, _texts(folder, contents))
+    names = who_is_who(folder, contents, profile, card)
     if card is not None:
         found.said_in = found.said_in if contents.character is not None else card_file
         found.card = _without_overridden(card.document, profile)
@@ -128,21 +128,6 @@ def _plain(text: str, name: str, file: str, place: str, unknown: set[str], notes
     if clean.removed:
         notes.change(file, place, "sentence", f"{', '.join(clean.removed)} removed")
     return " ".join(resolved(clean.text, name, "you", unknown).split())
-
-
-def _names(profile: Profile, card: Card | None, texts: Iterable[str]) -> Names:
-    """Who is who in the files of the folder, as character.md and the card say; others are named in ``texts``."""
-    from_card = [one_line(card.name), one_line(card.nickname)] if card is not None else []
-    name = profile.name or (from_card[0] if from_card else "")
-    others = named_in([*texts, *(card_texts(card) if card is not None else ())])
-    return Names.of(name, [*profile.aliases, *from_card], profile.users, others)
-
-
-def _texts(folder: Path, contents: Contents) -> list[str]:
-    """The texts of conversations and lorebooks; what is wrong with them is told where they are read."""
-    paths = (*contents.dialogues, *contents.logs, *contents.lorebooks)
-    texts = (contents.texts.get(path) or read_text(folder, path, []) for path in paths)
-    return [text for text in texts if text]
 
 
 def _card(folder: Path, contents: Contents, notes: Notes) -> tuple[Card | None, str]:

@@ -7,7 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
+from charforge.character.cards.card import Card
+from charforge.character.cards.convert import card_texts
+from charforge.character.cleaning import one_line
+from charforge.character.contents import Contents
+from charforge.character.profile import Profile
+from charforge.character.speakers import Names
+from charforge.character.text_files import read_text
 from charforge.character.titles import abbreviated
 
 _LABEL = re.compile(r"^[^\w\n]{0,20}([^\W\d_][^:：\n]{1,40}?)[^\w\n:：]{0,6}[:：]", re.M)
@@ -16,6 +24,19 @@ _UNDER_A_KEY = re.compile(
 )
 _LISTED = re.compile(r'"(?:keys?|keywords)"\s*:\s*(?:\[([^\]]{0,2000})\]|"([^"\\\n]{3,200})")')
 _CALLED = re.compile(r"^[^\W\d_][^.!?。！？,;，；\"()]*$")
+
+
+def who_is_who(folder: Path, contents: Contents, profile: Profile, card: Card | None) -> Names:
+    """Who is who in the files of a folder, as character.md and the card say, and as the others in it are called.
+
+    What is wrong with a file is told where it is read.
+    """
+    paths = (*contents.dialogues, *contents.logs, *contents.lorebooks)
+    read = (contents.texts.get(path) or read_text(folder, path, []) for path in paths)
+    texts = [text for text in read if text] + (card_texts(card) if card is not None else [])
+    from_card = [one_line(card.name), one_line(card.nickname)] if card is not None else []
+    name = profile.name or (from_card[0] if from_card else "")
+    return Names.of(name, [*profile.aliases, *from_card], profile.users, named_in(texts))
 
 
 def named_in(texts: Iterable[str]) -> frozenset[str]:
