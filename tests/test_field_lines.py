@@ -52,6 +52,8 @@ def test_fields_of_the_prose_are_facts_and_questions(tmp_path: Path) -> None:
         "Magic: she talks to moths at night.",
         "It began at 12:30 in the tent.",
         "Two friends: Nell and Hob",
+        "Biscuit sells bread: black and white",
+        "Honey smells nice: sweet and warm",
         "See https://example.org for more.",
     ],
 )

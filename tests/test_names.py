@@ -75,6 +75,7 @@ def told(reading: Reading) -> str:
         ("King", "King, the King", "Burger King"),
         ("Human Torch", "Torch", "Human"),
         ("King of Hearts", "King of Hearts", "Hearts, King, Queen of Hearts"),
+        ("Professor Maria von Stein", "Maria, Stein, von Stein, Prof. von Stein, Dr. Stein", "von, Frau Stein"),
         ("Ming Xi", "Xi, Ming", "XI Ming"),
     ],
 )  # fmt: skip
@@ -90,6 +91,8 @@ def test_a_name_counts_without_its_title_and_by_its_first_and_last_word(name: st
         (["Marek Kowal"], "Julia, Dr. Kowal", "Kowal, Prof. Kowal"),
         (["Dr. Marek Kowal"], "Julia", "Kowal, Dr. Kowal"),
         (["Mrs. Kowal"], "Julia, Dr. Kowal", "Kowal"),
+        (["Dr. Marek Kowal"], "Julia", "Doctor Kowal"),
+        (["Marek Kowal"], "Doctor Kowal", "Kowal"),
         (["Julia Novak"], "Kowal, Dr. Kowal", "Julia"),
         (["Kowal Manor", "Dr. Kowal", "Julia Anna Kowal"], "Julia, Kowal", "Mrs. Kowal"),
     ],
@@ -127,7 +130,7 @@ def test_an_entry_under_a_name_that_others_have_is_asked_about(tmp_path: Path) -
     reading = read_folder(folder)
     assert reading.character is not None
     assert {lore.subject for lore in reading.character.lore} == {"Marek Kowal", "Kowal"}
-    assert "is about 'Kowal', which others are called too" in told(reading)
+    assert "is about 'Kowal', which may be Dr. Julia Kowal or somebody else" in told(reading)
     assert "write aliases: Kowal into character.md" in told(reading)
 
 
@@ -195,3 +198,38 @@ def test_you_is_the_character_where_it_says_so(tmp_path: Path) -> None:
     said = "Yulia: Why?\nYou: Honk.\n\nYulia: And?\nYou: Honk twice.\n"
     reading = read_folder(folder_of(tmp_path, "---\nname: Biscuit\naliases: You\n---\nBiscuit is a clown.\n", said))
     assert heads(reading) == [("Biscuit", "character", 2), ("Yulia", "user", 2)]
+
+
+def test_the_surname_with_its_particle_where_somebody_else_has_it() -> None:
+    names = Names.of("Professor Maria von Stein", others=["Hans von Stein"])
+    assert names.role_of("Prof. von Stein") == names.role_of("Prof. Stein") == names.role_of("Maria") == "character"
+    assert names.role_of("von Stein") is names.role_of("Stein") is None
+
+
+def test_an_entry_about_a_title_alone_is_asked_about(tmp_path: Path) -> None:
+    entry = (["Captain"], "The Captain plays the organ.")
+    reading = read_folder(card_of(tmp_path, "Captain Nemo", "Nemo commands a submarine.", entry))
+    assert "is about 'Captain', which may be Captain Nemo or somebody else" in told(reading)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence", "subject"),
+    [
+        ("Rose Tyler", "Rose petals make her sneeze.", ""),
+        ("Rose Tyler", "Rose is a baker.", "Rose"),
+        ("Rose Tyler", "Rose's aunt bakes.", "Rose"),
+        ("Rose Tyler", "Rose Novak is her aunt.", ""),
+        ("Rose Tyler", "Rose Tyler bakes.", "Rose Tyler"),
+        ("Red Hood", "Red is her favourite colour.", ""),
+        ("Red Hood", "Hood ornaments shine on her shelf.", ""),
+        ("Mr. Fox", "Mr. Fox bakes.", "Mr. Fox"),
+        ("Keeper of Bees", "Keeper of Bees bakes.", "Keeper of Bees"),
+        ("Keeper of Bees", "Keeper of Wasps bakes.", ""),
+        ("Dr. Julia Kowal", "Dr. Kowal bakes.", "Dr. Kowal"),
+        ("Dr. Julia Kowal", "Mrs. Kowal bakes.", ""),
+        ("Dr. Julia Kowal", "Julia and Marek bake.", ""),
+        ("Dr. Julia Kowal", "Julian bakes.", ""),
+    ],
+)
+def test_whom_a_sentence_is_about(name: str, sentence: str, subject: str) -> None:
+    assert Names.of(name).subject_of(sentence) == subject

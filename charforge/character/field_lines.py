@@ -21,6 +21,7 @@ _NO_KEYS = word_set("""
     plus also but and user human you me char character assistant bot
 """)
 _SPEAKING = re.compile(r"\b(?:says?|said|asks?|thinks?|loves?|knows?|is|are|was|has|have)$", re.I)
+_LONG_KEY = re.compile(r"^\w+ of \w+$|^(?:least|most|best|worst|biggest|greatest|favou?rite)\s\w+\s\w+$", re.I)
 _PRONOUN = re.compile(r"^(?:he|she|they|it|i|we|you|this|that|there|one|two|three|four|five|six)\b", re.I)
 
 
@@ -57,7 +58,7 @@ def _is_field(key: str, value: str, own: Collection[str]) -> bool:
     if key.lower() in own:
         return True
     named = key.lower() not in _NO_KEYS and not _PRONOUN.match(key) and not _SPEAKING.search(key)
-    short = len(key.split()) <= 3 and len(value.split()) <= LONGEST_VALUE
+    short = (len(key.split()) <= 2 or _LONG_KEY.search(key) is not None) and len(value.split()) <= LONGEST_VALUE
     return named and short and not _SENTENCE.search(value)
 
 

@@ -204,7 +204,7 @@ def _without_fields(lines: list[FieldLine], profile: Profile) -> tuple[list[Fiel
             profile.unread += [(1, line.words)] if line.value != profile.name else []
         elif key in SECTIONS["persona"]:
             traits.append(line)
-        elif not key or folded(key) in {folded(part) for part in Parts.of(profile.name).short}:
+        elif not key or folded(key.split()[0]) in {folded(part) for part in Parts.of(profile.name).short}:
             prose.append(FieldLine(line.words))
         else:
             listed.append(line)

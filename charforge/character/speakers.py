@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from charforge.character.character import Role, Speaker, Voice
-from charforge.character.name_parts import CHARACTER_ROLES, USER_ROLES, Parts, before_bar, folded
-from charforge.character.titles import is_title, spoken_of_by, tells_apart
+from charforge.character.name_parts import CHARACTER_ROLES, USER_ROLES, Parts, before_bar, folded, is_a_word
+from charforge.character.titles import is_article, is_title, spoken_of_by, tells_apart
 
 _RANDOM_USER = re.compile(r"\{\{random_user_\d{1,3}\}\}")
 """What definitions of Character.AI call a user whose name does not matter."""
@@ -60,7 +60,7 @@ class Names:
         if first in self.first and last in self.character:
             # a name in the middle
             return frozenset()
-        return frozenset(({first} & self.first) | ({last} & self.character - self.first))
+        return frozenset(({first} & self.first) | ({last, folded(parts.family)} & self.character - self.first))
 
     def role_of(self, word: str) -> Role | None:
         """Whose word it is that stands before a line: a role or a known name; None for anybody else."""
@@ -76,12 +76,17 @@ class Names:
         if self.name and re.match(rf"{re.escape(self.name)}(?!\w)", sentence):
             return self.name
         begins = _BEGINS.match(sentence)
-        return begins[1] if begins and self.is_character(begins[1]) else ""
+        # "Rose petals make her sneeze." is not about Rose Tyler
+        if begins is None or not self.is_character(begins[1]):
+            return ""
+        sure = not is_a_word(begins[1]) or _SURELY.match(sentence[begins.end() :])
+        return begins[1] if sure else ""
 
     def may_be_character(self, word: str) -> bool:
-        """Whether a name is one that the character shares with others: nobody can say whose it is."""
-        bare = folded(Parts.of(word).bare)
-        return not self.is_character(word) and bare in {folded(part) for part in Parts.of(self.name).short}
+        """Whether nobody can say whose a name is: a title alone, or a part that others have too."""
+        bare, own = folded(Parts.of(word).bare), Parts.of(self.name)
+        titles = [title for title in own.titles if not is_article(title)]
+        return not self.is_character(word) and bare in {*(folded(part) for part in own.short), *titles}
 
     def is_character(self, word: str) -> bool:
         """Whether a name is the character's: in full, a part that nobody else has, or either of them with a title."""
@@ -99,12 +104,18 @@ class Names:
 
 _BEGINS = re.compile(r"((?:[A-Z][\w'-]*\.?\s+){0,3}?[A-Z][\w-]*)(?=['’]s\s|\s+(?!(?:of|and|the|de|von|van)\s)[a-z])")
 """The name at the beginning of a sentence: "Dr. Kowal naps.", "Julia's bees hum."."""
+_SURELY = re.compile(r"['’]s\s|\s+(?:is|was)\s+(?:an?|born)\s")
+"""What only follows a name that is a word as well: "Rose is a baker."."""
 
 
 def _titled(names: Iterable[Parts]) -> frozenset[tuple[str, str]]:
     """(title, last name) of names that have both."""
     return frozenset(
-        (title, folded(part.last)) for part in names for title in part.titles if part.last and is_title(title)
+        (title, folded(last))
+        for part in names
+        for title in part.titles
+        for last in (part.last, part.family)
+        if last and is_title(title)
     )
 
 

@@ -29,17 +29,25 @@ _ARTICLES = word_set("the a an my your our la le el der die das")
 _ATTRIBUTES = word_set("old young little big great")
 _PREFIXES = _OF_HIM | _OF_HER | _OF_ANYBODY | _MAYBE_NAMES | _ARTICLES | _ATTRIBUTES
 _BEHIND = re.compile(r"(?i:jr|sr|phd|ph\.d|md|m\.d|esq)\.?|[IVX]{2,}")
-_GOES_ON = word_set("of in on at with from to the for and & von van de der du des")
+_GOES_ON = word_set("of in on at with from to the for and & der des")
 """Words behind which a title is the name itself: King of Hearts, Pan the Faun."""
 _RUN_ON = re.compile(r"(?<=\w{2})\.(?=[^\W\d_]{2})")
 
 
+_SAME = {
+    "mr": "mister", "mrs": "madam", "dr": "doctor", "doc": "doctor", "prof": "professor", "capt": "captain",
+    "cpt": "captain", "cap'n": "captain", "lt": "lieutenant", "sgt": "sergeant", "col": "colonel", "gen": "general",
+    "st": "saint", "д-р": "доктор", "др": "доктор", "проф": "профессор", "г-н": "господин", "г-жа": "госпожа",
+}  # fmt: skip
+
+
 def _key(word: str) -> str:
-    return unicodedata.normalize("NFC", word).casefold().rstrip(".").replace("’", "'")
+    plain = unicodedata.normalize("NFC", word).casefold().rstrip(".").replace("’", "'")
+    return _SAME.get(plain, plain)
 
 
 def without_titles(name: str) -> tuple[tuple[str, ...], str]:
-    """ "The Dr. Julia Kowal, PhD" -> (("the", "dr"), "Julia Kowal"). One word is always left."""
+    """ "The Dr. Julia Kowal, PhD" -> (("the", "doctor"), "Julia Kowal"). One word is always left."""
     words = _RUN_ON.sub(". ", name).replace(",", " ").split()
     titles: list[str] = []
     while len(words) > 1 and _key(words[0]) in _PREFIXES and words[1].casefold() not in _GOES_ON:
@@ -52,6 +60,11 @@ def without_titles(name: str) -> tuple[tuple[str, ...], str]:
 def is_title(word: str) -> bool:
     """Whether the word alone names nobody: "Captain", "the"."""
     return _key(word) in _PREFIXES - _MAYBE_NAMES
+
+
+def is_article(title: str) -> bool:
+    """Whether what stands before a name is no title: "the", "my"."""
+    return title in _ARTICLES | _ATTRIBUTES
 
 
 def tells_apart(titles: tuple[str, ...]) -> bool:

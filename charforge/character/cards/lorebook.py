@@ -167,7 +167,9 @@ def _tell(entry: Entry, text: str, names: Names, file: str, notes: Notes, told: 
     subject = named or subject
     if pieces and names.may_be_character(subject):
         remedy = f"if it is {names.name}, write aliases: {subject} into character.md"
-        notes.warn(place, f"is about {subject!r}, which others are called too: taken for somebody else", remedy)
+        notes.warn(
+            place, f"is about {subject!r}, which may be {names.name} or somebody else: taken for somebody else", remedy
+        )
     known = False
     for key, value in pieces:
         mine = names.is_character(subject) if subject else False
