@@ -22,7 +22,7 @@ _LABEL = re.compile(r"^[^\w\n]{0,20}([^\W\d_][^:：\n]{1,40}?)[^\w\n:：]{0,6}[:
 _UNDER_A_KEY = re.compile(
     r'"(?:name|user_name|character_name|from|role|speaker|author|comment|title|displayName|memo)"\s*:\s*"([^"\\\n]{3,40})"'
 )
-_LISTED = re.compile(r'"(?:keys?|keywords)"\s*:\s*(?:\[([^\]]{0,2000})\]|"([^"\\\n]{3,200})")')
+_LISTED = re.compile(r'"(?:keys?|keywords)"\s*:\s*(?:\[([^\[\]]{0,2000})\]|"([^"\\\n]{3,200})")')
 _CALLED = re.compile(r"^[^\W\d_][^.!?。！？,;，；\"()]*$")
 
 

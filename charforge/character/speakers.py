@@ -48,7 +48,8 @@ class Names:
         first = frozenset(folded(part.first) for part in parts if part.last and part.first in part.short)
         spoken_of = next((by for part in parts if (by := spoken_of_by(part.titles))), "")
         alone = Names(name, whole | short, theirs, first, _titled(parts), spoken_of)
-        strangers = [other for other in (*others, *theirs) if not alone.is_character(other)]
+        near = [other for other in (*others, *theirs) if any(part in folded(other) for part in short)]
+        strangers = [other for other in near if not alone.is_character(other)]
         shared = {part for other in strangers for part in alone.shared_with(other)} | theirs
         titled = alone.titled - _titled([Parts.of(other) for other in strangers])
         return replace(alone, character=whole | (short - shared), titled=titled)

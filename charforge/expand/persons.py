@@ -27,6 +27,8 @@ PLAIN_VERBS = word_set("""
 ADVERBS = word_set("""
     often always never sometimes usually still also secretly once rarely only really
 """)
+_CALL_HER = re.compile(r"\b(?:call|name|nickname|dub|label|christen)\w*\s+her\b", re.IGNORECASE)
+"""Here "her" is the character and no possessive: 'Her colleagues call her "the Kettle"'."""
 _SPOKEN_OF = re.compile(r"\b(?:he|she|him|they|them|hers|theirs|himself and|herself and|it's)\b", re.IGNORECASE)
 
 
@@ -120,7 +122,7 @@ def _is_third(text: str) -> bool:
 
 def _pronouns(text: str) -> str | None:
     """Possessives of the character become "my"; None when he, she or they act in the sentence."""
-    if _SPOKEN_OF.search(text):
+    if _SPOKEN_OF.search(text) or _CALL_HER.search(text):
         return None
     text = re.sub(r"\b(?:his|her)\b(?=\s+[\w\"'])", "my", text)
     return re.sub(r"\b(?:himself|herself)\b", "myself", text)
