@@ -148,6 +148,12 @@ def test_a_label_with_a_full_stop_is_told_of(tmp_path: Path, label: str) -> None
     assert repr(label.casefold())[1:-1] in told(reading).casefold()
 
 
+def test_a_title_is_no_word_of_a_list(tmp_path: Path) -> None:
+    said = "User: Sugar?\nDr. Novak: two\nMilk: none\nTea: black\nBiscuit: Honk.\n"
+    problems = told(read_folder(folder_of(tmp_path, BISCUIT, said)))
+    assert "begins like a speaker ('dr. novak')" in problems.casefold() and "milk" not in problems.casefold()
+
+
 def test_the_character_does_not_speak_of_itself_by_a_part_of_its_name(tmp_path: Path) -> None:
     persona = "Julia is a beekeeper. Dr. Kowal studies bees at night. Kowal's hat is yellow. Marek taught Julia to sew."
     character = read_folder(folder_of(tmp_path, f"---\nname: Dr. Julia Kowal\n---\n{persona}\n")).character

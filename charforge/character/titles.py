@@ -62,6 +62,11 @@ def is_title(word: str) -> bool:
     return _key(word) in _PREFIXES - _MAYBE_NAMES
 
 
+def is_titled(name: str) -> bool:
+    """Whether a name has a title: what has one is surely a person."""
+    return any(not is_article(title) for title in without_titles(name)[0])
+
+
 def is_article(title: str) -> bool:
     """Whether what stands before a name is no title: "the", "my"."""
     return title in _ARTICLES | _ATTRIBUTES

@@ -18,7 +18,7 @@ from charforge.character.name_parts import CHARACTER_ROLES, USER_ROLES, folded
 from charforge.character.notes import Notes
 from charforge.character.picture_names import without_marks
 from charforge.character.speakers import Names
-from charforge.character.titles import abbreviated
+from charforge.character.titles import abbreviated, is_titled
 
 _DIVIDER = re.compile(
     r"^\s*(?:(?:[-–—]\s*){3,}|(?:\*\s*){3,}|(?:_\s*){3,}|(?:=\s*){3,}|(?:~\s*){3,}|<START>|#{1,6}\s.*)\s*$", re.I
@@ -272,7 +272,7 @@ def _ask(sections: Sequence[_Section], file: str, names: Names, notes: Notes) ->
                 f"{first.label!r} speaks {lines}, and no file says who that is: context, never learned",
                 f'write "User:" if it is the user, "{names.name}:" if it is {names.name}',
             )
-        elif not any(mark.follows_colon or _starts_a_list(mark, marks) for mark in mine):
+        elif is_titled(label) or not any(mark.follows_colon or _starts_a_list(mark, marks) for mark in mine):
             notes.warn(
                 f"{file}:{first.number}",
                 f"begins like a speaker ({first.label!r}), and is read as part of what is said before it",
