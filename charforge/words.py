@@ -10,6 +10,11 @@ def word_set(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+def called(name: str, noun: str) -> str:
+    """ "Wren, voxel person"; the name alone where nobody knows what it is."""
+    return ", ".join(part for part in (name, noun) if part)
+
+
 def file_stem(name: str) -> str:
     """A name as that of a file: "Mam the Cat" -> "mam-the-cat"."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "character"

@@ -43,6 +43,8 @@ def pip(tmp_path_factory: pytest.TempPathFactory) -> Character:
         ("Bo has sung twice and was once cast as a cow.", "I have sung twice and was once cast as a cow."),
         ("Bo boldly argues with teachers.", "I boldly argue with teachers."),
         ("Bo's mother says that Bo is loud.", None),
+        ('Bo\'s friends call her "the Kettle".', None),
+        ('Bo keeps her "happy place" tidy.', 'I keep my "happy place" tidy.'),
         ("I howl. He is loud.", None),
     ],
 )

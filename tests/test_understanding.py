@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charforge import grammar
+from charforge.bases.can_draw import sentence
 from charforge.character import Character, read_character
 from charforge.character.kinds import kind_of
 from charforge.character.language import language_of
 from charforge.character.nouns import noun_of
 from charforge.character.pronouns import pronouns_of
 from charforge.character.understanding import UNKNOWN, understand
+from charforge.words import called
 
 FOLDER = Path(__file__).parent / "invented"
 EXPECTED: dict[str, Any] = json.loads((FOLDER / "expected.json").read_text("utf-8"))
@@ -177,3 +179,105 @@ def test_a_noun_is_made_of_the_words_of_its_phrase(phrase: str) -> None:
 )
 def test_the_language_is_found(text: str, code: str) -> None:
     assert language_of(text)[0] == code
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "tags", "pronoun", "sure"),
+    [
+        ("Mr. Thistlewick", "Likes tea.", [], "he", True),
+        ("Queen Bertha", "It is a castle.", [], "she", True),
+        ("Г-жа Коваль", "", [], "she", True),
+        ("Dr. Kowal", "Keeps bees.", ["female", "bees"], "she", True),
+        ("Zib", "Keeps bees.", ["Male"], "he", True),
+        ("Zib", "Keeps bees.", ["non-binary"], "they", True),
+        # what is written of the character is right
+        ("Zib", "Zib keeps bees. She hums.", ["male"], "she", False),
+        ("Zib", "Keeps bees.", ["male", "female"], "", False),
+        ("Zib", "Keeps bees.", ["male pov", "anypov", "maledom"], "", False),
+        ("Zib", "Bramble Hall is old. Its butler is a hedgehog. He is 9 years old.", [], "he", False),
+        ("Zib", "Bramble Hall is old. He is 9. Her bees hum.", [], "", False),
+        ("Dr. Kowal", "Keeps bees.", [], "", False),
+        ("King of Hearts", "Keeps bees.", [], "", False),
+        ("Queen", "Keeps bees.", [], "", False),
+    ],
+)
+def test_titles_and_tags_tell_the_pronoun(name: str, text: str, tags: list[str], pronoun: str, sure: bool) -> None:
+    claim = pronouns_of(name, text, "", tags)
+    assert (claim.noun if claim else "") == pronoun
+    assert claim is None or (claim.confidence >= 0.8) is sure
+
+
+@pytest.mark.parametrize(
+    ("phrase", "noun"),
+    [
+        ("MI6 agent", "MI6 agent"),
+        ("18th-century duchess", "18th-century duchess"),
+        ("19th century vampire", "19th-century vampire"),
+        ("16-bit knight", "16-bit knight"),
+        ("1950s housewife", "1950s housewife"),
+        ("C-3PO droid", "C-3PO droid"),
+        ("8-bit hero", "8-bit hero"),
+        ("12-year-old prodigy", "prodigy"),
+        # ages, sizes, numbers
+        ("17-year-old girl", "girl"),
+        ("300 year old vampire", "vampire"),
+        ("10-foot-tall robot", "robot"),
+        ("2nd lieutenant", "lieutenant"),
+        ("44th president", "president"),
+        ("5'4 waitress", "waitress"),
+        ("level 12 wizard", "wizard"),
+    ],
+)
+def test_words_with_digits_that_tell_a_kind(phrase: str, noun: str) -> None:
+    assert noun_of(phrase) == noun
+
+
+def test_a_word_that_says_little_is_a_guess() -> None:
+    claim = kind_of("Zib", "Zib is an 8-bit hero.")
+    assert claim is not None and claim.noun == "8-bit hero" and claim.confidence < 0.8
+    claim = kind_of("Zib", "Zib is a hero. He is a robot.")
+    assert claim is not None and claim.noun == "robot"
+
+
+@pytest.mark.parametrize(
+    ("said", "noun"),
+    [
+        ("Hob and Nell are twin chimney sweeps.", "two chimney sweeps"),
+        ("They are two old wolves.", "two old wolves"),
+        ("Hob and Nell are police officers who hum.", "two police officers"),
+        ("Hob and Nell are business women.", "two business women"),
+        ("Hob and Nell are both witches, and they fly.", "two witches"),
+        ("Hob and Nell are sisters.", ""),
+        ("Hob and Nell are best friends.", ""),
+        ("Hob and Nell are afraid of geese.", ""),
+        ("Hob and Nell are always late for lessons.", ""),
+        ("Hob and Nell are at odds.", ""),
+        ("Hob and Nell are legends.", ""),
+        ("Hob and Nell's parents are bakers.", ""),
+        ("Hob and Nell have two dogs. Their dogs are hunters.", ""),
+    ],
+)
+def test_two_in_one_name(said: str, noun: str) -> None:
+    claim = kind_of("Hob and Nell", said)
+    assert (claim.noun if claim else "") == noun
+
+
+def test_what_others_beside_it_are_is_not_what_it_is() -> None:
+    assert kind_of("Wren", "Wren and the cat are thieves.") is None
+
+
+@pytest.mark.parametrize(
+    "noun",
+    [
+        "an MI6 agent", "an 18th-century duchess", "an 8-bit hero", "a 12-bit pixie", "a 1950s housewife",
+        "an 11th-century monk", "a 118-year-old elf", "an FBI agent", "a NASA engineer", "a UFO", "an X-ray nurse",
+        "a Shiba Inu", "a Fox", "two chimney sweeps",
+    ],
+)  # fmt: skip
+def test_articles_before_letters_and_numbers(noun: str) -> None:
+    assert grammar.with_article(noun.removeprefix("an ").removeprefix("a ")) == noun
+
+
+def test_a_class_that_nobody_knows_is_said_in_words() -> None:
+    assert called("Zib", "") == "Zib" and called("Zib", "robot") == "Zib, robot"
+    assert "of Zib (nothing says what it is) it will learn" in sentence("Zib", "", [], None)

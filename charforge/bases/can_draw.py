@@ -63,7 +63,7 @@ def kind_of(words: str) -> tuple[Kind, bool] | None:
 
 def sentence(name: str, noun: str, captions: Sequence[str], flat: float | None) -> str:
     """What `mini` will make of a character. ``flat``: the mean :func:`flat_share` of its pictures, None without any."""
-    draws = f"mini draws {KINDS}"
+    draws, what = f"mini draws {KINDS}", f"{name}, {noun!r}," if noun else f"{name} (nothing says what it is)"
     found = kind_of(noun) or kind_of(" ".join(captions))
     if flat is not None and flat < FLAT:
         return (
@@ -71,13 +71,11 @@ def sentence(name: str, noun: str, captions: Sequence[str], flat: float | None) 
             f"pictures is flat colour, in drawings it is {100 * FLAT:.0f} % or more)"
         )
     if found is None:
-        return (
-            f"{draws}: of {name}, {noun!r}, it will learn colours and places, hardly the shape (guessed from the words)"
-        )
+        return f"{draws}: of {what} it will learn colours and places, hardly the shape (guessed from the words)"
     kind, named = found
     if named:
         return f"{draws}: {name} is one of them, a {KIND_NOUN[kind]}"
-    return f"{draws}: {name}, {noun!r}, will look like a {KIND_NOUN[kind]} at best (guessed from the words)"
+    return f"{draws}: {what} will look like a {KIND_NOUN[kind]} at best (guessed from the words)"
 
 
 def what_mini_draws(character: Character) -> str:

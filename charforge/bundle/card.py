@@ -11,6 +11,7 @@ from charforge.bundle.manifest import AVATAR, Manifest, sprites_among
 from charforge.bundle.readme import shown_base
 from charforge.character import Dialogue
 from charforge.character.cards.write import as_v3
+from charforge.words import called
 
 OURS = ("name", "assets", "extensions", "creator_notes")
 """What an imported card never decides alone."""
@@ -32,7 +33,9 @@ def character_card(
     ``members`` are those of the bundle: its pictures of expressions are listed as assets.
     """
     who = manifest.character
-    description = "\n".join(part for part in (f"{who.name}, {who.class_noun}.", who.persona, who.appearance) if part)
+    description = "\n".join(
+        part for part in (f"{called(who.name, who.class_noun)}.", who.persona, who.appearance) if part
+    )
     written = _seconds(manifest.created)
     data: dict[str, Any] = {
         "name": who.name,

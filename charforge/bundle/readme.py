@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 from charforge import grammar
 from charforge.bundle.manifest import Manifest
-from charforge.words import file_stem
+from charforge.words import called, file_stem
 
 
 def one_line(text: str, longest: int = 300) -> str:
@@ -26,7 +26,7 @@ def bundle_readme(manifest: Manifest) -> str:
     name, author, terms = one_line(who.name), one_line(who.author), one_line(who.license)
     return f"""# {name}
 
-{name}, {one_line(who.class_noun)}. By {author or "unknown"}, licence: {terms or "not stated"}.
+{called(name, one_line(who.class_noun))}. By {author or "unknown"}, licence: {terms or "not stated"}.
 
 This file is an ordinary character card (Character Card V3): any program that reads cards can play it. With charforge
 it is a character that speaks and draws itself:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from charforge.character.cards.card import Card
-from charforge.character.cards.convert import card_dialogues, card_profile, one_line
+from charforge.character.cards.convert import card_dialogues, card_profile, card_texts, one_line
 from charforge.character.character import Character
 from charforge.character.ledger import Ledger
 from charforge.character.notes import Notes
+from charforge.character.people import named_in
 from charforge.character.speakers import Names
 from charforge.character.understanding import understood
 from charforge.errors import InputError
@@ -20,7 +21,7 @@ def card_character(card: Card, file: str) -> Character:
     Raises InputError when the card has no name.
     """
     notes = Notes()
-    names = Names.of(one_line(card.name), [one_line(card.nickname)])
+    names = Names.of(one_line(card.name), [one_line(card.nickname)], (), named_in(card_texts(card)))
     if not names.name:
         raise InputError(f"{file} has no name: write one into the card")
     described = card_profile(card, names, file, notes)

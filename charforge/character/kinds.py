@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from charforge.character.nouns import ANIMALS, animal_of, is_general, names_a_being, noun_of
+from charforge.character.nouns import ANIMALS, animal_of, is_general, names_a_being, noun_of, noun_of_two
 from charforge.character.other_kinds import foreign_claim
 from charforge.character.statements import LEAD, Field, Sentence, fields, name_pattern, sentences_of
 
@@ -130,6 +130,10 @@ def _claim(subject: str, name: str, sentence: Sentence) -> Claim | None:
         confidence -= 0.3 * (match["the"] == "the") + 0.05 * (who in ("He", "She", "They", "It", "I"))
         confidence -= 0.25 * is_general(noun)
         return Claim(noun, sentence.text, round(confidence, 2))
+    if re.search(r"\s(?:and|&)\s", name):
+        both = re.match(rf"^{LEAD}(?:{re.escape(name)}|They)\s+are\s+(?:{_ADVERB}\s+)*(?P<rest>.+)$", said)
+        pair = noun_of_two(both["rest"]) if both and (sentence.known or not said.startswith("They")) else ""
+        return Claim(pair, sentence.text, 0.9) if pair else None
     claim = foreign_claim(subject, said)
     return Claim(claim, sentence.text, 0.85) if claim else None
 

@@ -20,6 +20,7 @@ from charforge.character.contents import Contents
 from charforge.character.json_text import parse_json
 from charforge.character.listing import natural_key
 from charforge.character.notes import Notes
+from charforge.character.people import who_is_who
 from charforge.character.picture_folder import find_pictures, read_pictures
 from charforge.character.profile import (
     Profile,
@@ -71,7 +72,7 @@ def read_own(folder: Path, contents: Contents, notes: Notes) -> Found:
         profile = _own_profile(text or "", shown(folder, contents.character), notes)
     found = Found(profile)
     card, card_file = _card(folder, contents, notes)
-    names = _names(profile, card)
+    names = who_is_who(folder, contents, profile, card)
     if card is not None:
         found.said_in = found.said_in if contents.character is not None else card_file
         found.card = _without_overridden(card.document, profile)
@@ -106,7 +107,9 @@ def _own_profile(text: str, file: str, notes: Notes) -> Profile:
     profile = parse_character_md(text, file, notes.problems)
     profile.name = one_line(profile.name)
     unknown: set[str] = set()
-    for key in ("persona", "voice", "appearance", "opening"):
+    if profile.about and profile.voice:
+        profile.about = f"{profile.about} {profile.voice}"
+    for key in ("persona", "voice", "appearance", "opening", "about"):
         setattr(profile, key, _plain(getattr(profile, key), profile.name, file, key, unknown, notes))
     profile.facts = [_plain(fact, profile.name, file, "facts", unknown, notes) for fact in profile.facts]
     if unknown:
@@ -126,13 +129,6 @@ def _plain(text: str, name: str, file: str, place: str, unknown: set[str], notes
     if clean.removed:
         notes.change(file, place, "sentence", f"{', '.join(clean.removed)} removed")
     return " ".join(resolved(clean.text, name, "you", unknown).split())
-
-
-def _names(profile: Profile, card: Card | None) -> Names:
-    """Who is who in the files of the folder, as character.md and the card say."""
-    from_card = [one_line(card.name), one_line(card.nickname)] if card is not None else []
-    name = profile.name or (from_card[0] if from_card else "")
-    return Names.of(name, [*profile.aliases, *from_card], profile.users)
 
 
 def _card(folder: Path, contents: Contents, notes: Notes) -> tuple[Card | None, str]:

@@ -53,7 +53,7 @@ BEINGS = word_set("""
     acrobat mascot kid tutor scholar monarch sovereign bot train tram locomotive bus car truck lorry ship boat
     submarine rocket spaceship clock kettle teapot lamp lantern lighthouse toaster vending typewriter radio
     sword mirror book broom accountant assistant attendant servant merchant consultant migrant immigrant infant
-    swordsman swordswoman housewife midwife
+    swordsman swordswoman housewife midwife sweep
 """) | {word for forms in ANIMALS.values() for word in forms}
 _AGENT = re.compile(
     r"(?:[a-z]{2}er|[a-z]{2}or|ist|[a-z]ian|eer|ess|man|woman|boy|girl|smith|wright|monger|herd|folk|born|kin|maid|"
@@ -109,6 +109,8 @@ _SAYS_NOTHING = word_set("""
     genius prodigy natural beauty hunk catch coat face tail ear ears eyes hair fur skin build nose smile kind
     sort type breed species style mixture
 """)
+_HARDLY = word_set("hero heroine villain villainess prodigy genius")
+"""Say little of what somebody is, and more than nothing: a guess."""
 _GENERAL = word_set(
     "person human being individual man woman boy girl creature animal entity child kid teenager someone"
 )
@@ -123,6 +125,12 @@ _STOPS = word_set("""
     despite during wearing carrying holding is are was were has have had can could will would does did loves
     likes hates lives works enjoys currently down up out off across around behind beside beyond
 """)
+_MEASURE = re.compile(
+    r"^\d+(?:st|nd|rd|th)?$|^\d[\d-]*(?:years?|months?|days?|foot|feet|ft|cm|m|kg|inch|pounds?)(?:-|$)|years?$"
+    r"|year-olds?$|^years?-|(?:^|-)old-|^\d+['’]"
+)
+"""An age, a size, a number: what tells no kind, as "8-bit" and "MI6" do."""
+_CENTURY = re.compile(r"(\d(?:st|nd|rd|th)) century\b")
 _JOINS = {",", "and", "or", "but", "yet", "&", "/"}
 _TOKEN = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*|[,;:.!?&/()—–]")
 
@@ -166,13 +174,13 @@ def noun_of(phrase: str) -> str:
     turned = re.match(r"[\w -]{3,40}?[- ]turned[- ](?=\w)", phrase)
     if (start := turned or kind) is not None:
         return noun_of(phrase[start.end() :])
-    words, after, joined = _words_of_noun(_TOKEN.findall(phrase))
+    words, after, joined = _words_of_noun(_TOKEN.findall(_CENTURY.sub(r"\1-century", phrase)))
     words = _without_idle(words, joined)
     if not words:
         return ""
     head = words[-1]
     lowered = head.lower()
-    if lowered in _SAYS_NOTHING or _ABSTRACT.search(lowered) or not head[0].isalpha():
+    if (lowered in _SAYS_NOTHING and lowered not in _HARDLY) or _ABSTRACT.search(lowered) or not head[0].isalpha():
         return ""
     if lowered.endswith("ing") and lowered not in ("being", "king", "viking", "hireling", "changeling", "earthling"):
         return ""
@@ -183,6 +191,41 @@ def noun_of(phrase: str) -> str:
     if not names_a_being(head) and (lowered in _ADJECTIVES or _PERSONAL.search(lowered)) and not head[0].isupper():
         return ""
     return " ".join(_kind_and_head(words))
+
+
+_IRREGULAR = {
+    "men": "man",
+    "women": "woman",
+    "mice": "mouse",
+    "geese": "goose",
+    "children": "child",
+    "people": "person",
+}
+
+
+def _singular(word: str) -> str:
+    """ "sweeps" -> "sweep", "witches" -> "witch"; empty where the word is no plural."""
+    lowered = word.lower()
+    for plural, one in _IRREGULAR.items():
+        if lowered.endswith(plural) and (lowered == plural or plural in ("men", "women")):
+            return word[: len(word) - len(plural)] + one
+    if not lowered.endswith("s") or lowered.endswith(("ss", "us", "is")):
+        return ""
+    for ending, one in (("ves", "f"), ("ies", "y"), ("sses", "ss"), ("ches", "ch"), ("shes", "sh"), ("xes", "x")):
+        if lowered.endswith(ending):
+            return word[: -len(ending)] + one
+    return word[:-1]
+
+
+def noun_of_two(phrase: str) -> str:
+    """The noun that follows "Hob and Nell are": "twin chimney sweeps of Leeds" -> "two chimney sweeps"; empty where it
+    is no plural of a noun that says what they are.
+    """
+    phrase = re.sub(r"^(?:(?:the|both|two|twin|identical)\s+)+", "", phrase)
+    words, _, _ = _words_of_noun(_TOKEN.findall(phrase))
+    one = _singular(words[-1]) if words else ""
+    noun = noun_of(" ".join([*words[:-1], one])) if one and names_a_being(one) else ""
+    return f"two {noun.removesuffix(one)}{words[-1]}" if noun.endswith(one) and noun else ""
 
 
 def _words_of_noun(tokens: list[str]) -> tuple[list[str], list[str], bool]:
@@ -226,7 +269,7 @@ def _without_idle(words: list[str], joined: bool) -> list[str]:
     described = False
     for word in words:
         lowered = word.lower()
-        if re.search(r"\d|years?$|year-olds?$|^years?-|(?:^|-)old-", lowered) or lowered in ("fictional", "playable"):
+        if _MEASURE.search(lowered) or lowered in ("fictional", "playable"):
             kept, described = [], False
         elif re.search(r"[a-z]{3}ly$", lowered) or lowered in (
             "very",

@@ -6,6 +6,8 @@ import difflib
 import re
 from dataclasses import dataclass, field
 
+from charforge.character.field_lines import FieldLine, field_lines, prose_of
+from charforge.character.name_parts import Parts, folded
 from charforge.errors import Problem
 from charforge.full_stops import ends_no_sentence
 
@@ -99,7 +101,7 @@ def parse_character_md(text: str, file: str, problems: list[Problem]) -> Profile
         known = _section(title)
         if known is None and line.startswith("# "):
             # a title line: the character's name; the prose under it is about the character
-            profile.name, section = profile.name or title, "persona"
+            profile.name, section = profile.name or re.sub(r"^name\s*[:：]\s*", "", title, flags=re.I), "persona"
         else:
             section = known
             if known is None:
@@ -111,17 +113,22 @@ def parse_character_md(text: str, file: str, problems: list[Problem]) -> Profile
                         "use Persona, Voice, Appearance or Opening; facts go into facts.md",
                     )
                 )
+    told = {key: field_lines([_as_read(line) for line in lines], _OWN_KEYS) for key, lines in collected.items()}
+    told["persona"], listed = _without_fields(told.get("persona", []), profile)
     for key in ("persona", "voice", "appearance", "opening"):
-        lines = collected.get(key, [])
-        prose = spoken("\n".join(lines)) if key == "opening" else _prose(lines)
+        prose = spoken("\n".join(collected.get(key, []))) if key == "opening" else prose_of(told.get(key, []))
         if prose and not getattr(profile, key):
             setattr(profile, key, prose)
+            if key == "persona" and listed:
+                profile.about = prose_of(dict.fromkeys([*told["persona"], *listed]))
         elif prose:
             # the front matter says it too, and is right
             profile.unread.append((1, prose))
     about = [values.get("persona", ""), values.get("appearance", ""), *collected.get("persona", [])]
     profile.text = "\n".join([*about, *collected.get("appearance", []), *collected.get("facts", [])])
     profile.facts, rest = facts_and_rest("\n".join(collected.get("facts", [])))
+    fields = [line for line in (*listed, *told.get("appearance", [])) if line.key]
+    profile.facts += [fact for line in fields if (fact := f"{line.key}: {line.value}") not in profile.facts]
     profile.unread += [(1, text) for _, text, _ in rest]
     return profile
 
@@ -188,10 +195,37 @@ def _section(title: str) -> str | None:
     return next((key for key, titles in SECTIONS.items() if lowered in titles), None)
 
 
-def _prose(lines: list[str]) -> str:
-    """Lines as one run of text, Markdown marks and bullets removed."""
-    words = [plain(bullet[1] if (bullet := _BULLET.match(line)) else line) for line in lines]
-    return " ".join(" ".join(words).split())
+_OWN_KEYS = ("name", "class", "breed", "species", "author", "license", "persona", "voice", "appearance", "opening")
+"""Keys of the front matter that are read where they stand above the prose or in it, too."""
+
+
+def _without_fields(lines: list[FieldLine], profile: Profile) -> tuple[list[FieldLine], list[FieldLine]]:
+    """The prose of a persona, and its other fields; what has a place of its own in ``profile`` is put there."""
+    prose: list[FieldLine] = []
+    traits: list[FieldLine] = []
+    listed: list[FieldLine] = []
+    for line in lines:
+        key = line.key.lower()
+        place = {"class": "class_noun", "species": "breed"}.get(key, key)
+        if key == "persona":
+            prose.append(FieldLine(line.value))
+        elif key in _OWN_KEYS and not getattr(profile, place):
+            setattr(profile, place, " ".join(line.value.split()))
+        elif key == "name":
+            profile.unread += [(1, line.words)] if line.value != profile.name else []
+        elif key in SECTIONS["persona"]:
+            traits.append(line)
+        elif not key or folded(key.split()[0]) in {folded(part) for part in Parts.of(profile.name).short}:
+            prose.append(FieldLine(line.words))
+        else:
+            listed.append(line)
+    return [*prose, *traits] or listed, listed
+
+
+def _as_read(line: str) -> tuple[str, tuple[str, str] | None]:
+    """A line without Markdown marks and bullet, and its key and value."""
+    bullet = _BULLET.match(line)
+    return plain(bullet[1] if bullet else line), next(iter(key_values(line)), None)
 
 
 def spoken(text: str) -> str:

@@ -1,4 +1,6 @@
-"""How a character is spoken of in English: by a declared field, by the sentences about it, or by its noun."""
+"""How a character is spoken of in English: by a declared field, by the sentences about it, by its title or a tag, or by
+its noun.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from charforge.character.kinds import Claim
+from charforge.character.name_parts import Parts
 from charforge.character.statements import Sentence, fields, name_pattern, sentences_of
+from charforge.character.titles import spoken_of_by
 from charforge.words import word_set
 
 _FORMS = {
@@ -34,14 +38,25 @@ _DECLARED = (
 )
 
 
-def pronouns_of(name: str, text: str, noun: str) -> Claim | None:
-    """ "she", "he", "they" or "it" with its evidence; None where nothing tells."""
+_TAGS = {
+    "she": word_set("female woman girl she/her weiblich frau femenino mujer femme femminile женщина девушка 女性 女"),
+    "he": word_set("male man boy he/him männlich mann masculino hombre homme maschile мужчина парень 男性 男"),
+    "they": word_set("non-binary nonbinary enby agender they/them"),
+}
+
+
+def pronouns_of(name: str, text: str, noun: str, tags: Sequence[str] = ()) -> Claim | None:
+    """ "she", "he", "they" or "it" with its evidence; None where nothing tells. ``tags`` are those of a card."""
     for key in ("pronouns", "pronoun", "gender", "sex", "geschlecht", "género", "性別", "性别"):
         for field in fields(text):
             word = next((word for word, form in _DECLARED if form.match(field.value)), "")
             if field.key == key and word:
                 return Claim(word, field.line, 0.95)
-    return _by_sentences(name, sentences_of(text, name)) or _by_noun(noun)
+    told = sentences_of(text, name)
+    said = _by_sentences(name, told)
+    if said is not None and said.noun in ("she", "he"):
+        return said
+    return _by_title(name) or _by_tags(tags) or said or _by_noun(noun) or _by_the_only_one(told)
 
 
 def _by_sentences(name: str, told: Sequence[Sentence]) -> Claim | None:
@@ -65,6 +80,26 @@ def _by_sentences(name: str, told: Sequence[Sentence]) -> Claim | None:
     best = max(persons or counts, key=lambda word: counts[word])
     share = counts[best] / sum((persons or counts).values())
     return Claim(best, first[best], round(share * (0.9 if counts[best] > 1 else 0.75), 2))
+
+
+def _by_title(name: str) -> Claim | None:
+    """ "Mr. Thistlewick" is a he."""
+    word = spoken_of_by(Parts.of(name).titles)
+    return Claim(word, f"the name: {name}", 0.9) if word else None
+
+
+def _by_tags(tags: Sequence[str]) -> Claim | None:
+    """By tags that say nothing else, where they agree: "male", and not "male pov"."""
+    found = {word: tag for tag in tags for word, forms in _TAGS.items() if tag.strip().casefold() in forms}
+    return next((Claim(word, f"a tag: {tag}", 0.85) for word, tag in found.items()), None) if len(found) == 1 else None
+
+
+def _by_the_only_one(told: Sequence[Sentence]) -> Claim | None:
+    """A guess: of all that is written only he, or only she, where a sentence begins so."""
+    words = {word for sentence in told for word in re.findall(r"[a-z]+", sentence.said.lower())}
+    found = [word for word in ("she", "he") if words & _FORMS[word]]
+    begins = next((s.text for s in told if s.said.startswith(("He ", "She "))), "")
+    return Claim(found[0], begins, 0.5) if len(found) == 1 and begins else None
 
 
 def _by_noun(noun: str) -> Claim | None:

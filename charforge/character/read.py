@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from charforge.character.character import Character, Dialogue, Picture
 from charforge.character.contents import contents_of
 from charforge.character.layouts import Found, corrections_in, read_own, read_rolescape, rolescape_folder
 from charforge.character.ledger import Ledger
+from charforge.character.name_parts import CHARACTER_ROLES, USER_ROLES, Parts
 from charforge.character.notes import Notes, gathered
 from charforge.character.pictures import check_pictures
-from charforge.character.speakers import CHARACTER_ROLES, USER_ROLES, cast_of
+from charforge.character.speakers import cast_of
 from charforge.character.text_files import shown
 from charforge.character.understanding import understood
 from charforge.errors import InputError, Problem
@@ -191,7 +193,9 @@ def _check_name(found: Found, dialogues: list[Dialogue], broken: set[str], notes
     ]
     texts += [turn.text for dialogue in dialogues for turn in dialogue.turns]
     told = any(problem.file == file and repr(profile.name) in problem.problem for problem in notes.problems)
-    if not told and profile.name.casefold() not in " ".join(texts).casefold():
+    said = " ".join(texts).casefold()
+    called = (profile.name, *Parts.of(profile.name).short)
+    if not told and not any(re.search(rf"(?<!\w){re.escape(form.casefold())}", said) for form in called):
         notes.warn(
             file,
             f"the name {profile.name!r} never occurs in dialogues, captions or prose",

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from charforge.character.attributes import attributes_as_lines
+from charforge.character.name_parts import Parts
 from charforge.character.profile import key_values, plain, sentences
+from charforge.character.titles import spoken_of_by
 
 _PLAIN_ATTRIBUTE = re.compile(r"([A-Za-z][\w /&'-]{0,40}?)\s*(?:\(([^()\"]+)\)|[=:]\s*([^=:;\]]+))\s*(?:[,;\]]|$)")
 _QUOTED = re.compile(
@@ -17,7 +19,8 @@ _QUOTED = re.compile(
 length."""
 _IN_BRACKETS = re.compile(r"\s*[(（\[][^()（）\[\]]*[)）\]]")
 _TITLES = (
-    "Mr|Mrs|Ms|Miss|Mx|Dr|Prof|Professor|Captain|Sir|Dame|Lady|Lord|King|Queen|Prince|Princess|St|Old|Young|Little"
+    "Mr|Mrs|Ms|Miss|Mx|Dr|Doctor|Prof|Professor|Captain|Sir|Dame|Lady|Lord|King|Queen|Prince|Princess|St|Old|Young|"
+    "Little"
 )
 LEAD = (
     r"(?:(?:Today|Now|Nowadays|Currently|Actually|Also|These days|By day|By trade|By profession|In truth|In reality|"
@@ -63,15 +66,17 @@ class Sentence:
 
 def name_pattern(name: str) -> str:
     """A regular expression for the character as a subject: its name or a part, a surname and a title with it."""
-    parts = [part for part in re.findall(r"\w[\w'’.-]*", name) if part[0].isupper() or not part[0].isascii()]
-    # of "Dr. Coil" the surname: any other doctor is called "Dr." too
-    idle = r"(?:Mr|Mrs|Ms|Miss|Mx|Dr|Prof|St)\.?|the|de|von|van|.\.?"
-    spoken = [part for part in parts if not re.fullmatch(idle, part, re.IGNORECASE)]
-    own = "|".join(re.escape(part) for part in dict.fromkeys([name, *spoken[:1], *spoken[-1:]]))
+    called = Parts.of(name)
+    # "Mrs. Thistlewick" is not Mr. Thistlewick
+    same = ("", spoken_of_by(called.titles) or "he", spoken_of_by(called.titles) or "she")
+    parts = [part for part in re.findall(r"\w[\w'’.-]*", called.bare) if part[0].isupper() or not part[0].isascii()]
+    spoken = [part for part in parts if len(part) > 1 and part.lower() not in ("the", "de", "von", "van")]
+    own = "|".join(re.escape(part) for part in dict.fromkeys([name, *called.short, *spoken[:1], *spoken[-1:]]))
+    titles = "|".join(title for title in _TITLES.split("|") if spoken_of_by((title.lower(),)) in same)
     more = r"(?:\s+(?:(?:de|van|von|der|of|da|del|di|la|le|the)\s+){0,2}[A-Z][\w'’-]*){0,4}"
     if re.search(r"[\u3040-\u9fff\uac00-\ud7a3]", name):
         return rf"(?:{own})"  # no space parts a name from what follows it there
-    return rf"(?:(?:[Tt]he\s+|(?:{_TITLES})\.?\s+){{0,2}}(?:{own})(?![\w])(?!['’]s?\b){more})"
+    return rf"(?:(?:[Tt]he\s+|(?:{titles})\.?\s+){{0,2}}(?:{own})(?![\w])(?!['’]s?\b){more})"
 
 
 def fields(text: str) -> list[Field]:

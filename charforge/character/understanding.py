@@ -61,7 +61,7 @@ def understand(character: Character, breed: str = "") -> Understanding:
         noun = Item(character.class_noun, WRITTEN, 1.0, "sure")
     else:
         noun = _item(kind_of(name, text, breed, captions))
-    pronouns = _item(pronouns_of(name, text, noun.value))
+    pronouns = _item(pronouns_of(name, text, noun.value, _tags(character)))
     return Understanding(noun, pronouns, _language(character), _captions(character))
 
 
@@ -77,6 +77,12 @@ def _item(claim: Claim | None) -> Item:
     if claim is None:
         return UNKNOWN
     return Item(claim.noun, claim.evidence, claim.confidence, "sure" if claim.confidence >= SURE else "guessed")
+
+
+def _tags(character: Character) -> list[str]:
+    data = (character.card or {}).get("data")
+    tags = data.get("tags") if isinstance(data, dict) else None
+    return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
 
 
 def _language(character: Character) -> Item:

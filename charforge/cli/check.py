@@ -128,7 +128,9 @@ def check(
     if estimated and choice is not None and settings is not None and character is not None:
         print_understanding(character.understanding)
         print_pictures(pictures)
-        say(", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in found.items()))
+        # only the class may be empty
+        told = {key: "unknown" if value == "" else value for key, value in found.items()}
+        say(", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in told.items()))
         voice = ", ".join(dialogues.voice_words) or "no words stand out"
         say(f"voice: {voice} ({dialogues.words_per_reply} words a reply)")
         for line in filter(None, (choice.sentence, mini_draws)):

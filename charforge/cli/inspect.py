@@ -34,7 +34,7 @@ def inspect(
     from charforge.bundle.adapter import known_shapes
     from charforge.bundle.signature import name_of, signer_of
     from charforge.cli.output import print_json, say
-    from charforge.words import printable_line
+    from charforge.words import called, printable_line
 
     try:
         manifest = read_bundle(bundle).manifest
@@ -66,7 +66,7 @@ def inspect(
         return
     say(
         printable_line(
-            f"{character.name}, {character.class_noun}, by {character.author or 'unknown'}"
+            f"{called(character.name, character.class_noun)}, by {character.author or 'unknown'}"
             f" ({character.license or 'no licence'})"
         )
     )

@@ -124,7 +124,7 @@ def print_cast(cast: Sequence[Speaker]) -> None:
     """Who speaks in the user's files, in how many lines, on stderr."""
     whose = {"character": "the character", "user": "the user", "other": "somebody else, never learned"}
     for speaker in cast:
-        called = "" if speaker.name == whose[speaker.voice] else f"{speaker.name}: "
+        called = "" if speaker.name in ("", whose[speaker.voice]) else f"{speaker.name}: "
         say(f"{speaker.lines:6d} line{' ' if speaker.lines == 1 else 's'}  {called}{whose[speaker.voice]}")
 
 

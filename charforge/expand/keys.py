@@ -133,7 +133,8 @@ def of_key(name: str, key: str, value: str) -> list[tuple[str, str]]:
     value = re.sub(r"\s*\([^)]*\)", "", value).strip().rstrip(".;,")
     if not value or len(value.split()) > LONGEST_VALUE or re.search(r"https?:|[;|/<>]|:\s", value):
         return []
-    if re.search(r"\b(?:he|she|him|they|them)\b", value, re.IGNORECASE):
+    # "Secret: is afraid of forks" has a verb of its own
+    if re.search(r"\b(?:he|she|him|they|them)\b|^(?:is|are|was|were|has|can)\b", value, re.IGNORECASE):
         return []
     value = re.sub(r"\b(?:his|her)\b", "my", value)
     known = _KEYS.get(lowered)

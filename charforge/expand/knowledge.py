@@ -17,7 +17,16 @@ from charforge.character.profile import sentences
 from charforge.expand.about import is_of_a_work, is_of_speech
 from charforge.expand.keys import of_key
 from charforge.expand.lore import about_others, lore_source
-from charforge.expand.persons import ADVERBS, PLAIN_VERBS, by_name, ended, first_person, to_you, told_by_itself
+from charforge.expand.persons import (
+    ADVERBS,
+    PLAIN_VERBS,
+    by_name,
+    by_whole_name,
+    ended,
+    first_person,
+    to_you,
+    told_by_itself,
+)
 from charforge.expand.possessions import BODY, PEOPLE, PLACES, of_possession
 from charforge.words import word_set
 
@@ -99,7 +108,7 @@ def _facts(character: Character) -> list[tuple[str, str]]:
     """(sentence, origin) of everything that one may ask the character about."""
     facts = [(by_name(fact, character.name), f"facts:{n}") for n, fact in enumerate(character.facts, start=1)]
     # the first sentence says what kind it is, see _about_self
-    begins = sentences(character.persona)[:1]
+    begins = [by_name(first, character.name) for first in sentences(character.persona)[:1]]
     facts += [(s, "persona") for s in told_by_name(character.persona, character.name) if s not in begins]
     return [
         (fact, origin)
@@ -116,10 +125,11 @@ def told_by_name(prose: str, name: str) -> list[str]:
     told: list[str] = []
     known = True
     for sentence in sentences(prose):
-        resolved = by_name(sentence, name)
-        if sentence.startswith(name):
+        named = by_whole_name(sentence, name)
+        resolved = by_name(named, name)
+        if named.startswith(name):
             known = True
-        elif resolved == sentence:
+        elif resolved == named:
             known = False
         if known and len(sentence.split()) <= LONGEST_FACT:
             told.append(resolved)

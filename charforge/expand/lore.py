@@ -12,7 +12,7 @@ from charforge.character import Character
 from charforge.character.character import Lore
 from charforge.character.ledger import Entry, passed_over
 from charforge.character.profile import sentences
-from charforge.expand.persons import ended, first_person
+from charforge.expand.persons import by_whole_name, ended, first_person
 
 LONGEST_ANSWER = 30
 """Words. Longer answers are learned worse than the sentences they are made of."""
@@ -110,7 +110,7 @@ def _is_said(sentence: str, name: str, said: str) -> bool:
         return True
     bare = sentence.rstrip(".")
     pronoun, _, rest = bare.partition(" ")
-    forms = [bare, first_person(sentence, name) or ""]
+    forms = [bare, first_person(by_whole_name(sentence, name), name) or ""]
     if pronoun in ("He", "She", "His", "Her"):
         owner = name if pronoun in ("He", "She") else f"{name}'s"
         forms += [f"{owner} {rest}", first_person(f"{owner} {rest}", name) or ""]

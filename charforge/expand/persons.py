@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
+from charforge.character.name_parts import Parts
+from charforge.character.speakers import Names
 from charforge.words import word_set
 
 _BE = {
@@ -24,6 +27,8 @@ PLAIN_VERBS = word_set("""
 ADVERBS = word_set("""
     often always never sometimes usually still also secretly once rarely only really
 """)
+_CALL_HER = re.compile(r"\b(?:call|name|nickname|dub|label|christen)\w*\s+her\b", re.IGNORECASE)
+"""Here "her" is the character and no possessive: 'Her colleagues call her "the Kettle"'."""
 _SPOKEN_OF = re.compile(r"\b(?:he|she|him|they|them|hers|theirs|himself and|herself and|it's)\b", re.IGNORECASE)
 _HER_ALONE = re.compile(
     r"\bher\s+(?:to|how|that|when|while|if|in|on|at|with|for|from|and|or|but|a|an|the|by|not|as|about|every|once|again"
@@ -41,8 +46,23 @@ def ended(text: str) -> str:
 def by_name(sentence: str, name: str) -> str:
     """A sentence about the character that begins with a pronoun, with its name: "She naps." -> "Bo naps."."""
     # not it and they: "It rains" is about nobody, and "They nap" would become "Bo nap"
-    named = re.sub(r"^(?:He|She)\b", name, sentence)
+    named = re.sub(r"^(?:He|She)\b", name, by_whole_name(sentence, name))
     return re.sub(r"^(?:His|Her)\b", f"{name}'s", named)
+
+
+@cache
+def _called(name: str) -> Names:
+    return Names.of(name)
+
+
+def by_whole_name(sentence: str, name: str) -> str:
+    """A sentence that begins with a part of the character's name, with all of it: "Dr. Kowal naps." -> "Dr. Julia Kowal
+    naps."; what a name of two ("Hob and Nell") says of one is left.
+    """
+    subject = _called(name).subject_of(sentence)
+    if not subject or re.search(r"\s(?:and|&|und|et|y)\s", name):
+        return sentence
+    return name + sentence[len(subject) :]
 
 
 def first_person(text: str, name: str) -> str | None:
@@ -96,8 +116,9 @@ def _rest(text: str, described: bool) -> str | None:
 
 
 def _names(text: str, name: str) -> bool:
-    """Whether the character is called by its name, outside quotes."""
-    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", re.sub(r"[\"“][^\"”]*[\"”]", "", text)) is not None
+    """Whether the character is called by its name or a part of it, outside quotes."""
+    forms = "|".join(re.escape(form) for form in (name, *Parts.of(name).short))
+    return re.search(rf"(?<!\w)(?:{forms})(?!\w)", re.sub(r"[\"“][^\"”]*[\"”]", "", text)) is not None
 
 
 def _is_third(text: str) -> bool:
@@ -107,7 +128,7 @@ def _is_third(text: str) -> bool:
 
 def _pronouns(text: str) -> str | None:
     """Possessives of the character become "my"; None when he, she or they act in the sentence."""
-    if _SPOKEN_OF.search(text) or _HER_ALONE.search(text):
+    if _SPOKEN_OF.search(text) or _HER_ALONE.search(text) or _CALL_HER.search(text):
         return None
     text = re.sub(r"\b(?:his|her)\b(?=\s+[\w\"'])", "my", text)
     return re.sub(r"\b(?:himself|herself)\b", "myself", text)

@@ -10,7 +10,7 @@ import yaml
 from charforge.bases.origin import MINI_LANGUAGE_MODEL, Origin, origin_of
 from charforge.bundle.manifest import BaseInfo, Manifest
 from charforge.bundle.readme import one_line, prompts_section, shown_base
-from charforge.words import file_stem
+from charforge.words import called, file_stem
 
 # names of licences as the hub has them; any other is told in words
 LICENSES = (
@@ -103,7 +103,7 @@ def _opening(manifest: Manifest, pictures: Sequence[str]) -> str:
     terms = one_line(who.license) or "not stated"
     lines = [
         f"# {name}\n",
-        f"{name}, {one_line(who.class_noun)}. By {one_line(who.author) or 'unknown'}, licence: {terms}.\n",
+        f"{called(name, one_line(who.class_noun))}. By {one_line(who.author) or 'unknown'}, licence: {terms}.\n",
     ]
     lines += [f"![{name}]({picture})\n" for picture in pictures]
     return "\n".join(lines)

@@ -94,6 +94,12 @@ def card_profile(card: Card, names: Names, file: str, notes: Notes) -> Described
     return Described(profile, tuple(told.lore))
 
 
+def card_texts(card: Card) -> list[str]:
+    """Where a card names others: its example messages, and what its entries are about, a line "NAME:" each."""
+    about = [f"{subject}:" for entry in card.entries for subject in (entry.title, *entry.keys)]
+    return [card.mes_example, "\n".join(about)]
+
+
 def _all_of(*texts: str) -> str:
     """The texts one after the other, a line that ends without a mark as a sentence of its own."""
     lines = [_prose(line).strip() for text in texts for line in text.split("\n")]

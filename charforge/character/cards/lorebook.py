@@ -20,7 +20,7 @@ from charforge.character.cleaning import cleaned, one_line, tidied
 from charforge.character.json_text import parse_json
 from charforge.character.notes import Notes
 from charforge.character.profile import key_values, sentences
-from charforge.character.speakers import Names, folded
+from charforge.character.speakers import Names
 from charforge.errors import InputError
 
 REMEDY = "export it again from the program it comes from"
@@ -170,9 +170,14 @@ def _tell(entry: Entry, text: str, names: Names, file: str, notes: Notes, told: 
     pieces = list(_pieces(listed.text))
     named = next((value for key, value in pieces if key.lower() in _NAME_KEYS), "")
     subject = named or subject
+    if pieces and names.may_be_character(subject):
+        remedy = f"if it is {names.name}, write aliases: {subject} into character.md"
+        notes.warn(
+            place, f"is about {subject!r}, which may be {names.name} or somebody else: taken for somebody else", remedy
+        )
     known = False
     for key, value in pieces:
-        mine = folded(subject) in names.character if subject else False
+        mine = names.is_character(subject) if subject else False
         if key:
             if key.lower() in _NAME_KEYS and value == named:
                 # the subject itself
@@ -192,7 +197,7 @@ def _tell(entry: Entry, text: str, names: Names, file: str, notes: Notes, told: 
         bracketed = _BRACKETED.match(value)
         if bracketed:
             about, rest = bracketed[1], bracketed[2]
-            if folded(about) in names.character:
+            if names.is_character(about):
                 told.facts.append(f"Description: {rest}")
             else:
                 told.lore.append(Lore(about, f"{about}: {rest}.", place))
@@ -212,7 +217,7 @@ def _tell(entry: Entry, text: str, names: Names, file: str, notes: Notes, told: 
 
 def _begins_with_name(sentence: str, names: Names) -> bool:
     """Whether a sentence in an entry about something else is about the character all the same."""
-    return re.match(rf"^{re.escape(names.name)}(?!\w)", sentence) is not None if names.name else False
+    return bool(names.subject_of(sentence))
 
 
 def _by_name(sentence: str, names: Names) -> str:

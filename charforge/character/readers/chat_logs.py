@@ -8,11 +8,12 @@ from typing import Any
 
 from charforge.character.character import Voice
 from charforge.character.lines import Line, logged
+from charforge.character.name_parts import folded
 from charforge.character.notes import Notes
 from charforge.character.picture_names import image_name, is_elsewhere
 from charforge.character.readers.documents import Document
 from charforge.character.readers.messages import Conversations
-from charforge.character.speakers import Names, folded
+from charforge.character.speakers import Names
 
 _HEADER_KEYS = {"user_name", "character_name", "chat_metadata"}
 _NARRATORS = frozenset({"narrator"})

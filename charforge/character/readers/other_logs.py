@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from charforge.character.character import Dialogue, Voice
@@ -110,7 +111,7 @@ def read_kobold_save(found: Document, names: Names, notes: Notes) -> Conversatio
             dialogues += logged(said_by(_kobold_turns(running, found, notes), names, notes), names, notes)
         else:
             user = settings.get("chatname")
-            known = Names(names.name, names.character, names.users | Names.of("", (), [str(user or "You")]).users)
+            known = replace(names, users=names.users | Names.of("", (), [str(user or "You")]).users)
             dialogues += read_text_log(running, found.file, known, notes, log=True)
         if isinstance(value.get("memory"), str) and value["memory"].strip():
             told.append((found.place("memory"), value["memory"]))

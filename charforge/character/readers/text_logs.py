@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from charforge.character.character import Dialogue, Role, Voice
 from charforge.character.lines import Line, dialogue, logged, spoken, tell_macros
+from charforge.character.name_parts import CHARACTER_ROLES, USER_ROLES, folded
 from charforge.character.notes import Notes
 from charforge.character.picture_names import without_marks
-from charforge.character.speakers import CHARACTER_ROLES, USER_ROLES, Names, folded
+from charforge.character.speakers import Names
+from charforge.character.titles import abbreviated, is_titled
 
 _DIVIDER = re.compile(
     r"^\s*(?:(?:[-–—]\s*){3,}|(?:\*\s*){3,}|(?:_\s*){3,}|(?:=\s*){3,}|(?:~\s*){3,}|<START>|#{1,6}\s.*)\s*$", re.I
@@ -33,7 +35,10 @@ _ANGLE = re.compile(r"^\s*<([^<>\n]{1,60})>\s+(?=\S)")
 _COLON = re.compile(r"[:：]")
 _MOOD = re.compile(r"^(.*?)\s*[(（\[*]([^()（）\[\]*]{1,60})[)）\]*][*_]*\s*$")
 _LABEL = re.compile(r"^[^\W\d_][^.!?。！？,;，；\n]{0,39}$")
-_WEAK = {"user": {"you", "me"}, "character": {"character", "machine", "char", "bot", "gpt", "model"}}
+_WEAK: dict[Role, set[str]] = {
+    "user": {"you", "me"},
+    "character": {"character", "machine", "char", "bot", "gpt", "model"},
+}
 """Role words that mean something only where nobody is named: in a file with "User:" a "Me:" is a word of a list."""
 
 
@@ -65,7 +70,8 @@ def read_text_log(text: str, file: str, names: Names, notes: Notes, log: bool, l
     """The dialogues of a text.
 
     ``log``: one running conversation, cut into parts; otherwise a new dialogue begins at a divider, a heading, or
-    where the user speaks after an empty line. ``lenient``: somebody else's text, in which nothing is an error.
+    where anybody but the character speaks after an empty line. ``lenient``: somebody else's text, in which nothing is
+    an error.
     """
     sections = _sections(text, names)
     for section in sections:
@@ -157,7 +163,7 @@ def _mark(line: str, number: int, names: Names, after_empty: bool, last: str) ->
 
 def _looks_like_a_name(label: str, said: str, colon: str) -> bool:
     """At most four words that begin like a name, and a colon as it stands behind one (not "12:30" or "https:")."""
-    if not _LABEL.match(label) or len(label.split()) > 4 or said.startswith("//"):
+    if not _LABEL.match(abbreviated(label)) or len(label.split()) > 4 or said.startswith("//"):
         return False
     return (label[0].isupper() or not label[0].isascii()) and (colon == "：" or said[:1] in ("", " ", "\t"))
 
@@ -173,13 +179,7 @@ def _settle(sections: Sequence[_Section], names: Names) -> None:
     side's words, as in a list, it is part of them. The one unknown speaker of a text without a user is the user.
     """
     for section in sections:
-        strong = {
-            role: any(m.role == role and m.label.strip().casefold() not in weak for m in section.marks)
-            for role, weak in _WEAK.items()
-        }
-        for mark in section.marks:
-            if mark.role is not None and strong[mark.role] and mark.label.strip().casefold() in _WEAK[mark.role]:
-                mark.role = None if not mark.heading else mark.role
+        _settle_weak(section.marks)
     counts = Counter(folded(m.label) for s in sections for m in s.marks if m.role is None and not m.follows_colon)
     speaking: set[str] = set()
     for section in sections:
@@ -203,6 +203,34 @@ def _settle(sections: Sequence[_Section], names: Names) -> None:
                 mark.voice = mark.role
             elif label in speaking and not mark.follows_colon:
                 mark.voice = "user" if label == user else "other"
+
+
+def _settle_weak(marks: Sequence[_Mark]) -> None:
+    """Take the role from role words that are nobody's. "You:" and "Me:" keep it where the user's turn is: behind the
+    character's words or at the beginning of a block, and before the character's.
+    """
+    strong = {role: any(mark.role == role and not _is_weak(mark) for mark in marks) for role in _WEAK}
+    sure = [mark.role if mark.role and not (strong[mark.role] and _is_weak(mark)) else None for mark in marks]
+    before, after = [*_last_of(sure)], [*_last_of(sure[::-1])][::-1]
+    for place, mark in enumerate(marks):
+        if mark.role is None or sure[place] is not None or mark.heading:
+            continue
+        begins = mark.after_empty or before[place] != "user"
+        turn = begins and after[place] != "user" and not mark.follows_colon
+        if not (mark.role == "user" and turn):
+            mark.role = None
+
+
+def _is_weak(mark: _Mark) -> bool:
+    return mark.role is not None and mark.label.strip().casefold() in _WEAK[mark.role]
+
+
+def _last_of(roles: Sequence[Role | None]) -> Iterator[Role | None]:
+    """For every place the last role before it."""
+    last: Role | None = None
+    for role in roles:
+        yield last
+        last = role or last
 
 
 def _in_a_list(marks: Sequence[_Mark], index: int) -> bool:
@@ -244,7 +272,7 @@ def _ask(sections: Sequence[_Section], file: str, names: Names, notes: Notes) ->
                 f"{first.label!r} speaks {lines}, and no file says who that is: context, never learned",
                 f'write "User:" if it is the user, "{names.name}:" if it is {names.name}',
             )
-        elif not any(mark.follows_colon or _starts_a_list(mark, marks) for mark in mine):
+        elif is_titled(label) or not any(mark.follows_colon or _starts_a_list(mark, marks) for mark in mine):
             notes.warn(
                 f"{file}:{first.number}",
                 f"begins like a speaker ({first.label!r}), and is read as part of what is said before it",
@@ -286,11 +314,15 @@ def _lines(section: _Section, file: str, names: Names, notes: Notes) -> list[tup
 
 
 def _blocks(lines: Sequence[tuple[bool, Line]]) -> list[list[Line]]:
-    """A new dialogue begins where the user speaks after an empty line and a reply."""
+    """A new dialogue begins where somebody who is not the character speaks after an empty line and a reply, and is
+    answered.
+    """
     blocks: list[list[Line]] = []
-    for after_empty, line in lines:
+    last_reply = max((place for place, (_, line) in enumerate(lines) if line.voice == "character"), default=-1)
+    for place, (after_empty, line) in enumerate(lines):
         answered = bool(blocks) and blocks[-1][-1].voice != "user" and any(x.voice == "character" for x in blocks[-1])
-        if not blocks or (line.voice == "user" and after_empty and answered):
+        begins = line.voice == "user" or (line.voice == "other" and place < last_reply)
+        if not blocks or (begins and after_empty and answered):
             blocks.append([])
         blocks[-1].append(line)
     return blocks
