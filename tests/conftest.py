@@ -38,9 +38,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def new_command() -> None:
-    """One command has one console and one --quiet: they end with the test."""
+    """One command has one console, one --quiet and its --threads: they end with the test."""
     terminal.cache_clear()
     verbosity.set("normal")
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
