@@ -1,4 +1,4 @@
-"""Full stops that end no sentence: behind titles, initials and abbreviations."""
+"""Where sentences end: full stops that end none, behind titles, initials and abbreviations, and texts without one."""
 
 from __future__ import annotations
 
@@ -23,6 +23,14 @@ _BEGINS = word_set("""
     Always Sometimes Often Because
 """)
 """Words that begin a sentence and are no part of a name."""
+
+
+_ENDS = re.compile(r"[.!?:;,…。！？][\"'”’)*_」』）]*$")
+
+
+def ended(text: str) -> str:
+    """The text with a full stop where it has no mark at its end."""
+    return text if _ENDS.search(text) else f"{text}."
 
 
 def ends_no_sentence(text: str, stop: int) -> bool:

@@ -10,11 +10,11 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from charforge.full_stops import ended
 from charforge.words import word_set
 
 LONGEST_VALUE = 12
 """Words."""
-_ENDS = re.compile(r"[.!?:;…。！？][\"'”’)*_」』）]*$")
 _SENTENCE = re.compile(r"[!?…。！？]|\.\s|[\"“”「」]|(?:^|\s)(?:he|she|they|you|it|i)(?:['’]\w+)?\s", re.I)
 _NO_KEYS = word_set("""
     note notes nb remember warning important caution example examples e.g i.e tip hint ps p.s rule rules secretly
@@ -50,7 +50,7 @@ def field_lines(lines: Sequence[tuple[str, tuple[str, str] | None]], own: Collec
             continue
         field = pair is not None and begins and _is_field(*pair, own)
         found.append(FieldLine(words, *(pair if pair and field else ())))
-        begins, after_empty = field or _ENDS.search(words) is not None, False
+        begins, after_empty = field or (ended(words) == words and words[-1] != ","), False
     return found
 
 
@@ -64,8 +64,4 @@ def _is_field(key: str, value: str, own: Collection[str]) -> bool:
 
 def prose_of(lines: Iterable[FieldLine]) -> str:
     """Lines as one run of text; a field ends with a mark, as a sentence does."""
-    return " ".join(" ".join(_ended(line) for line in lines).split())
-
-
-def _ended(line: FieldLine) -> str:
-    return f"{line.words}." if line.key and not _ENDS.search(line.words) else line.words
+    return " ".join(" ".join(ended(line.words) if line.key else line.words for line in lines).split())

@@ -179,11 +179,10 @@ def _front_values(front: str, file: str, problems: list[Problem]) -> dict[str, s
         elif key in NAMES and isinstance(value, list) and all(isinstance(name, str) for name in value):
             values[key] = ", ".join(" ".join(name.split()) for name in value)
         elif not isinstance(value, str):
-            remedy = (
-                f"write {key}: with the names behind it and commas between them"
-                if key in NAMES
-                else (f"write {key}: with plain text behind it, on one line")
+            form = (
+                "the names behind it and commas between them" if key in NAMES else "plain text behind it, on one line"
             )
+            remedy = f"write {key}: with {form}"
             problems.append(Problem(file, "error", f"has a list or table under {key!r}", remedy))
         else:
             values[key] = " ".join(value.split())

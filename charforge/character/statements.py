@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from charforge.character.attributes import attributes_as_lines
 from charforge.character.name_parts import Parts
 from charforge.character.profile import key_values, plain, sentences
-from charforge.character.titles import spoken_of_by
+from charforge.character.titles import written_before
 
 _PLAIN_ATTRIBUTE = re.compile(r"([A-Za-z][\w /&'-]{0,40}?)\s*(?:\(([^()\"]+)\)|[=:]\s*([^=:;\]]+))\s*(?:[,;\]]|$)")
 _QUOTED = re.compile(
@@ -18,10 +18,6 @@ _QUOTED = re.compile(
 """Speech. None of its marks opens another one inside: a line of opening marks alone would take the square of its
 length."""
 _IN_BRACKETS = re.compile(r"\s*[(（\[][^()（）\[\]]*[)）\]]")
-_TITLES = (
-    "Mr|Mrs|Ms|Miss|Mx|Dr|Doctor|Prof|Professor|Captain|Sir|Dame|Lady|Lord|King|Queen|Prince|Princess|St|Old|Young|"
-    "Little"
-)
 LEAD = (
     r"(?:(?:Today|Now|Nowadays|Currently|Actually|Also|These days|By day|By trade|By profession|In truth|In reality|"
     r"Born|Originally|Raised|Hailing|Known)\b[^,]{0,60},\s+)?"
@@ -67,12 +63,10 @@ class Sentence:
 def name_pattern(name: str) -> str:
     """A regular expression for the character as a subject: its name or a part, a surname and a title with it."""
     called = Parts.of(name)
-    # "Mrs. Thistlewick" is not Mr. Thistlewick
-    same = ("", spoken_of_by(called.titles) or "he", spoken_of_by(called.titles) or "she")
     parts = [part for part in re.findall(r"\w[\w'’.-]*", called.bare) if part[0].isupper() or not part[0].isascii()]
     spoken = [part for part in parts if len(part) > 1 and part.lower() not in ("the", "de", "von", "van")]
     own = "|".join(re.escape(part) for part in dict.fromkeys([name, *called.short, *spoken[:1], *spoken[-1:]]))
-    titles = "|".join(title for title in _TITLES.split("|") if spoken_of_by((title.lower(),)) in same)
+    titles = "|".join(map(re.escape, written_before(called.titles)))
     more = r"(?:\s+(?:(?:de|van|von|der|of|da|del|di|la|le|the)\s+){0,2}[A-Z][\w'’-]*){0,4}"
     if re.search(r"[\u3040-\u9fff\uac00-\ud7a3]", name):
         return rf"(?:{own})"  # no space parts a name from what follows it there

@@ -84,6 +84,12 @@ def spoken_of_by(titles: tuple[str, ...]) -> str:
     return "he" if any(title in _OF_HIM for title in titles) else ""
 
 
+def written_before(titles: tuple[str, ...]) -> list[str]:
+    """The titles that may stand before the name of somebody who has ``titles``: "Mrs. Fox" is not Mr. Fox."""
+    other = {"he": _OF_HER, "she": _OF_HIM}.get(spoken_of_by(titles), frozenset())
+    return sorted(word[0].upper() + word[1:] for word in _PREFIXES - _ARTICLES - other)
+
+
 def abbreviated(label: str) -> str:
     """A label without the full stops of titles and initials: "Dr. J. R. Novak" -> "Dr J R Novak"."""
     return re.sub(

@@ -22,12 +22,12 @@ from charforge.expand.persons import (
     PLAIN_VERBS,
     by_name,
     by_whole_name,
-    ended,
     first_person,
     to_you,
     told_by_itself,
 )
 from charforge.expand.possessions import BODY, PEOPLE, PLACES, of_possession
+from charforge.full_stops import ended
 from charforge.words import word_set
 
 Question = tuple[str, str, str]

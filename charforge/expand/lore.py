@@ -12,7 +12,8 @@ from charforge.character import Character
 from charforge.character.character import Lore
 from charforge.character.ledger import Entry, passed_over
 from charforge.character.profile import sentences
-from charforge.expand.persons import by_whole_name, ended, first_person
+from charforge.expand.persons import by_whole_name, first_person
+from charforge.full_stops import ended
 
 LONGEST_ANSWER = 30
 """Words. Longer answers are learned worse than the sentences they are made of."""

@@ -7,6 +7,7 @@ from functools import cache
 
 from charforge.character.name_parts import Parts
 from charforge.character.speakers import Names
+from charforge.full_stops import ended
 from charforge.words import word_set
 
 _BE = {
@@ -36,11 +37,6 @@ _HER_ALONE = re.compile(
     re.IGNORECASE,
 )
 """Nobody's: "taught her to ski" is done to somebody."""
-
-
-def ended(text: str) -> str:
-    """The text with a full stop where it has no mark at its end."""
-    return text if re.search(r"[.!?。！？][\"'”’)」』）]*$", text) else f"{text}."
 
 
 def by_name(sentence: str, name: str) -> str:

@@ -16,6 +16,7 @@ from charforge.character.notes import Notes
 from charforge.character.profile import Profile, key_values, spoken
 from charforge.character.readers.text_logs import read_text_log
 from charforge.character.speakers import Names
+from charforge.full_stops import ended
 
 _PERSONA = ("personality", "description", "persona", "character", "mind", "traits")
 _VOICE = ("voice", "speech", "speaking style", "speech style", "linguistic habits")
@@ -103,7 +104,7 @@ def card_texts(card: Card) -> list[str]:
 def _all_of(*texts: str) -> str:
     """The texts one after the other, a line that ends without a mark as a sentence of its own."""
     lines = [_prose(line).strip() for text in texts for line in text.split("\n")]
-    return " ".join(" ".join(_ended(line) for line in lines if line).split())
+    return " ".join(" ".join(ended(line) for line in lines if line).split())
 
 
 def _one_after_another(parts: Iterable[str]) -> str:
@@ -111,11 +112,7 @@ def _one_after_another(parts: Iterable[str]) -> str:
     told = [" ".join(part.split()) for part in parts if part.strip()]
     if len(told) < 2:
         return "".join(told)
-    return " ".join(_ended(part) for part in [told[0], *(part[0].upper() + part[1:] for part in told[1:])])
-
-
-def _ended(line: str) -> str:
-    return line if re.search(r"[.!?:;,。！？…\"'”’)]$", line) else f"{line}."
+    return " ".join(ended(part) for part in [told[0], *(part[0].upper() + part[1:] for part in told[1:])])
 
 
 def _account(card: Card, file: str, notes: Notes) -> None:
